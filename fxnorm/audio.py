@@ -1,0 +1,195 @@
+"""Reading, checking, resampling and writing audio.
+
+Audio in the library is a float32 array of shape (channels, samples), full scale at 1. What comes in is checked here,
+once: a file that is truncated, empty, not finite or has more than two channels is refused with one line that names it.
+"""
+
+import io
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.errors import AudioError
+from fxnorm.files import whole_file
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
+"""What is looked for on disk, in this order when a stem is there more than once."""
+
+_MAX_CHANNELS = 2
+_WAV_CONTAINERS = (b"RIFF", b"RF64", b"BW64")
+_UNKNOWN_SIZE = 0xFFFFFFFF  # streamed WAVs (ffmpeg to a pipe) say this where the size belongs
+
+
+def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.ndarray, int]:
+    """Audio of a WAV, FLAC or MP3 file, local or ``s3://bucket/key``.
+
+    Args:
+        path: the file.
+        sample_rate: Hz to resample to; ``None`` keeps the file's own.
+
+    Returns:
+        float32 array (channels, samples) with one or two channels, and its sample rate in Hz.
+
+    Raises:
+        AudioError: the file is missing, not audio, truncated, empty, has more than two channels, or holds values
+            that are not finite.
+    """
+    name = str(path)
+    if name.startswith("s3://"):
+        return decode(_fetch_s3(name), name, sample_rate)
+    if not os.path.isfile(name):
+        raise AudioError(f"{name}: no such file")
+    with open(name, "rb") as file:
+        return _read_open(file, name, sample_rate)
+
+
+def decode(content: bytes, name: str, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.ndarray, int]:
+    """As :func:`read`, for the bytes of a file; ``name`` stands in the errors."""
+    return _read_open(io.BytesIO(content), name, sample_rate)
+
+
+def duration_seconds(path: str | Path) -> float:
+    """Length of a local audio file as its header states it, in seconds."""
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+
+
+def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str | None = None) -> None:
+    """Write ``audio`` (channels, samples); the format follows the suffix, the file appears only when it is whole.
+
+    Args:
+        path: ``.wav``, ``.flac`` or ``.mp3``.
+        audio: float array (channels, samples).
+        sample_rate: Hz.
+        subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
+            which add no audible rounding.
+    """
+    path = Path(path)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        _write_open(file, audio, sample_rate, path.suffix.lower(), subtype, str(path))
+
+
+def encode(audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None = None) -> bytes:
+    """The bytes of a file that :func:`write` would write."""
+    buffer = io.BytesIO()
+    _write_open(buffer, audio, sample_rate, suffix, subtype, suffix)
+    return buffer.getvalue()
+
+
+def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """``audio`` (channels, samples) from one rate to another (both Hz), band-limited (soxr, "HQ")."""
+    if source_rate == target_rate:
+        return audio
+    resampled = soxr.resample(np.ascontiguousarray(audio.T), source_rate, target_rate, quality="HQ")
+    return np.ascontiguousarray(resampled.T, dtype=np.float32)
+
+
+def to_stereo(audio: np.ndarray) -> np.ndarray:
+    """Two channels: a mono signal is repeated, a stereo one is returned as it is."""
+    return np.repeat(audio, 2, axis=0) if audio.shape[0] == 1 else audio
+
+
+def pad_to(audio: np.ndarray, samples: int) -> np.ndarray:
+    """``audio`` with zeros at its end, so that it is at least ``samples`` long."""
+    missing = samples - audio.shape[-1]
+    return np.pad(audio, ((0, 0), (0, missing))) if missing > 0 else audio
+
+
+def peak_dbfs(audio: np.ndarray) -> float:
+    """Highest absolute sample in dBFS; digital silence and an empty array give -600."""
+    peak = float(np.max(np.abs(audio), initial=0.0))
+    return float(20 * np.log10(peak + 1e-30))
+
+
+def check(audio: np.ndarray, name: str) -> None:
+    """Refuse what no stage can work with.
+
+    Raises:
+        AudioError: not (channels, samples), no sample, more than two channels, or a NaN or infinite sample.
+    """
+    if audio.ndim != 2:
+        raise AudioError(f"{name}: expected an array (channels, samples), found {audio.ndim} dimensions")
+    if audio.shape[0] > _MAX_CHANNELS or audio.shape[0] == 0:
+        raise AudioError(f"{name}: expected 1 or 2 channels, found {audio.shape[0]}")
+    if audio.shape[1] == 0:
+        raise AudioError(f"{name}: holds no samples")
+    finite = np.isfinite(audio)
+    if not finite.all():
+        first = int(np.argmin(finite.all(axis=0)))
+        raise AudioError(f"{name}: holds NaN or infinite samples, the first at sample {first}")
+
+
+def _read_open(file: BinaryIO, name: str, sample_rate: int | None) -> tuple[np.ndarray, int]:
+    _refuse_truncated_wav(file, name)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            if sound.channels > _MAX_CHANNELS:
+                raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
+            found_rate, expected = int(sound.samplerate), sound.frames
+            samples = sound.read(dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
+    if len(samples) < expected and not name.lower().endswith(".mp3"):  # an MP3's length is an estimate
+        raise AudioError(f"{name}: truncated: {expected} samples announced, {len(samples)} found")
+    audio = np.ascontiguousarray(samples.T)
+    check(audio, name)
+    if sample_rate is None or sample_rate == found_rate:
+        return audio, found_rate
+    return resample(audio, found_rate, sample_rate), sample_rate
+
+
+def _refuse_truncated_wav(file: BinaryIO, name: str) -> None:
+    """libsndfile reads a cut-off WAV as a shorter one without a word; compare the data chunk with what is there."""
+    start = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    try:
+        if end - start == 0:
+            raise AudioError(f"{name}: the file is empty")
+        if file.read(4) not in _WAV_CONTAINERS:
+            return
+        file.seek(start + 12)
+        while len(header := file.read(8)) == 8:
+            identifier, size = struct.unpack("<4sI", header)
+            position = file.tell()
+            if identifier == b"data":
+                if size != _UNKNOWN_SIZE and position + size > end:
+                    raise AudioError(f"{name}: truncated: {size} bytes of samples announced, {end - position} found")
+                return
+            file.seek(position + size + size % 2)
+        raise AudioError(f"{name}: truncated: a WAV header without samples")
+    finally:
+        file.seek(start)
+
+
+def _write_open(
+    file: BinaryIO, audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None, name: str
+) -> None:
+    if suffix not in AUDIO_SUFFIXES:
+        raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
+    default = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}[suffix]
+    soundfile.write(file, audio.T, sample_rate, subtype=subtype or default, format=suffix[1:].upper())
+
+
+def _fetch_s3(uri: str) -> bytes:
+    # boto3 costs a third of a second to import and most runs read local files
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    try:
+        return boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        raise AudioError(f"{uri}: cannot be read ({error})") from error
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "error_string", "") or error).strip().rstrip(".").splitlines()[0]

@@ -1,0 +1,13 @@
+"""Names and numbers that the whole library agrees on."""
+
+SAMPLE_RATE = 44_100
+"""Hz. Everything inside the library is at this rate; other rates are resampled when they are read."""
+
+STEMS = ("vocals", "bass", "drums", "other")
+"""The stems, in the order in which the networks take them."""
+
+MIXTURE = "mixture"
+"""The name of the finished mix beside the stems of a song."""
+
+SILENCE_DBFS = -50.0
+"""A stem whose peak does not pass this level counts as silent: it is neither measured nor processed."""

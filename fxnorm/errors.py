@@ -1,0 +1,21 @@
+"""Errors that a user can cause. Their text is one line that names the file or key and says what was expected."""
+
+
+class FxnormError(Exception):
+    """Something the user gave cannot be used. Faces print the text alone and exit with status 1."""
+
+
+class AudioError(FxnormError):
+    """Audio that cannot be read, or holds what no mix can be made of."""
+
+
+class DatasetError(FxnormError):
+    """A folder that is not a dataset, or one that lacks what a stage needs."""
+
+
+class SettingsError(FxnormError):
+    """An unknown key, or a value that a setting cannot take."""
+
+
+class ModelError(FxnormError):
+    """A Mixer directory or checkpoint that is incomplete or does not fit."""

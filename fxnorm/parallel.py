@@ -1,0 +1,102 @@
+"""Work over songs in parallel processes, with a progress bar."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from fxnorm.dataset import Song
+from fxnorm.errors import FxnormError
+
+Result = TypeVar("Result")
+
+_THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def available_cores() -> int:
+    """Cores this process may use (a container's or a batch system's limit included)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_songs(
+    function: Callable[[Song], Result],
+    songs: Sequence[Song],
+    description: str,
+    workers: int | None = None,
+    skip_errors: bool = False,
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """``function`` of every song, each in one of ``workers`` processes.
+
+    Args:
+        function: picklable; takes a song.
+        songs: the songs; their names are the keys of the result.
+        description: what the progress bar says.
+        workers: processes; the default is one a core.
+        skip_errors: leave out a song that fails with a user's error instead of stopping at it.
+
+    Returns:
+        the results in the order of ``songs``, and the reason for each song that was left out.
+
+    Raises:
+        FxnormError: the first song's error, if errors are not skipped; what other songs finished by then is kept
+            by ``function`` itself, if it writes anything.
+    """
+    seconds = {song.name: _seconds_or_zero(song) for song in songs}
+    results: dict[str, Result] = {}
+    failures: dict[str, str] = {}
+    workers = min(workers or available_cores(), len(songs))
+    # spawned, not forked: a fork of a process that runs threads (PyTorch, NumPy's BLAS) can hang
+    context = multiprocessing.get_context("spawn")
+    with (
+        _one_thread_a_worker(),
+        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        tqdm(total=len(songs), desc=description, unit="song", dynamic_ncols=True, mininterval=0.5) as bar,
+    ):
+        futures = {pool.submit(function, song): song for song in songs}
+        done_seconds = 0.0
+        for future in as_completed(futures):
+            song = futures[future]
+            try:
+                results[song.name] = future.result()
+            except FxnormError as error:
+                if not skip_errors:
+                    _cancel(futures)
+                    raise
+                failures[song.name] = str(error)
+            done_seconds += seconds[song.name]
+            elapsed = bar.format_dict["elapsed"] or 1e-9
+            bar.set_postfix_str(f"{done_seconds / elapsed:.1f} s of audio/s", refresh=False)
+            bar.update()
+    return {song.name: results[song.name] for song in songs if song.name in results}, failures
+
+
+@contextlib.contextmanager
+def _one_thread_a_worker() -> Iterator[None]:
+    """While it holds, child processes start with one thread each: processes already use every core."""
+    before = {name: os.environ.get(name) for name in _THREAD_SETTINGS}
+    os.environ.update(dict.fromkeys(_THREAD_SETTINGS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _cancel(futures: dict[Future[Result], Song]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _seconds_or_zero(song: Song) -> float:
+    """The bar's share of a song; a file that cannot be opened is for the worker to report."""
+    try:
+        return song.seconds
+    except FxnormError:
+        return 0.0

@@ -1,0 +1,207 @@
+"""What can be set, one section a stage, read from ``params.yaml``.
+
+The same frozen objects go to DVC, Kubeflow and MLflow. Defaults are the values published with the method
+(Martinez-Ramirez et al., "Automatic music mixing with deep learning and out-of-domain data", ISMIR 2022).
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fxnorm.constants import STEMS
+from fxnorm.errors import SettingsError
+
+Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+SECTIONS = ("statistics", "normalize", "train", "evaluate", "register")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StatisticsSettings(_Section):
+    """Which songs the averages are measured on."""
+
+    split: str = "train"
+
+
+class NormalizeSettings(_Section):
+    """The effect chain. It travels with the Mixer: what was trained on is what stems are brought to."""
+
+    effects: tuple[Effect, ...] = ("reverberation", "equalization", "compression", "panning", "loudness")
+    """Applied in this, the published, order."""
+    panning_limit_hz: dict[str, float | None] = {**dict.fromkeys(STEMS, 16_000.0), "drums": 6_000.0}
+    """Bins above this frequency are not panned; null for no limit."""
+    splits: tuple[str, ...] = ("train", "val")
+    seed: int = 0
+    """Draws the impulse response and the reverberation's shelves, for each song by its name."""
+
+
+class ScheduleStep(_Section):
+    """A part of the training at one learning rate."""
+
+    epochs: PositiveInt
+    learning_rate: NonNegative
+
+
+class TrainSettings(_Section):
+    """The network and its training."""
+
+    network: Literal["crafx2", "wave_u_net"] = "crafx2"
+    sizes: dict[str, int | str] = {}
+    """Sizes of the network that differ from the published ones."""
+    loss: Literal["a", "b"] = "b"
+    sequence_seconds: Positive = 440_960 / 44_100
+    batch_size: PositiveInt = 4
+    batches_per_epoch: PositiveInt = 1_600
+    warm_up_batches: int = Field(default=1_600, ge=0)
+    """Steps at learning rate 0 that only fill Adam's moments."""
+    schedule: tuple[ScheduleStep, ...] = (
+        ScheduleStep(epochs=150, learning_rate=1e-3),
+        ScheduleStep(epochs=50, learning_rate=1e-3 / 3),
+        ScheduleStep(epochs=50, learning_rate=1e-4),
+        ScheduleStep(epochs=25, learning_rate=1e-3 / 30),
+        ScheduleStep(epochs=25, learning_rate=1e-5),
+        ScheduleStep(epochs=10, learning_rate=1e-6),
+    )
+    weight_decay: NonNegative = 1e-7
+    gradient_norm: Positive = 0.2
+    swap_channels: bool = True
+    """Swap left and right at random, for stems and mixture together."""
+    checkpoint_every: PositiveInt = 200
+    """Steps between checkpoints."""
+    loader_workers: int = Field(default=2, ge=0)
+    """Processes that read crops from disk; 0 reads in the training process."""
+    run_in_seconds: NonNegative = 30.0
+    """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
+    seed: int = 0
+
+
+class EvaluateSettings(_Section):
+    """The comparison of the network's mixes with the reference mixes."""
+
+    split: str = "test"
+
+
+class RegisterSettings(_Section):
+    """The quality gate and the name in the registry."""
+
+    name: str = "fxnorm-automix"
+    split: str = "test_wet"
+    metric: str = "stereo_loss_b"
+    baseline: str = "normalized_sum"
+    margin: float = 0.0
+    """How much lower than the baseline's (and the champion's) the metric must be, in the metric's own unit."""
+
+
+class Settings(_Section):
+    """All sections of ``params.yaml``."""
+
+    statistics: StatisticsSettings = StatisticsSettings()
+    normalize: NormalizeSettings = NormalizeSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @classmethod
+    def load(cls, path: str | Path | None, overrides: Iterable[str] = ()) -> "Settings":
+        """Settings of a YAML file, then of ``section.key=value`` texts (values in YAML).
+
+        Raises:
+            SettingsError: the file is missing or not YAML, a key is unknown, or a value does not fit; the text
+                names the file and the key.
+        """
+        content = {} if path is None else _read_yaml(Path(path))
+        source = "defaults" if path is None else str(path)
+        for override in overrides:
+            _apply_override(content, override)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise SettingsError(f"{source}: {_explain(error, content)}") from error
+
+    def flat(self, *sections: str) -> dict[str, Any]:
+        """``section.key`` names and plain values of some sections, as experiment trackers take them."""
+        flat: dict[str, Any] = {}
+        content = self.model_dump(mode="json", by_alias=True)
+        for section, values in ((section, content[section]) for section in sections):
+            for key, value in values.items():
+                if key == "sizes":
+                    flat |= {f"{section}.{key}.{name}": size for name, size in value.items()}
+                elif key == "schedule":
+                    flat[f"{section}.{key}"] = ", ".join(
+                        f"{step['epochs']} x {step['learning_rate']:g}" for step in value
+                    )
+                else:
+                    flat[f"{section}.{key}"] = value
+        return flat
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: no such settings file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected sections with keys, found {type(content).__name__}")
+    return content
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    parts = name.split(".")
+    if not equals or not all(parts):
+        raise SettingsError(f"--set {override}: expected section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {override}: the value is not readable as YAML") from error
+    place = content
+    for depth, part in enumerate(parts[:-1], start=1):
+        if not isinstance(place.get(part) or {}, dict):
+            raise SettingsError(f"--set {override}: {'.'.join(parts[:depth])} has no keys of its own")
+        place[part] = place = dict(place.get(part) or {})
+    place[parts[-1]] = value
+
+
+def _explain(error: ValidationError, content: dict[str, Any]) -> str:
+    """The first of pydantic's findings, in one line with the key's dotted name and near matches."""
+    first = error.errors()[0]
+    location = first["loc"]
+    name = ".".join(str(part) for part in location)
+    if first["type"] != "extra_forbidden":
+        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {first['input']!r}"
+    fields = _fields(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), fields, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"
+    return f"{name}: unknown key; {hint}"
+
+
+def _fields(location: tuple[int | str, ...]) -> list[str]:
+    """The keys a section takes; of the whole file, its sections."""
+    model: type[BaseModel] = Settings
+    for part in location:
+        if part == "schedule":
+            model = ScheduleStep
+        elif isinstance(part, str):
+            fields = {field.alias or name: field for name, field in model.model_fields.items()}
+            annotation = fields[part].annotation
+            assert isinstance(annotation, type)
+            assert issubclass(annotation, BaseModel)
+            model = annotation
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,151 @@
+"""Reading, refusing, resampling and writing audio."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fxnorm import audio
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.errors import AudioError
+from tests.conftest import noise
+
+
+def sine(frequency: float, sample_rate: int, seconds: float = 1.0) -> np.ndarray:
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    return (0.5 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)[None]
+
+
+@pytest.mark.parametrize("suffix, bound", [(".wav", 0.0), (".flac", 2.0**-23), (".mp3", 0.05)])
+def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, bound: float) -> None:
+    samples = np.concatenate([sine(440, SAMPLE_RATE), sine(660, SAMPLE_RATE)])
+    audio.write(tmp_path / f"a{suffix}", samples)
+    found, sample_rate = audio.read(tmp_path / f"a{suffix}")
+    assert sample_rate == SAMPLE_RATE
+    assert found.dtype == np.float32
+    assert found.shape == samples.shape
+    assert np.abs(found - samples)[:, 2000:-2000].max() <= bound
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 48_000, 192_000])
+def test_other_sample_rates_are_resampled_without_changing_a_tone(tmp_path: Path, sample_rate: int) -> None:
+    audio.write(tmp_path / "tone.wav", sine(1_000, sample_rate), sample_rate)
+    found, rate = audio.read(tmp_path / "tone.wav")
+    assert rate == SAMPLE_RATE
+    assert found.shape == (1, SAMPLE_RATE)
+    edge = 2_000
+    assert np.abs(found - sine(1_000, SAMPLE_RATE))[:, edge:-edge].max() < 1e-3
+
+
+def test_a_mono_file_becomes_stereo_by_repetition() -> None:
+    mono = noise(0.1, channels=1)
+    stereo = audio.to_stereo(mono)
+    assert stereo.shape == (2, mono.shape[1])
+    assert np.array_equal(stereo[0], stereo[1])
+
+
+def write_text(path: Path) -> None:
+    path.write_text("these are words, not samples\n" * 20)
+
+
+def write_truncated(path: Path) -> None:
+    soundfile.write(path, noise(1).T, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def write_header_only(path: Path) -> None:
+    soundfile.write(path, noise(0.1).T, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def write_truncated_flac(path: Path) -> None:
+    soundfile.write(path, noise(1).T, SAMPLE_RATE, format="FLAC")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def write_no_samples(path: Path) -> None:
+    soundfile.write(path, np.zeros((0, 2)), SAMPLE_RATE)
+
+
+def write_not_a_number(path: Path) -> None:
+    samples = noise(0.1)
+    samples[1, 7] = np.nan
+    soundfile.write(path, samples.T, SAMPLE_RATE, subtype="FLOAT")
+
+
+def write_infinite(path: Path) -> None:
+    samples = noise(0.1)
+    samples[0, 9] = np.inf
+    soundfile.write(path, samples.T, SAMPLE_RATE, subtype="FLOAT")
+
+
+def write_three_channels(path: Path) -> None:
+    soundfile.write(path, noise(0.1, channels=3).T, SAMPLE_RATE)
+
+
+def write_declared_two_gigabytes(path: Path) -> None:
+    soundfile.write(path, noise(0.1).T, SAMPLE_RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[40:44] = struct.pack("<I", 2_000_000_000)
+    path.write_bytes(bytes(content))
+
+
+def write_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "write, said",
+    [
+        (write_text, "not readable"),
+        (write_truncated, "truncated"),
+        (write_header_only, "truncated"),
+        (write_truncated_flac, "truncated|not readable"),
+        (write_no_samples, "no samples"),
+        (write_not_a_number, "NaN or infinite samples, the first at sample 7"),
+        (write_infinite, "NaN or infinite samples, the first at sample 9"),
+        (write_three_channels, "expected 1 or 2 channels, found 3"),
+        (write_declared_two_gigabytes, "truncated"),
+        (write_nothing, "empty"),
+    ],
+)
+def test_unusable_files_are_refused_in_one_line_that_names_them(tmp_path: Path, write, said: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "bad.wav"
+    write(path)
+    for read in (lambda: audio.read(path), lambda: audio.decode(path.read_bytes(), str(path))):
+        with pytest.raises(AudioError, match=said) as caught:
+            read()
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"nowhere\.wav: no such file"):
+        audio.read(tmp_path / "nowhere.wav")
+
+
+def test_a_wav_of_unknown_length_as_streams_have_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "streamed.wav"
+    soundfile.write(path, noise(0.1).T, SAMPLE_RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(bytes(content))
+    assert audio.read(path)[0].shape[1] == round(0.1 * SAMPLE_RATE)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "mix.flac"
+    audio.write(path, noise(0.1))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="Invalid combination"):
+        audio.write(path, noise(0.1), subtype="ULAW")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"\.wav, \.flac, \.mp3"):
+        audio.write(tmp_path / "mix.aiff", noise(0.1))
