@@ -1,0 +1,238 @@
+"""Writes the demo's dataset: small wet and dry multitracks, MUSDB18's layout, and impulse responses.
+
+Songs are composed (:mod:`fxnorm.demo.composition`), played (:mod:`~fxnorm.demo.rendering`) and mixed
+(:mod:`~fxnorm.demo.mixing`) by rule, each from its own seed, so that the same seed gives the same bytes however the
+work is spread. All files are 16-bit WAV at 44.1 kHz; a mixture is the exact sum of its wet stems, as in MUSDB18.
+"""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
+from fxnorm.demo import impulse_responses, mixing, rendering
+from fxnorm.demo.composition import compose
+from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.files import whole_file, whole_folder, write_json
+
+DEFAULT_SONGS = {"train": 12, "val": 2, "test": 3, "dry": 2}
+"""How many songs of each kind a demo dataset has unless told otherwise; dry songs are for testing."""
+
+MARKER = "demo.json"
+"""The file in a dataset's root that says the dataset was rendered here, and of which seed and sizes."""
+
+_FOLDERS = {"train": "wet/train", "val": "wet/val", "test": "wet/test", "dry": "dry/test"}
+_SHORTEST_SONG_SECONDS = 4.0
+_RESPONSES = {"reverb": ("hall", 6, (1.9, 3.6)), "pre_reverb": ("room", 4, (0.3, 1.2))}
+"""What the impulse responses of each kind are called, how many there are, and their RT60 in seconds; the files are a
+tenth longer."""
+
+_PRE_DELAY_SECONDS = (0.005, 0.03)
+_RESPONSE_PEAK = 0.9
+_RAW_PEAK_DBFS = (-18.0, -3.0)  # of dry stems: recorded as it came
+_GOLDEN_RATIO = 0.618034  # multiples of it, modulo 1, cover 0 to 1 evenly however many are taken
+
+_NAMES, _ENERGIES, _SONGS, _ROOMS = range(4)  # first keys of the random generators
+
+# fmt: off
+_FIRST_WORDS = (
+    "Copper", "Paper", "Silver", "Velvet", "Hollow", "Amber", "Northern", "Broken", "Quiet", "Electric",
+    "Crimson", "Distant", "Golden", "Winter", "Salted", "Burning", "Glass", "Midnight", "Faded", "Wooden",
+    "Restless", "Scarlet", "Borrowed", "Marble", "Sunken", "Painted", "Stolen", "Frozen", "Emerald", "Gentle",
+    "Wandering", "Iron", "Cobalt", "Tangled", "Southern", "Hidden", "Weightless", "Sleeping", "Rolling",
+    "Lonely",
+)
+_SECOND_WORDS = (
+    "Lanterns", "Rivers", "Letters", "Engines", "Harbours", "Mirrors", "Gardens", "Orchards", "Satellites",
+    "Horses", "Windows", "Shadows", "Bridges", "Summers", "Highways", "Machines", "Feathers", "Islands",
+    "Carousels", "Signals", "Rooftops", "Meadows", "Compasses", "Fireflies", "Trains", "Oceans", "Echoes",
+    "Staircases", "Kingdoms", "Violets", "Anchors", "Postcards", "Swallows", "Chimneys", "Tides", "Balconies",
+    "Thunder", "Avenues", "Canyons", "Sparrows",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One song to be made."""
+
+    kind: str
+    index: int
+    seed: int
+    seconds: tuple[float, float]
+    folder: Path
+
+
+def render_dataset(
+    root: Path,
+    seed: int = 0,
+    songs: Mapping[str, int] | None = None,
+    seconds: tuple[float, float] = (20.0, 30.0),
+    workers: int | None = None,
+) -> None:
+    """Render a demo dataset into ``root``; rendered there again, it is replaced song by song.
+
+    Args:
+        root: folder that receives ``wet/{train,val,test}/SONG/``, ``dry/test/SONG/`` and
+            ``impulse_responses/{reverb,pre_reverb}/``. The mixture of a dry song is what the engineer of the wet songs
+            makes of it.
+        seed: not negative; the same seed and sizes give the same bytes, whatever ``workers`` is.
+        songs: how many songs for each of train, val, test and dry; none of a kind that is not named.
+            The default is :data:`DEFAULT_SONGS`.
+        seconds: shortest and longest duration of a song in seconds.
+        workers: processes that render at the same time; the default is one for each processor.
+
+    Raises:
+        FxnormError: an optional package that the demo needs is not installed.
+        SettingsError: a kind of song, a number or a duration that cannot be.
+        DatasetError: ``root`` holds a dataset that was not rendered here with the same seed and sizes, or is a file.
+    """
+    rendering.check_installed()
+    root = Path(root)
+    songs = DEFAULT_SONGS if songs is None else songs
+    workers = os.cpu_count() or 1 if workers is None else workers
+    _check_settings(seed, songs, seconds, workers)
+    counts = {kind: songs.get(kind, 0) for kind in DEFAULT_SONGS}
+    _claim(root, {"seed": seed, "songs": counts, "seconds": [float(limit) for limit in seconds]})
+    _write_impulse_responses(root, seed)
+    jobs = [
+        _Job(kind, index, seed, seconds, root / _FOLDERS[kind] / _song_name(seed, kind, index))
+        for kind, count in counts.items()
+        for index in range(count)
+    ]
+    _write_songs(jobs, min(workers, len(jobs)))
+
+
+def _check_settings(seed: int, songs: Mapping[str, int], seconds: tuple[float, float], workers: int) -> None:
+    if workers < 1:
+        raise SettingsError(f"workers: expected 1 or more, found {workers}")
+    if seed < 0:
+        raise SettingsError(f"seed: expected 0 or more, found {seed}")
+    for kind, count in songs.items():
+        if kind not in DEFAULT_SONGS:
+            raise SettingsError(f"songs: unknown kind {kind!r}, expected {', '.join(DEFAULT_SONGS)}")
+        if count < 0:
+            raise SettingsError(f"songs: expected 0 or more for {kind}, found {count}")
+    if not _SHORTEST_SONG_SECONDS <= seconds[0] <= seconds[1]:
+        raise SettingsError(
+            f"seconds: expected shortest and longest duration from {_SHORTEST_SONG_SECONDS} up, found {seconds}"
+        )
+
+
+def _claim(root: Path, settings: dict[str, Any]) -> None:
+    """Mark ``root`` as this dataset's; refuse it if it is, or may be, somebody else's."""
+    if root.exists() and not root.is_dir():
+        raise DatasetError(f"{root}: expected a folder, found a file")
+    marker = root / MARKER
+    if marker.is_file():
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DatasetError(f"{marker}: not readable as JSON ({error})") from error
+        if found != settings:
+            raise DatasetError(
+                f"{root}: holds a demo dataset of other settings, {json.dumps(found)}; remove it or name another folder"
+            )
+        return
+    taken = [name for name in ("wet", "dry", "impulse_responses") if (root / name).exists()]
+    if taken:
+        raise DatasetError(
+            f"{root}: holds {' and '.join(taken)}/ without the {MARKER} of a demo dataset; name another folder"
+        )
+    write_json(marker, settings)
+
+
+def _song_name(seed: int, kind: str, index: int) -> str:
+    """A name no other song of the dataset has: both words change from song to song, the pairs last for 1,600 songs."""
+    rng = _generator(seed, _NAMES)
+    firsts, seconds = rng.permutation(_FIRST_WORDS), rng.permutation(_SECOND_WORDS)
+    place = index * len(DEFAULT_SONGS) + list(DEFAULT_SONGS).index(kind)
+    turn, first = divmod(place, len(firsts))
+    name = f"{firsts[first]} {seconds[(first + turn) % len(seconds)]}"
+    return name if turn < len(seconds) else f"{name} {turn // len(seconds) + 1}"
+
+
+def _write_songs(jobs: list[_Job], workers: int) -> None:
+    with tqdm(total=len(jobs), desc="demo songs", unit="song") as progress:
+
+        def report(job: _Job) -> None:
+            progress.set_postfix_str(job.folder.name)
+            progress.update()
+
+        if workers <= 1:
+            for job in jobs:
+                _write_song(job)
+                report(job)
+            return
+        # a fresh interpreter for each worker: forking one that runs threads can deadlock
+        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            futures = {pool.submit(_write_song, job): job for job in jobs}
+            for future in as_completed(futures):
+                future.result()
+                report(futures[future])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_song(job: _Job) -> None:
+    kind_id = list(DEFAULT_SONGS).index(job.kind)
+    composer, player, engineer, recordist = (
+        _generator(job.seed, _SONGS, kind_id, job.index, person) for person in range(4)
+    )
+    energy = float((_generator(job.seed, _ENERGIES, kind_id).random() + job.index * _GOLDEN_RATIO) % 1)
+    score = compose(composer, energy, float(composer.uniform(*job.seconds)))
+    tracks = rendering.render(score, player)
+    wet = {stem: _to_int16(audio) for stem, audio in mixing.mix(score, tracks, engineer).items()}
+    # stays within 16 bits: the mix is limited to -1 dBFS and rounding adds at most two steps
+    mixture = np.stack(list(wet.values())).sum(axis=0, dtype=np.int32).astype(np.int16)
+    stems = _record(tracks, recordist, mixture.shape) if job.kind == "dry" else wet
+    with whole_folder(job.folder) as folder:
+        for name, samples in {**stems, MIXTURE: mixture}.items():
+            _write_wav(folder / f"{name}.wav", samples)
+
+
+def _record(
+    tracks: Mapping[str, Mapping[str, np.ndarray]], rng: np.random.Generator, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """The raw stems of a song: its parts added up, both channels alike, at whatever level they were recorded."""
+    recorded = {}
+    for stem in STEMS:
+        audio = sum((track.mean(axis=0, keepdims=True) for track in tracks.get(stem, {}).values()), np.zeros(shape))
+        peak = np.abs(audio).max()
+        level = 10 ** (rng.uniform(*_RAW_PEAK_DBFS) / 20)
+        recorded[stem] = _to_int16(audio * (level / peak) if peak > 0 else audio)
+    return recorded
+
+
+def _write_impulse_responses(root: Path, seed: int) -> None:
+    for kind_id, (kind, (place, count, rt60_range)) in enumerate(_RESPONSES.items()):
+        for index in range(count):
+            rng = _generator(seed, _ROOMS, kind_id, index)
+            rt60 = rt60_range[0] + (rt60_range[1] - rt60_range[0]) * (index + rng.random()) / count
+            response = impulse_responses.synthesize(rng, rt60, rng.uniform(*_PRE_DELAY_SECONDS))
+            path = root / "impulse_responses" / kind / f"{place}_{index + 1}_{rt60:.1f}s.wav"
+            with whole_file(path) as temporary:
+                _write_wav(temporary, _to_int16(response * (_RESPONSE_PEAK / np.abs(response).max())))
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    """The dice for one purpose, which no other purpose's depend on."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _to_int16(audio: np.ndarray) -> np.ndarray:
+    return np.round(audio * 32768).astype(np.int16)
+
+
+def _write_wav(path: Path, samples: np.ndarray) -> None:
+    soundfile.write(path, samples.T, SAMPLE_RATE, subtype="PCM_16")

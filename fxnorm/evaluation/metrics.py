@@ -1,0 +1,422 @@
+"""How far a mix is from a reference mix, in loudness, spectrum, panning and dynamics.
+
+The published part is the objective evaluation of "Automatic music mixing with deep learning and out-of-domain data"
+(Martínez-Ramírez et al., ISMIR 2022): mean absolute percentage errors (MAPE) between running means of frame features.
+Beside it stand differences in units that engineers read: LU, true peak (ITU-R BS.1770-5), loudness range (EBU Tech
+3342), the balance of side and middle, and a multi-resolution STFT distance (Yamamoto et al., ICASSP 2020).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fxnorm import audio as audio_io
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects import loudness
+from fxnorm.effects.levels import decibels
+from fxnorm.effects.spectrum import frames, window
+
+Family = dict[str, float | None]
+"""The metrics of one family by name; ``None`` where a metric is not defined for this pair."""
+
+# Settings of the published features; the letters t, l, m and h stand for total, low, middle and high.
+PEAK_DBFS = -1.0
+FRAME = 4096
+PANNING_FRAME = 2048
+HOP = 1024
+RUNNING_MEAN_FRAMES = 40
+PANNING_BANDS_HZ = {"P_t": (0, 22_050), "P_l": (0, 250), "P_m": (250, 2500), "P_h": (2500, 22_050)}
+ROLL_OFF = 0.85
+CONTRAST_EDGES_HZ = (250.0, 500.0, 1000.0, 2000.0)
+CONTRAST_QUANTILE = 0.02
+
+STFT_SIZES = (512, 2048, 8192)
+"""FFT sizes of the multi-resolution STFT distance; each hops by a quarter of its size."""
+
+_FREQUENCIES = scipy.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE).astype(np.float32)
+_SAMPLES_AT_ONCE = 128 * FRAME  # in overlapping frames: bounds the memory and fits the cache
+_STFT_FLOOR_DBFS = -100.0  # level of a sine; below, two spectra count as equally silent
+_POWER_FLOOR = np.float32(1e-10)  # librosa's ``amin`` in power_to_db and spectral_flatness
+_CONTRAST_RANGE_DB = 80.0  # librosa's ``top_db`` in power_to_db
+
+_STEPS_PER_SECOND = 10  # of loudness.step_energies
+_SHORT_TERM_STEPS = 30  # EBU Tech 3341: a window of 3 s
+_LOUDNESS_OFFSET = -0.691  # BS.1770: LUFS of a mean square of 1 after K-weighting
+_RANGE_ABSOLUTE_GATE = -70.0  # EBU Tech 3342, LUFS
+_RANGE_RELATIVE_GATE = -20.0  # LU under the mean of what passes the absolute gate
+_RANGE_PERCENTILES = (10, 95)
+
+# ITU-R BS.1770-5, Annex 2: phases 0 and 1 of the four-fold interpolator. Phases 3 and 2 are the same backwards.
+_TRUE_PEAK_PHASES = np.array(
+    [
+        [0.0017089843750, 0.0109863281250, -0.0196533203125, 0.0332031250000, -0.0594482421875, 0.1373291015625,
+         0.9721679687500, -0.1022949218750, 0.0476074218750, -0.0266113281250, 0.0148925781250, -0.0083007812500],
+        [-0.0291748046875, 0.0292968750000, -0.0517578125000, 0.0891113281250, -0.1665039062500, 0.4650878906250,
+         0.7797851562500, -0.2003173828125, 0.1015625000000, -0.0582275390625, 0.0330810546875, -0.0189208984375],
+    ],
+    dtype=np.float32,
+)  # fmt: skip
+
+
+def compare_mixes(mix: np.ndarray, reference: np.ndarray, sample_rate: int) -> dict[str, Family]:
+    """Distances of ``mix`` from ``reference``, 0 for a perfect match.
+
+    All but the loudness family see both mixes at a peak of -1 dBFS, so that a gain is seen by that family alone.
+    Swapping left and right of both mixes changes nothing.
+
+    Args:
+        mix: float array (channels, samples); mono counts as two equal channels.
+        reference: as ``mix``. The shorter of the two is padded with zeros at its end.
+        sample_rate: Hz, of both. Other rates are resampled to 44.1 kHz, at which the features are defined.
+
+    Returns:
+        Four families of metrics. Names without a unit are MAPEs as fractions (0.1 is 10 %), ``mape_mean`` is their mean
+        in the family. Names with a unit are differences, mix minus reference. A metric is ``None`` where it has no
+        value: levels of silence, loudness range of less than 3 s, and MAPEs of a feature that is 0 all through the
+        reference (its frames with 0 are left out), such as the panning of a mono reference. Means leave these out.
+
+        - ``loudness``: ``d_lufs`` (integrated); ``d_peak``, which divides by a level near 0 dBFS and is no part of the
+          mean for that reason: read ``peak_difference_db``; ``loudness_difference_lu``, ``true_peak_difference_db``,
+          ``loudness_range_difference_lu``.
+        - ``spectral``: ``centroid_mean``, ``bandwidth_mean``, ``contrast_{l,m,h}_mean`` (lowest band, three middle
+          ones, highest) and their mean ``contrast_mean``, ``rolloff_mean``, ``flatness_mean``. Not in the mean and no
+          MAPE is ``multi_resolution_stft``: of middle and side, spectral convergence plus mean absolute difference of
+          the natural logarithms of the magnitudes.
+        - ``panning``: ``P_t_mean`` over all frequencies, ``P_l_mean`` up to 250 Hz, ``P_m_mean`` up to 2,500 Hz,
+          ``P_h_mean`` above; ``side_to_middle_difference_db``, positive where the mix is wider.
+        - ``dynamic``: ``rms_mean``, ``dyn_mean`` (dynamic spread), ``crest_mean``.
+
+    Raises:
+        AudioError: not one or two channels, no samples, or samples that are not finite.
+    """
+    mix, reference = prepared(mix, "mix", sample_rate), prepared(reference, "reference", sample_rate)
+    samples = max(mix.shape[1], reference.shape[1])
+    mix, reference = audio_io.pad_to(mix, samples), audio_io.pad_to(reference, samples)
+    at_peak = _peak_normalized(mix), _peak_normalized(reference)
+    return {
+        "loudness": _loudness_family(mix, reference),
+        "spectral": _spectral_family(*at_peak),
+        "panning": _panning_family(*at_peak),
+        "dynamic": _dynamic_family(*at_peak),
+    }
+
+
+def true_peak_dbtp(audio: np.ndarray) -> float:
+    """Highest absolute value of ``audio`` (channels, samples) oversampled four times, in dBTP; silence gives -600.
+
+    Never under the sample peak. Source: ITU-R BS.1770-5, Annex 2.
+    """
+    phases = np.concatenate([_TRUE_PEAK_PHASES, _TRUE_PEAK_PHASES[::-1, ::-1]])
+    interpolated = (scipy.signal.upfirdn(phase, audio, axis=-1) for phase in phases)
+    return max(audio_io.peak_dbfs(signal) for signal in (audio, *interpolated))
+
+
+def short_term_loudness(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Loudness of every window of 3 s, ten a second, in LUFS.
+
+    Args:
+        audio: float array (channels, samples), one or two channels.
+        sample_rate: Hz.
+
+    Returns:
+        Array (windows,), the first for 0 to 3 s; empty for less than 3 s. Digital silence gives -300.
+
+    Raises:
+        AudioError: as :func:`compare_mixes`.
+
+    Source: EBU Tech 3341, with the K-weighting of ITU-R BS.1770.
+    """
+    audio = prepared(audio, "audio", sample_rate)
+    return _short_term(_step_energies(audio), audio.shape[1])
+
+
+def loudness_range(audio: np.ndarray, sample_rate: int) -> float:
+    """Loudness range in LU (EBU Tech 3342); NaN where no window of 3 s reaches -70 LUFS.
+
+    Args:
+        audio: float array (channels, samples), one or two channels.
+        sample_rate: Hz.
+
+    Raises:
+        AudioError: as :func:`compare_mixes`.
+    """
+    return _range_of(short_term_loudness(audio, sample_rate))
+
+
+def spectral_features(audio: np.ndarray) -> dict[str, np.ndarray]:
+    """Frame features of the magnitude spectrum as librosa defines them, in the form in which they are compared.
+
+    Args:
+        audio: float array (channels, samples) at 44.1 kHz.
+
+    Returns:
+        Arrays (channels, frames): ``centroid``, ``bandwidth`` and ``rolloff`` in Hz + 1, ``flatness`` as 1 - dB,
+        ``contrast_l``, ``contrast_m`` and ``contrast_h`` in dB.
+    """
+
+    def features(magnitude: np.ndarray) -> dict[str, np.ndarray]:
+        centroid, bandwidth = _centroid_and_bandwidth(magnitude)
+        peak, valley = _peak_and_valley(magnitude)
+        return {
+            "centroid": centroid + 1,
+            "bandwidth": bandwidth + 1,
+            "rolloff": _roll_off(magnitude) + 1,
+            "flatness": 1 - decibels(_flatness(magnitude)),
+            "peak": peak,
+            "valley": valley,
+        }
+
+    curves = _curves_along_time(audio, FRAME, features)
+    contrast = _power_to_decibels(curves.pop("peak")) - _power_to_decibels(curves.pop("valley"))
+    curves["contrast_l"] = contrast[..., 0]
+    curves["contrast_m"] = contrast[..., 1:-1].mean(axis=-1)
+    curves["contrast_h"] = contrast[..., -1]
+    return curves
+
+
+def panning_features(audio: np.ndarray) -> dict[str, np.ndarray]:
+    """How far from the middle the bins of each frame lie: root mean square over a band of ``1 - phi``.
+
+    ``phi = 2 |L| |R| / (|L|² + |R|²)`` is the similarity of the channels (Avendano and Jot, 2004), 1 in the middle.
+
+    Args:
+        audio: float array (2, samples) at 44.1 kHz.
+
+    Returns:
+        Arrays (1, frames) by the names of ``PANNING_BANDS_HZ``; the bin at half the sample rate is in none.
+    """
+    bins = {
+        name: slice(*(edge * PANNING_FRAME // SAMPLE_RATE for edge in band)) for name, band in PANNING_BANDS_HZ.items()
+    }
+
+    def features(magnitude: np.ndarray) -> dict[str, np.ndarray]:
+        left, right = magnitude
+        energy = np.square(left) + np.square(right)
+        # 1 - phi without its cancellation near 1; a silent bin counts as centred
+        off_centre = np.divide(np.square(left - right), energy, out=np.zeros_like(energy), where=energy > 0)
+        squared = np.square(off_centre)[np.newaxis]
+        return {name: np.sqrt(squared[..., band].mean(axis=-1)) for name, band in bins.items()}
+
+    return _curves_along_time(audio, PANNING_FRAME, features)
+
+
+def dynamic_features(audio: np.ndarray) -> dict[str, np.ndarray]:
+    """Level, dynamic spread and crest factor of each frame, in the form in which they are compared.
+
+    Args:
+        audio: float array (channels, samples), with a peak under 0 dBFS.
+
+    Returns:
+        Arrays (1, frames), means over the channels: ``rms`` as 1 - dB; ``dyn``, a frame's mean of samples in dB less
+        its RMS in dB, as 1 - dB; ``crest``, peak in dB divided by RMS in dB.
+    """
+    audio = np.abs(audio_io.pad_to(audio, FRAME))
+    hops = audio[:, : audio.shape[1] // HOP * HOP].reshape(audio.shape[0], -1, HOP)
+
+    def of_frames(values: np.ndarray) -> np.ndarray:
+        return sliding_window_view(values, FRAME // HOP, axis=-1)
+
+    power = of_frames(np.square(hops).mean(axis=-1, dtype=np.float64)).mean(axis=-1)
+    rms = decibels(np.sqrt(power))
+    mean_level = of_frames(decibels(hops).mean(axis=-1)).mean(axis=-1)
+    peak = decibels(of_frames(hops.max(axis=-1)).max(axis=-1))
+    features = {"rms": 1 - rms, "dyn": 1 - (mean_level - rms), "crest": peak / rms}
+    return {name: values.mean(axis=0, keepdims=True) for name, values in features.items()}
+
+
+def prepared(audio: np.ndarray, name: str, sample_rate: int) -> np.ndarray:
+    """``audio`` (channels, samples) as all here is measured: float32, stereo, at 44.1 kHz.
+
+    Raises:
+        AudioError: as :func:`fxnorm.audio.check`; ``name`` stands in its text.
+    """
+    audio_io.check(audio, name)
+    audio = audio_io.resample(audio_io.to_stereo(audio), sample_rate, SAMPLE_RATE)
+    return np.ascontiguousarray(audio, dtype=np.float32)
+
+
+def _loudness_family(mix: np.ndarray, reference: np.ndarray) -> Family:
+    levels, reference_levels = _loudness_levels(mix), _loudness_levels(reference)
+    family: Family = {
+        "d_lufs": _percentage_error(levels["loudness_difference_lu"], reference_levels["loudness_difference_lu"]),
+        "d_peak": _percentage_error(levels["peak_difference_db"], reference_levels["peak_difference_db"]),
+    }
+    family["mape_mean"] = family["d_lufs"]
+    return family | {name: _difference(level, reference_levels[name]) for name, level in levels.items()}
+
+
+def _loudness_levels(audio: np.ndarray) -> dict[str, float]:
+    """Levels by the name of the metric that compares them; NaN or infinite where there is none."""
+    energies, samples = _step_energies(audio), audio.shape[1]
+    audible = audio.any()
+    return {
+        "loudness_difference_lu": loudness.integrated(energies, samples),
+        "peak_difference_db": audio_io.peak_dbfs(audio) if audible else math.nan,
+        "true_peak_difference_db": true_peak_dbtp(audio) if audible else math.nan,
+        "loudness_range_difference_lu": _range_of(_short_term(energies, samples)),
+    }
+
+
+def _spectral_family(mix: np.ndarray, reference: np.ndarray) -> Family:
+    family = _curve_errors(spectral_features(mix), spectral_features(reference))
+    family["contrast_mean"] = _mean(family, "contrast_l_mean", "contrast_m_mean", "contrast_h_mean")
+    family["mape_mean"] = _mean(
+        family, "centroid_mean", "bandwidth_mean", "contrast_mean", "rolloff_mean", "flatness_mean"
+    )
+    family["multi_resolution_stft"] = _multi_resolution_stft(_middle_and_side(mix), _middle_and_side(reference))
+    return family
+
+
+def _panning_family(mix: np.ndarray, reference: np.ndarray) -> Family:
+    family = _curve_errors(panning_features(mix), panning_features(reference))
+    family["mape_mean"] = _mean(family, *family)
+    family["side_to_middle_difference_db"] = _difference(_side_to_middle_db(mix), _side_to_middle_db(reference))
+    return family
+
+
+def _dynamic_family(mix: np.ndarray, reference: np.ndarray) -> Family:
+    family = _curve_errors(dynamic_features(mix), dynamic_features(reference))
+    return family | {"mape_mean": _mean(family, *family)}
+
+
+def _curve_errors(mix: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> Family:
+    return {
+        f"{name}_mean": _percentage_error(_running_mean(curve), _running_mean(reference[name]))
+        for name, curve in mix.items()
+    }
+
+
+def _percentage_error(mix: np.ndarray | float, reference: np.ndarray | float) -> float | None:
+    mix, reference = np.asarray(mix), np.asarray(reference)
+    usable = (reference != 0) & np.isfinite(reference) & np.isfinite(mix)
+    if not usable.any():
+        return None
+    return float(np.mean(np.abs((mix[usable] - reference[usable]) / reference[usable])))
+
+
+def _running_mean(curve: np.ndarray) -> np.ndarray:
+    # each window is summed by itself: differences of a cumulative sum do not come back to 0 after silence
+    windows = sliding_window_view(curve, min(RUNNING_MEAN_FRAMES, curve.shape[-1]), axis=-1)
+    return windows.mean(axis=-1, dtype=np.float64)
+
+
+def _mean(family: Family, *members: str) -> float | None:
+    defined = [value for member in members if (value := family[member]) is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _difference(mix: float, reference: float) -> float | None:
+    difference = mix - reference
+    return difference if math.isfinite(difference) else None
+
+
+def _centroid_and_bandwidth(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    total = magnitude.sum(axis=-1)
+    total[total == 0] = 1
+    centroid = magnitude @ _FREQUENCIES / total
+    squared_distance = np.square(_FREQUENCIES - centroid[..., np.newaxis])
+    return centroid, np.sqrt(np.einsum("cfk,cfk->cf", magnitude, squared_distance) / total)
+
+
+def _roll_off(magnitude: np.ndarray) -> np.ndarray:
+    cumulative = np.cumsum(magnitude, axis=-1)
+    return _FREQUENCIES[np.count_nonzero(cumulative < ROLL_OFF * cumulative[..., -1:], axis=-1)]
+
+
+def _flatness(magnitude: np.ndarray) -> np.ndarray:
+    """Geometric over arithmetic mean of the power."""
+    power = np.maximum(np.square(magnitude), _POWER_FLOOR)
+    return np.exp(np.log(power).mean(axis=-1)) / power.mean(axis=-1)
+
+
+def _peak_and_valley(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the highest and of the lowest bins of each contrast band, (channels, frames, bands)."""
+    # librosa's bands: all but the first begin a bin below their edge, all but the last leave out their last bin,
+    # which still counts in the quantile
+    starts = np.searchsorted(_FREQUENCIES, (0, *CONTRAST_EDGES_HZ), side="left") - [0, 1, 1, 1, 1]
+    stops = np.searchsorted(_FREQUENCIES, (*CONTRAST_EDGES_HZ, np.inf), side="right")
+    peaks, valleys = [], []
+    for start, stop in zip(starts, stops, strict=True):
+        count = max(1, round(CONTRAST_QUANTILE * (stop - start)))
+        band = magnitude[..., start : stop - (stop < len(_FREQUENCIES))]
+        ordered = np.partition(band, (count - 1, band.shape[-1] - count), axis=-1)
+        valleys.append(ordered[..., :count].mean(axis=-1))
+        peaks.append(ordered[..., -count:].mean(axis=-1))
+    return np.stack(peaks, axis=-1), np.stack(valleys, axis=-1)
+
+
+def _power_to_decibels(power: np.ndarray) -> np.ndarray:
+    """librosa's power_to_db of each channel of an array (channels, frames, bands)."""
+    level = 10 * np.log10(np.maximum(power, _POWER_FLOOR))
+    return np.maximum(level, level.max(axis=(1, 2), keepdims=True) - _CONTRAST_RANGE_DB)
+
+
+def _multi_resolution_stft(mix: np.ndarray, reference: np.ndarray) -> float | None:
+    distances = [_stft_distance(mix, reference, size) for size in STFT_SIZES]
+    return sum(distances) / len(distances) if all(map(math.isfinite, distances)) else None
+
+
+def _stft_distance(mix: np.ndarray, reference: np.ndarray, size: int) -> float:
+    """Spectral convergence plus log-magnitude distance; NaN from a silent reference."""
+    floor = np.float32(10 ** (_STFT_FLOOR_DBFS / 20) * window(size).sum() / 2)
+    error = energy = log_error = 0.0
+    bins = 0
+    blocks = zip(_magnitudes(mix, size, size // 4), _magnitudes(reference, size, size // 4), strict=True)
+    for output, target in blocks:
+        error += float(np.square(output - target).sum())
+        energy += float(np.square(target).sum())
+        log_error += float(np.abs(np.log(np.maximum(output, floor) / np.maximum(target, floor))).sum())
+        bins += target.size
+    return math.sqrt(error / energy) + log_error / bins if energy > 0 else math.nan
+
+
+def _magnitudes(audio: np.ndarray, size: int, hop: int) -> Iterator[np.ndarray]:
+    return (np.abs(spectra) for spectra in frames(audio, size, hop, _SAMPLES_AT_ONCE // size))
+
+
+def _curves_along_time(
+    audio: np.ndarray, size: int, features: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """``features`` of the magnitudes (channels, frames, bins), joined along the frames."""
+    blocks = [features(magnitude) for magnitude in _magnitudes(audio, size, HOP)]
+    return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
+
+
+def _step_energies(audio: np.ndarray) -> np.ndarray:
+    return loudness.step_energies(audio).sum(axis=0)
+
+
+def _short_term(energies: np.ndarray, samples: int) -> np.ndarray:
+    step = SAMPLE_RATE // _STEPS_PER_SECOND
+    whole = energies[: samples // step]
+    if len(whole) < _SHORT_TERM_STEPS:
+        return np.empty(0)
+    power = sliding_window_view(whole, _SHORT_TERM_STEPS).mean(axis=-1) / step
+    return _LOUDNESS_OFFSET + 10 * np.log10(power + 1e-30)
+
+
+def _range_of(short_term: np.ndarray) -> float:
+    audible = short_term[short_term >= _RANGE_ABSOLUTE_GATE]
+    if len(audible) == 0:
+        return math.nan
+    gate = 10 * np.log10(np.mean(10 ** (audible / 10))) + _RANGE_RELATIVE_GATE
+    low, high = np.percentile(audible[audible >= gate], _RANGE_PERCENTILES, method="nearest")
+    return float(high - low)
+
+
+def _peak_normalized(audio: np.ndarray) -> np.ndarray:
+    peak = float(np.abs(audio).max())
+    return audio * np.float32(10 ** (PEAK_DBFS / 20) / peak) if peak > 0 else audio
+
+
+def _middle_and_side(audio: np.ndarray) -> np.ndarray:
+    return np.stack([audio[0] + audio[1], audio[0] - audio[1]]) / 2
+
+
+def _side_to_middle_db(audio: np.ndarray) -> float:
+    middle, side = np.square(_middle_and_side(audio)).sum(axis=-1, dtype=np.float64)
+    return 10 * math.log10(side / middle) if middle > 0 and side > 0 else math.nan

@@ -1,0 +1,217 @@
+"""Pictures of mixes beside their reference, and of a table of metrics: PNG files of 1,000 pixels' width.
+
+Everything is drawn with matplotlib's object-oriented interface, so no display and no global state is involved, and the
+same input gives the same bytes. The colours are Okabe and Ito's (2008), which colour-blind readers can tell apart.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects import loudness
+from fxnorm.effects.spectrum import frames, window
+from fxnorm.evaluation.metrics import prepared, short_term_loudness
+from fxnorm.files import whole_file
+
+Mixes = Mapping[str, np.ndarray]
+"""Audio (channels, samples) by name; the first is the reference, drawn in black."""
+
+_WIDTH_INCHES, _DOTS_PER_INCH = 8.0, 125
+_REFERENCE_STYLE = {"color": "black", "linestyle": "-", "linewidth": 3.0}
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+_DASHES = ("-", "--", "-.", ":")
+
+_FFT_SIZE, _HOP, _FRAMES_AT_ONCE = 16_384, 8192, 16
+_BAND_OCTAVES = 1 / 6
+_CENTRES = 20 * 2 ** np.arange(0, np.log2(1000), 1 / 24)  # Hz, up to 20 kHz
+_FREQUENCY_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+_SPECTRUM_RANGE_DB = 80.0  # under the loudest band of all; what is quieter is drawn there
+_LOUDNESS_FLOOR = -70.0  # LUFS; what is under the gate of BS.1770 is not drawn
+_SHORT_TERM_SECONDS, _SHORT_TERM_STEP = 3.0, 0.1
+_ENVELOPE_COLUMNS = 800
+_METRICS_PER_ROW = 3
+
+
+def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
+    """Average spectra in bands of 1/6 octave at the reference's loudness, and their differences from the reference.
+
+    Args:
+        mixes: audio (channels, samples) by name, the reference first.
+        sample_rate: Hz.
+        path: the PNG file to write.
+
+    Raises:
+        AudioError: audio as :func:`fxnorm.audio.check` refuses it.
+    """
+    mixes = _prepared(mixes, sample_rate)
+    target = loudness.measure(next(iter(mixes.values())), SAMPLE_RATE)
+    levels = {}
+    for name, audio in mixes.items():
+        left, right, _ = _band_powers(audio)
+        gain = target - loudness.measure(audio, SAMPLE_RATE)
+        levels[name] = _decibels(left + right) + (gain if np.isfinite(gain) else 0.0)
+    floor = np.max(list(levels.values())) - _SPECTRUM_RANGE_DB
+    levels = {name: np.maximum(level, floor) for name, level in levels.items()}
+    reference = next(iter(levels.values()))
+    figure, (above, below) = _figure(5.6, [2, 1])
+    for name, style in _styles(mixes):
+        above.plot(_CENTRES, levels[name], label=name, **style)
+        below.plot(_CENTRES, levels[name] - reference, **style)
+    _frequency_axis(below)
+    above.set_ylabel("Level per 1/6 octave, dBFS,\nat the reference's loudness")
+    below.set_ylabel("Difference, dB")
+    _write(figure, path, legend_of=above)
+
+
+def plot_panning(mixes: Mixes, sample_rate: int, path: Path) -> None:
+    """Similarity of the channels, 2 |L| |R| / (|L|² + |R|²), and balance of their power, over frequency.
+
+    Both are averages over time, weighted by power, in bands of 1/6 octave. Arguments and errors as
+    :func:`plot_spectra`.
+    """
+    figure, (above, below) = _figure(5.6, [1, 1])
+    mixes = _prepared(mixes, sample_rate)
+    for name, style in _styles(mixes):
+        left, right, product = _band_powers(mixes[name])
+        total = np.where(left + right > 0, left + right, np.nan)  # a gap in the line where a band is silent
+        above.plot(_CENTRES, 2 * product / total, label=name, **style)
+        below.plot(_CENTRES, (right - left) / total, **style)
+    _frequency_axis(below)
+    above.set(ylabel="Similarity of left and right\n(1: centred)", ylim=(-0.03, 1.03))
+    below.set(ylabel="Balance", ylim=(-1.05, 1.05), yticks=(-1, 0, 1), yticklabels=("left", "centre", "right"))
+    _write(figure, path, legend_of=above)
+
+
+def plot_loudness(mixes: Mixes, sample_rate: int, path: Path) -> None:
+    """Short-term loudness over time (EBU Tech 3341, windows of 3 s); the legend gives integrated loudness.
+
+    Arguments and errors as :func:`plot_spectra`.
+    """
+    figure, (axes,) = _figure(4.2, [1])
+    mixes = _prepared(mixes, sample_rate)
+    for name, style in _styles(mixes):
+        short_term = short_term_loudness(mixes[name], SAMPLE_RATE)
+        seconds = _SHORT_TERM_SECONDS + _SHORT_TERM_STEP * np.arange(len(short_term))
+        integrated = loudness.measure(mixes[name], SAMPLE_RATE)
+        label = f"{name} ({integrated:.1f} LUFS)" if np.isfinite(integrated) else f"{name} (silent)"
+        axes.plot(seconds, np.where(short_term >= _LOUDNESS_FLOOR, short_term, np.nan), label=label, **style)
+    longest = max(audio.shape[1] for audio in mixes.values()) / SAMPLE_RATE
+    axes.set(xlabel="End of the 3 s window, s", ylabel="Short-term loudness, LUFS", xlim=(0, longest))
+    _write(figure, path, legend_of=axes)
+
+
+def plot_waveforms(mixes: Mixes, sample_rate: int, path: Path) -> None:
+    """Envelopes of the waveforms, over both channels, one above the other.
+
+    Arguments and errors as :func:`plot_spectra`.
+    """
+    mixes = _prepared(mixes, sample_rate)
+    figure, rows = _figure(0.8 + 1.2 * len(mixes), [1] * len(mixes))
+    highest = max(1.0, *(float(np.abs(audio).max()) for audio in mixes.values()))
+    for axes, (name, style) in zip(rows, _styles(mixes), strict=True):
+        seconds, low, high = _envelope(mixes[name])
+        axes.fill_between(seconds, low, high, color=style["color"], step="post", linewidth=0.4)
+        axes.set(ylim=(-highest, highest), yticks=(-1, 0, 1))
+        axes.set_title(name, loc="left", fontsize="medium", pad=3)
+    rows[-1].set_xlabel("Time, s")
+    rows[-1].set_xlim(0, max(audio.shape[1] for audio in mixes.values()) / SAMPLE_RATE)
+    figure.supylabel("Amplitude (full scale: 1)", fontsize="medium")
+    _write(figure, path)
+
+
+def plot_metrics(table: Mapping[str, Mapping[str, float | None]], path: Path) -> None:
+    """A group of bars for each metric, on its own scale, with a bar for each system.
+
+    Args:
+        table: ``{system: {metric: value}}``; "none" stands where a system lacks a metric or has ``None``.
+            Metrics whose name ends in ``_mape`` are fractions and shown in percent.
+        path: the PNG file to write.
+    """
+    metrics = list(dict.fromkeys(metric for values in table.values() for metric in values))
+    rows = -(-len(metrics) // _METRICS_PER_ROW)
+    figure = Figure(figsize=(_WIDTH_INCHES, 0.6 + 2.3 * rows), dpi=_DOTS_PER_INCH, layout="constrained")
+    for number, metric in enumerate(metrics, start=1):
+        axes = figure.add_subplot(rows, _METRICS_PER_ROW, number)
+        in_percent = metric.endswith("_mape")
+        for position, (system, values) in enumerate(table.items()):
+            value = values.get(metric)
+            height = (value or 0.0) * (100 if in_percent else 1)
+            bar = axes.bar(position, height, color=_COLOURS[position % len(_COLOURS)], label=system)
+            axes.bar_label(bar, labels=["none" if value is None else f"{height:.2f}"], padding=2)
+        axes.set_title(metric.removesuffix("_mape").replace("_", " "), fontsize="medium")
+        axes.set(xticks=[], xlim=(-0.6, len(table) - 0.4), ylabel="MAPE, %" if in_percent else "Value")
+        axes.margins(y=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    _write(figure, path, legend_of=figure.axes[0])
+
+
+def _prepared(mixes: Mixes, sample_rate: int) -> dict[str, np.ndarray]:
+    return {name: prepared(audio, name, sample_rate) for name, audio in mixes.items()}
+
+
+def _styles(mixes: Mixes) -> Iterator[tuple[str, dict]]:
+    reference, *others = mixes
+    yield reference, _REFERENCE_STYLE
+    for number, name in enumerate(others):
+        yield name, {"color": _COLOURS[number % len(_COLOURS)], "linestyle": _DASHES[number % len(_DASHES)]}
+
+
+def _band_powers(audio: np.ndarray) -> np.ndarray:
+    """Mean over time of |L|², |R|² and |L| |R| in each band, (3, bands); a full-scale sine has 1/2."""
+    powers, count = np.zeros((3, _FFT_SIZE // 2 + 1)), 0
+    for spectra in frames(audio, _FFT_SIZE, _HOP, _FRAMES_AT_ONCE):
+        left, right = np.abs(spectra)
+        powers += [np.square(left).sum(axis=0), np.square(right).sum(axis=0), (left * right).sum(axis=0)]
+        count += left.shape[0]
+    powers *= 2 / (count * _FFT_SIZE * np.square(window(_FFT_SIZE)).sum())
+    # a bin's power is spread evenly over its width, so that bands narrower than a bin have their share of it
+    bin_edges = (np.arange(powers.shape[1] + 1) - 0.5) * SAMPLE_RATE / _FFT_SIZE
+    cumulative = np.pad(np.cumsum(powers, axis=1), ((0, 0), (1, 0)))
+    half_band = 2 ** (_BAND_OCTAVES / 2)
+    upper, lower = _CENTRES * half_band, _CENTRES / half_band
+    bands = [np.interp(upper, bin_edges, row) - np.interp(lower, bin_edges, row) for row in cumulative]
+    return np.maximum(bands, 0)  # rounding can leave a silent band a trace under nothing
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(power + 1e-30)
+
+
+def _envelope(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times in seconds, lowest and highest sample of the stretch that begins there."""
+    starts = np.unique(np.linspace(0, audio.shape[1], _ENVELOPE_COLUMNS, endpoint=False, dtype=int))
+    low = np.minimum.reduceat(audio.min(axis=0), starts)
+    high = np.maximum.reduceat(audio.max(axis=0), starts)
+    return starts / SAMPLE_RATE, low, high
+
+
+def _figure(height_inches: float, row_heights: Sequence[float]) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(_WIDTH_INCHES, height_inches), dpi=_DOTS_PER_INCH, layout="constrained")
+    rows = figure.subplots(len(row_heights), sharex=True, squeeze=False, height_ratios=row_heights)[:, 0]
+    for axes in rows:
+        axes.grid(color="0.88")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, rows
+
+
+def _frequency_axis(axes: Axes) -> None:
+    axes.set(xscale="log", xlabel="Frequency, Hz", xlim=(_CENTRES[0], 20_000))
+    labels = [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in _FREQUENCY_TICKS]
+    axes.set_xticks(_FREQUENCY_TICKS, labels)
+    axes.minorticks_off()
+
+
+def _write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
+    if legend_of is not None:
+        handles, labels = legend_of.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
+    FigureCanvasAgg(figure)
+    with whole_file(path) as temporary:
+        # without the version of matplotlib, which would change the bytes
+        figure.savefig(temporary, format="png", metadata={"Software": None})
