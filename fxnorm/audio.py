@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import scipy.io.wavfile
 import soundfile
 import soxr
 
@@ -176,6 +177,10 @@ def _write_open(
     if suffix not in AUDIO_SUFFIXES:
         raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
     default = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}[suffix]
+    if (suffix, subtype or default) == (".wav", "FLOAT"):
+        # libsndfile puts the time of day into float WAVs (the PEAK chunk); the same audio shall give the same bytes
+        scipy.io.wavfile.write(file, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
+        return
     soundfile.write(file, audio.T, sample_rate, subtype=subtype or default, format=suffix[1:].upper())
 
 

@@ -75,6 +75,9 @@ class TrainSettings(_Section):
     )
     weight_decay: NonNegative = 1e-7
     gradient_norm: Positive = 0.2
+    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay a step of an exponential moving average of the weights; validated and kept in place of the weights
+    themselves, it evens out what small batches leave of noise. 0, as published, is no average."""
     swap_channels: bool = True
     """Swap left and right at random, for stems and mixture together."""
     checkpoint_every: PositiveInt = 200

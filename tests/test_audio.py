@@ -1,6 +1,7 @@
 """Reading, refusing, resampling and writing audio."""
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,13 @@ def test_a_wav_of_unknown_length_as_streams_have_it_is_read(tmp_path: Path) -> N
     content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
     path.write_bytes(bytes(content))
     assert audio.read(path)[0].shape[1] == round(0.1 * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])
+def test_the_same_audio_gives_the_same_bytes_at_any_time(suffix: str) -> None:
+    first = audio.encode(noise(0.1), SAMPLE_RATE, suffix)
+    time.sleep(1.1)  # libsndfile's clock, which float WAVs may carry, counts in seconds
+    assert audio.encode(noise(0.1), SAMPLE_RATE, suffix) == first
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

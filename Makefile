@@ -1,0 +1,42 @@
+# The .venv is made on first use; nothing else has to be installed.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+export OMP_WAIT_POLICY := PASSIVE
+export PATH := $(abspath $(VENV)/bin):$(PATH)
+
+.PHONY: help demo test lint bench install
+
+help:
+	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
+	@echo "make test    the test suite"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   speed and memory"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	fxnorm demo-data data
+	dvc add --quiet data
+	dvc repro
+	@echo
+	@echo "Mixes to hear   reports/mixes/test_dry and reports/mixes/test_wet"
+	@echo "The report      reports/report.html"
+	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+	@echo "The endpoint    MLFLOW_TRACKING_URI=sqlite:///mlflow.db .venv/bin/mlflow models serve --env-manager local -m models:/fxnorm-automix@champion"
+
+test: $(INSTALLED)
+	pytest
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(INSTALLED)
+	for file in benchmarks/*.py; do python "$$file"; done

@@ -1,0 +1,171 @@
+"""Time and memory of the networks against a plain formulation of CRAFx2 in the same run, on CPU and, if there is one, GPU.
+
+    python benchmarks/networks.py [--seconds 10] [--song-seconds 60] [--threads 2] [--json FILE]
+
+Times are seconds per second of audio, the fastest of some runs that take turns. Song memory is the peak of a process of
+its own, Python and the song's 8 channels included.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fxnorm import models
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.losses import StereoLoss
+from fxnorm.models import CRAFx2
+from fxnorm.models.sizes import INPUT_CHANNELS
+
+REPEATS = 5
+RUN_IN_SECONDS = 30
+SIZES: dict[str, dict[str, Any]] = {
+    "published": {},
+    "filters=64": {"filters": 64, "bottleneck": 64, "hidden": 64, "skip": 32, "blocks": 4, "repeats": 2},
+    "filters=32": {"filters": 32, "bottleneck": 32, "hidden": 32, "skip": 32, "blocks": 4, "repeats": 2},
+}
+TARGETS = {"forward": None, "forward and backward": 0.7, "mix": 0.18}
+GPU_BATCH = 4
+
+
+def plain_crafx2(network: CRAFx2, stems: Tensor) -> Tensor:
+    """CRAFx2 as one would write it down first, with the weights of ``network``; length a multiple of the pooling."""
+    filters, smoothing, pooling = network.front_end.filters, network.front_end.smoothing, network.sizes.pooling
+    taps = filters.shape[-1]
+    left, right = (taps - 1) // 2, taps // 2
+    subbands = functional.conv1d(functional.pad(stems, (left, right)), filters)
+    padded = functional.pad(subbands.abs(), (taps - 1, taps))
+    envelopes = functional.softplus(functional.conv1d(padded, smoothing, groups=len(smoothing)))
+    mask = network.latent_mixer(functional.max_pool1d(envelopes, pooling)).repeat_interleave(pooling, -1)
+    masked = mask * subbands
+    excited = masked * network.excitation(masked.abs().mean(-1))[..., None]
+    channels = functional.conv_transpose1d(excited[..., left : excited.shape[-1] - right], filters)
+    return torch.tanh(channels.unflatten(1, (-1, 2)).sum(1))
+
+
+def fastest(runs: dict[str, Callable[[], object]], synchronize: Callable[[], object]) -> dict[str, float]:
+    """Seconds of the fastest of some runs of each; they take turns, so that all meet the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(1 + REPEATS):
+        for name, run in runs.items():
+            synchronize()
+            start = time.perf_counter()
+            run()
+            synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: min(found[1:]) for name, found in times.items()}
+
+
+def stems_like(batch: int, seconds: float, device: str) -> Tensor:
+    samples = round(seconds * SAMPLE_RATE) // 64 * 64
+    return 0.1 * torch.randn(batch, INPUT_CHANNELS, samples, device=device)
+
+
+def step(forward: Callable[[Tensor], Tensor], network: CRAFx2, stems: Tensor, precision: torch.dtype) -> None:
+    network.zero_grad()
+    with torch.autocast(stems.device.type, precision, enabled=precision != torch.float32):
+        mix = forward(stems)
+    StereoLoss("b", guard_frames=1).to(stems.device)(mix, stems[:, :2]).backward()
+
+
+def measure_cpu(sizes: dict[str, Any], seconds: float) -> dict[str, float]:
+    """Seconds per second of audio."""
+    network = models.build("crafx2", **sizes)
+    assert isinstance(network, CRAFx2)
+    stems = stems_like(1, seconds, "cpu")
+
+    def plain(stems: Tensor) -> Tensor:
+        return plain_crafx2(network, stems)
+
+    def evaluate(forward: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            return forward(stems)
+
+    runs: dict[str, Callable[[], object]] = {
+        "forward": lambda: evaluate(network),
+        "forward, plain": lambda: evaluate(plain),
+        "mix": lambda: network.mix(stems[0]),
+        "forward and backward": lambda: step(network, network, stems, torch.float32),
+        "forward and backward, plain": lambda: step(plain, network, stems, torch.float32),
+    }
+    return {name: found / seconds for name, found in fastest(runs, lambda: None).items()}
+
+
+def measure_gpu(sizes: dict[str, Any], seconds: float) -> dict[str, float]:
+    """Milliseconds per training step of a batch of 4."""
+    network = models.build("crafx2", **sizes).to("cuda")
+    assert isinstance(network, CRAFx2)
+    stems = stems_like(GPU_BATCH, seconds, "cuda")
+    runs: dict[str, Callable[[], object]] = {}
+    for precision in (torch.float32, torch.bfloat16):
+        name = str(precision).removeprefix("torch.")
+        runs[f"{name} step"] = lambda precision=precision: step(network, network, stems, precision)
+        runs[f"{name} step, plain"] = lambda precision=precision: step(
+            lambda given: plain_crafx2(network, given), network, stems, precision
+        )
+    return {name: 1e3 * found for name, found in fastest(runs, torch.cuda.synchronize).items()}
+
+
+def mix_song(seconds: float, threads: int, results: Any) -> None:
+    """Time per second of a song, and the process's peak memory in GB."""
+    torch.set_num_threads(threads)
+    network = models.build("crafx2").eval()
+    song = torch.empty(INPUT_CHANNELS, round(seconds * SAMPLE_RATE)).normal_(0, 0.1)
+    start = time.perf_counter()
+    network.mix(song, run_in=RUN_IN_SECONDS * SAMPLE_RATE)
+    elapsed = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    results.put({"seconds": seconds, "per_second": elapsed / seconds, "peak_gigabytes": peak})
+
+
+def measure_song(seconds: float, threads: int) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=mix_song, args=(seconds, threads, results))
+    process.start()
+    found: dict[str, float] = results.get()
+    process.join()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--song-seconds", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    report: dict[str, Any] = {"threads": arguments.threads, "cpu": {}, "gpu": {}}
+    print(f"CPU, {arguments.threads} threads, {arguments.seconds:g} s, seconds per second of audio")
+    for name, sizes in SIZES.items():
+        found = report["cpu"][name] = measure_cpu(sizes, arguments.seconds)
+        for what, target in TARGETS.items():
+            plain = found.get(f"{what}, plain")
+            notes = [f"plain {plain:.3f}"] if plain else []
+            notes += [f"target {target}"] if target and name == "published" else []
+            print(f"  {name:<12}{what:<24}{found[what]:.3f}  {', '.join(notes)}", flush=True)
+    song = report["song"] = measure_song(arguments.song_seconds, arguments.threads)
+    print(
+        f"  song of {song['seconds']:g} s with {RUN_IN_SECONDS} s run-in: {song['per_second']:.3f} s per second, "
+        f"peak {song['peak_gigabytes']:.2f} GB"
+    )
+    if torch.cuda.is_available():
+        print(f"GPU, {torch.cuda.get_device_name()}, {GPU_BATCH} x {arguments.seconds:g} s, ms")
+        for name, sizes in SIZES.items():
+            found = report["gpu"][name] = measure_gpu(sizes, arguments.seconds)
+            print(f"  {name:<12}" + "  ".join(f"{what} {value:.1f}" for what, value in found.items()), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The ``fxnorm`` command: a thin face over the stages and the Mixer."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fxnorm import __version__
+from fxnorm.constants import STEMS
+from fxnorm.errors import AudioError, DatasetError, FxnormError
+from fxnorm.settings import Settings
+
+# Threads that wait shall sleep: PyTorch's would spin, and on a machine that does something else as well that slows
+# everything down many times over. Read when PyTorch is first imported, which no import above does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(path_type=Path)
+_PARAMS = Path("params.yaml")
+
+
+class _OneLineErrors(click.Group):
+    """Prints a user's error as one line and exits with status 1; anything else is a defect and keeps its trace."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except FxnormError as error:
+            click.echo(f"fxnorm: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="fxnorm")
+def main() -> None:
+    """Automatic music mixing learnt from finished multitracks."""
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --params and --set; the command gets ``settings``."""
+
+    def with_settings(params: Path | None, overrides: tuple[str, ...], **arguments: Any) -> None:
+        if params is None and _PARAMS.is_file():
+            params = _PARAMS
+        command(settings=Settings.load(params, overrides), **arguments)
+
+    with_settings.__name__, with_settings.__doc__ = command.__name__, command.__doc__
+    with_settings.__dict__.update(command.__dict__)
+    add_set = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting.")
+    add_params = click.option("--params", type=_FILE, help="Settings file; default: params.yaml, if it is there.")
+    return add_params(add_set(with_settings))
+
+
+_workers = click.option("--workers", default=0, show_default="one a core", help="Parallel processes.")
+
+
+@main.command("demo-data")
+@click.argument("folder", type=_FOLDER)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--songs", multiple=True, metavar="SPLIT=N", help="Songs of train, val, test or dry; repeatable.")
+@click.option(
+    "--seconds", type=(float, float), default=(20.0, 30.0), show_default=True, help="Shortest and longest song."
+)
+@_workers
+def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[float, float], workers: int) -> None:
+    """Render a small wet and dry dataset into FOLDER; the same bytes for the same seed."""
+    from fxnorm.demo import DEFAULT_SONGS, render_dataset
+
+    counts = dict(DEFAULT_SONGS)
+    for item in songs:
+        split, _, number = item.partition("=")
+        if split not in counts or not number.isdecimal():
+            raise DatasetError(f"--songs {item}: expected SPLIT=N with a split of {', '.join(counts)}")
+        counts[split] = int(number)
+    render_dataset(folder, seed=seed, songs=counts, seconds=seconds, workers=workers or None)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@_workers
+def check(dataset: Path, workers: int) -> None:
+    """Read every file of DATASET and say what is there and what is wrong; exit status 1 when something is."""
+    from fxnorm import dataset as datasets
+    from fxnorm.parallel import map_songs
+
+    found = datasets.songs(dataset)
+    checked, _ = map_songs(datasets.find_problems, found, "check", workers or None)
+    bad = 0
+    for song, (problems, remarks) in zip(found, checked.values(), strict=True):
+        bad += bool(problems)
+        stems = ", ".join(path.name for path in song.files)
+        click.echo(f"{'BAD ' if problems else 'ok  '} {song.folder}: {stems}")
+        for line in [*problems, *remarks]:
+            click.echo(f"       {line}")
+    click.echo(f"{len(found)} songs, {bad} with problems")
+    if bad:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@click.argument("output", type=_FILE)
+@click.option("--plot", type=_FILE, help="Draw the curves into this .png file.")
+@_workers
+@_with_settings
+def statistics(settings: Settings, dataset: Path, output: Path, plot: Path | None, workers: int) -> None:
+    """Measure the average effects of the wet songs of DATASET into OUTPUT (.npz)."""
+    from fxnorm.stages import statistics as stage
+
+    stage.run(settings.statistics, dataset, output, plot, workers)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@click.argument("statistics", type=_FILE)
+@click.argument("output", type=_FOLDER)
+@click.option("--impulse-responses", type=_FOLDER, help="Impulse responses for the reverberation; else synthesized.")
+@click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
+@click.option("--dry", is_flag=True, help="The songs are dry recordings: the pre-reverb comes first.")
+@click.option("--plot", type=_FILE, help="Draw one song before and after into this .png file.")
+@_workers
+@_with_settings
+def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path, **options: Any) -> None:
+    """Bring every stem of DATASET to the average effects in STATISTICS; writes OUTPUT/SPLIT/SONG/STEM.wav."""
+    from fxnorm.stages import normalize as stage
+
+    stage.run(settings.normalize, dataset, statistics, output, **options)
+
+
+@main.command()
+@click.argument("normalized", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+@click.option("--checkpoints", type=_FOLDER, help="Where an interrupted run goes on from; default: OUTPUT-checkpoints.")
+@click.option("--curve", type=_FILE, help="The loss over epochs (.csv); default: OUTPUT-loss.csv.")
+@click.option("--plots", type=_FOLDER, help="Pictures of earlier stages to keep with the experiment.")
+@_with_settings
+def train(
+    settings: Settings, normalized: Path, output: Path, checkpoints: Path | None, curve: Path | None, plots: Path | None
+) -> None:
+    """Train a network on NORMALIZED and write the Mixer directory OUTPUT."""
+    from fxnorm.stages import train as stage
+
+    checkpoints = checkpoints or output.with_name(f"{output.name}-checkpoints")
+    curve = curve or output.with_name(f"{output.name}-loss.csv")
+    stage.run(settings, normalized, output, checkpoints, curve, plots)
+
+
+@main.command()
+@click.argument("mixer", type=_FOLDER)
+@click.argument("dataset", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+@_with_settings
+def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path) -> None:
+    """Compare the mixes of MIXER with the reference mixes of DATASET (with wet/ and dry/, or one wet dataset)."""
+    from fxnorm.stages import evaluate as stage
+
+    for sentence in stage.run(settings, mixer, dataset, output):
+        click.echo(sentence)
+    click.echo(f"{output / stage.REPORT_FILE}: the report")
+
+
+@main.command()
+@click.argument("mixer", type=_FOLDER)
+@click.argument("report", type=_FOLDER)
+@_with_settings
+def register(settings: Settings, mixer: Path, report: Path) -> None:
+    """Put MIXER through the quality gate and into the MLflow registry; REPORT is what 'evaluate' wrote."""
+    from fxnorm.stages import register as stage
+
+    decision = stage.run(settings, mixer, report)
+    click.echo("{name} version {version} is @{alias}: {reason}".format(**decision))
+
+
+def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
+    for stem in reversed(STEMS):
+        command = click.option(f"--{stem}", metavar="FILE", help=f"The {stem} stem, WAV, FLAC or MP3.")(command)
+    return command
+
+
+@main.command()
+@click.argument("mixer")
+@_stem_options
+@click.option("--output", required=True, type=_FILE, help="The mix, .wav, .flac or .mp3.")
+@click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
+@click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
+def mix(mixer: str, output: Path, dry: bool, seed: int | None, **stems: str | None) -> None:
+    """Mix stems with MIXER, a directory or models:/NAME@ALIAS. Stems left out are silent."""
+    from tqdm import tqdm
+
+    from fxnorm import audio
+    from fxnorm.constants import SAMPLE_RATE
+    from fxnorm.registry import open_mixer
+
+    if output.suffix.lower() not in audio.AUDIO_SUFFIXES:
+        raise AudioError(f"{output}: cannot write this format; expected one of {', '.join(audio.AUDIO_SUFFIXES)}")
+    found = {stem: audio.read(path)[0] for stem, path in stems.items() if path is not None}
+    with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+
+        def show(done: float) -> None:
+            bar.update(round(100 * done) - bar.n)
+
+        mixed = open_mixer(mixer).mix(found, SAMPLE_RATE, dry, seed, progress=show)
+        show(1.0)
+    audio.write(output, mixed, SAMPLE_RATE)
+    click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")

@@ -1,0 +1,216 @@
+"""Compression: how high the peaks after a stem's onsets are, and a compressor set until they fit a target.
+
+The peak statistic and the search over ratios and thresholds are those of Martínez-Ramírez et al., "Automatic music
+mixing with deep learning and out-of-domain data" (ISMIR 2022).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
+from fxnorm.effects import compressor, onsets
+from fxnorm.effects.levels import amplitude, checked, decibels, peaks, sounding_part
+
+REFERENCE_PEAK_DBFS = -10.0
+"""dBFS that the highest sample is brought to before peaks are measured."""
+
+_PERCENTILE = 75  # of the peaks; only what lies above counts
+_THRESHOLDS = np.arange(-10.0, -40.5, -0.5)  # dB, tried in this order …
+_HIGHEST_RATIO = 20  # … for ratios from the stem's lowest to this, in steps of 1
+_MARGIN = 16 * onsets.FRAME  # samples of silence around a stem, in which the onset detection comes to rest
+
+
+@dataclass(frozen=True)
+class CompressionSettings:
+    """A stem's compressor.
+
+    Attributes:
+        attack_ms: time constant of the gain going down, ms.
+        release_ms: time constant of the gain coming back, ms.
+        lowest_ratio: dB in per dB out over the threshold that the search starts from.
+    """
+
+    attack_ms: float
+    release_ms: float
+    lowest_ratio: int
+
+
+PUBLISHED_SETTINGS = {
+    "vocals": CompressionSettings(attack_ms=7.5, release_ms=400.0, lowest_ratio=4),
+    "bass": CompressionSettings(attack_ms=10.0, release_ms=500.0, lowest_ratio=5),
+    "drums": CompressionSettings(attack_ms=10.0, release_ms=180.0, lowest_ratio=6),
+    "other": CompressionSettings(attack_ms=15.0, release_ms=666.0, lowest_ratio=4),
+}
+
+
+def measure(
+    audio: np.ndarray, sample_rate: int, reference_peak: float | None = REFERENCE_PEAK_DBFS
+) -> np.ndarray | None:
+    """Mean and standard deviation in dB of the highest peaks after onsets: float64 (2,).
+
+    Of the highest samples from each onset to the next, those above their 75th percentile count, per channel; the two
+    figures are averaged over channels.
+
+    Args:
+        audio: float32 array (channels, samples).
+        sample_rate: Hz, must be 44,100.
+        reference_peak: dBFS that the highest sample is brought to first; ``None`` measures the audio as it is.
+
+    Returns:
+        peak and deviation; ``None`` if a channel has no onset.
+
+    Raises:
+        AudioError: not one or two channels at 44.1 kHz.
+    """
+    audio = checked(audio, sample_rate)
+    highest = peaks(audio).max()
+    if highest == 0:
+        return None
+    audio = audio[:, sounding_part(audio, onsets.FRAME, _MARGIN)]
+    if reference_peak is not None:
+        audio = audio * np.float32(amplitude(reference_peak) / highest)
+    figures = [figure for channel in audio if (figure := _peak_statistic(channel, onsets.detect(channel)))]
+    return np.mean(figures, axis=0) if len(figures) == len(audio) else None
+
+
+def onset_peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Times in s of the onsets of one channel, ``audio`` (samples,), and the highest level in dB from each to the next.
+
+    The levels are at a peak of -10 dBFS, as :func:`measure` takes them.
+    """
+    audio = np.ascontiguousarray(audio, dtype=np.float32)
+    starts = onsets.detect(audio)
+    shift = REFERENCE_PEAK_DBFS - decibels(peaks(audio[None])[0])
+    return starts / SAMPLE_RATE, decibels(_segment_peaks(audio, starts)) + shift
+
+
+def match(audio: np.ndarray, sample_rate: int, target: np.ndarray, settings: CompressionSettings) -> np.ndarray:
+    """``audio`` (channels, samples) at a peak of -10 dBFS per channel, compressed until its peaks fit ``target``.
+
+    Peaks fit when their mean is under target[0] + target[1] (peak and deviation, dB). The first ratio and threshold
+    that reaches this is taken, or the strongest of all if none does. What fits already is not compressed, and nothing
+    is expanded. A channel that does not pass -50 dBFS stays as it is.
+
+    Raises:
+        AudioError: not one or two channels at 44.1 kHz.
+    """
+    audio = checked(audio, sample_rate)
+    part = sounding_part(audio, onsets.FRAME, _MARGIN)
+    matched = np.zeros_like(audio)
+    for channel, highest in enumerate(peaks(audio)):
+        sound = audio[channel, part]
+        if decibels(highest) > SILENCE_DBFS:
+            sound = sound * np.float32(amplitude(REFERENCE_PEAK_DBFS) / highest)
+            sound = _compressed_to_fit(sound, float(target[0] + target[1]), settings)
+        matched[channel, part] = sound
+    return matched
+
+
+def _compressed_to_fit(audio: np.ndarray, limit: float, settings: CompressionSettings) -> np.ndarray:
+    """``audio`` (samples,) compressed with the first setting that brings the mean of its peaks under ``limit`` dB."""
+    starts = onsets.detect(audio)
+    if _peak(audio, starts) < limit:
+        return audio
+    search = _Search(audio, limit, settings)
+    for ratio in range(settings.lowest_ratio, _HIGHEST_RATIO + 1):
+        if search.run(ratio, starts):
+            break
+    return search.best
+
+
+class _Search:
+    """Finds the first threshold that brings the peaks under a limit, as trying one after the other would.
+
+    With the same onsets, peaks fall from each threshold to the next, because the reduction of every sample grows. So
+    the onsets before compression give an estimate for all thresholds at once. Compression adds and takes away quiet
+    onsets, though, which moves the figure: so the estimate's threshold and the one before are tried, with their own
+    onsets, and if they are not where the peaks pass under the limit, the search goes on from there.
+    """
+
+    def __init__(self, audio: np.ndarray, limit: float, settings: CompressionSettings) -> None:
+        self.audio, self.limit = audio, limit
+        self.smoothing = compressor.smoothing(settings.attack_ms), compressor.smoothing(settings.release_ms)
+        self.level = compressor.levels(audio)
+        self.best, self._other = np.empty_like(audio), np.empty_like(audio)
+        """What the latest threshold that fits, or else the strongest, makes of the audio; and room for the next."""
+
+    def run(self, ratio: int, starts: np.ndarray) -> bool:
+        """Whether a threshold fits with this ratio; ``starts`` are the onsets before compression."""
+        failing, fitting = -1, self._estimate(ratio, starts, after=-1)
+        while True:
+            fits, starts = self._try(ratio, fitting)
+            if fits:
+                break
+            if fitting == _THRESHOLDS.size - 1:
+                return False
+            failing, fitting = fitting, self._estimate(ratio, starts, after=fitting)
+        middle = fitting - 1
+        while fitting - failing > 1:
+            if self._try(ratio, middle)[0]:
+                fitting = middle
+            else:
+                failing = middle
+            middle = (failing + fitting) // 2
+        return True
+
+    def _try(self, ratio: int, index: int) -> tuple[bool, np.ndarray]:
+        """Whether a threshold fits, and the onsets after compression with it."""
+        compressor.compress(self.audio, self.level, _THRESHOLDS[index], ratio, *self.smoothing, self._other)
+        starts = onsets.detect(self._other)
+        fits = _peak(self._other, starts) < self.limit
+        if fits or index == _THRESHOLDS.size - 1:
+            self.best, self._other = self._other, self.best
+        return fits, starts
+
+    def _estimate(self, ratio: int, starts: np.ndarray, after: int) -> int:
+        """The first threshold after this one that fits if the onsets are ``starts``; the last one if none does."""
+        last = _THRESHOLDS.size - 1
+        for first in range(after + 1, last, compressor.LANES):
+            lanes = _THRESHOLDS[np.minimum(first + np.arange(compressor.LANES), last)].astype(np.float32)
+            levels = compressor.segment_levels(self.level, starts, lanes, 1 - 1 / ratio, *self.smoothing)
+            for lane in range(compressor.LANES):
+                if _highest(levels[:, lane])[0] < self.limit:
+                    return min(first + lane, last)
+        return last
+
+
+def _peak(audio: np.ndarray, starts: np.ndarray) -> float:
+    """The peaks' mean in dB; audio without onsets has no peaks to be under a limit with."""
+    figure = _peak_statistic(audio, starts)
+    return -np.inf if figure is None else figure[0]
+
+
+def _peak_statistic(audio: np.ndarray, starts: np.ndarray) -> tuple[float, float] | None:
+    """Mean and deviation in dB of the highest peaks after the onsets ``starts`` of one channel; None without onset."""
+    if starts.size == 0:
+        return None
+    return _highest(decibels(_segment_peaks(audio, starts)))
+
+
+@njit(cache=True, error_model="numpy")
+def _highest(levels: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the levels above their 75th percentile, or of all if none is."""
+    ordered = np.sort(levels)
+    position = _PERCENTILE / 100 * (ordered.size - 1)
+    below = int(position)
+    percentile = ordered[below]
+    if position > below:
+        percentile += (ordered[below + 1] - ordered[below]) * (position - below)
+    first = np.searchsorted(ordered, percentile, side="right")
+    highest = ordered[first:] if first < ordered.size else ordered
+    return highest.mean(), highest.std()
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _segment_peaks(audio: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Highest absolute sample from each start to the next, the last one to the end."""
+    highest = np.zeros(starts.size, dtype=np.float32)
+    for segment in range(starts.size):
+        stop = starts[segment + 1] if segment + 1 < starts.size else audio.size
+        peak = np.float32(0)
+        for sample in audio[starts[segment] : stop]:
+            peak = max(peak, abs(sample))
+        highest[segment] = peak
+    return highest

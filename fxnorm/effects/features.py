@@ -1,0 +1,69 @@
+"""What one stem measures: the feature of every effect, from as few passes over the audio as they need together."""
+
+import numpy as np
+
+from fxnorm import audio as audio_file
+from fxnorm.constants import STEMS
+from fxnorm.effects import compression, equalization, loudness, spectrum
+from fxnorm.effects.levels import checked, is_silent, peaks
+from fxnorm.errors import SettingsError
+
+EFFECTS = ("equalization", "compression", "panning", "loudness")
+"""The effects that are measured, in the order in which they are applied."""
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "equalization": (spectrum.BINS,),
+    "compression": (2,),
+    "panning": (spectrum.BINS,),
+    "loudness": (),
+}
+"""Shape of each effect's feature."""
+
+Features = dict[str, np.ndarray | float]
+"""Features by effect."""
+
+
+def measure_stem(audio: np.ndarray, sample_rate: int, stem: str) -> Features:
+    """Features of one stem: equalization (32769,), compression (2,), panning (32769,) and loudness in LUFS.
+
+    As the statistics are defined, mono becomes stereo by repetition and 65,536 zeros are put on both sides first. What
+    is not there is left out, and does not count in statistics: everything of a stem whose peak does not pass -50 dBFS
+    or that never passes the gate of -70 LUFS, and the compression of one with a channel without onsets.
+
+    Args:
+        audio: float32 array (channels, samples).
+        sample_rate: Hz, must be 44,100.
+        stem: vocals, bass, drums or other.
+
+    Raises:
+        AudioError: another sample rate or shape, or samples that are not finite.
+        SettingsError: an unknown stem.
+    """
+    check_stem(stem)
+    audio_file.check(audio, stem)
+    audio = audio_file.to_stereo(checked(audio, sample_rate))
+    if is_silent(audio):
+        return {}
+    padded = np.pad(audio, ((0, 0), (spectrum.FFT_SIZE, spectrum.FFT_SIZE)))
+    level = loudness.measure(padded, sample_rate)
+    if not np.isfinite(level):
+        return {}
+    magnitude, similarity = spectrum.mean_curves(padded)
+    gain = loudness.gain_to(level, equalization.REFERENCE_LOUDNESS, float(peaks(audio).max()))
+    features: Features = {
+        "equalization": (gain * magnitude).astype(np.float32),
+        "panning": similarity.astype(np.float32),
+        "loudness": level,
+    }
+    peak = compression.measure(padded, sample_rate)
+    return features if peak is None else features | {"compression": peak}
+
+
+def check_stem(stem: str) -> None:
+    """Refuse what is no stem.
+
+    Raises:
+        SettingsError: an unknown stem.
+    """
+    if stem not in STEMS:
+        raise SettingsError(f"stem: expected one of {', '.join(STEMS)}, found {stem}")

@@ -1,0 +1,101 @@
+"""Collections of room impulse responses: read from a folder, or synthesized where there are none.
+
+A synthetic room is exponentially decaying noise, independent on both sides, which is the model of a diffuse sound field
+after its early reflections (J. A. Moorer, "About this reverberation business", 1979).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fxnorm import audio
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.files import whole_folder
+
+REVERBERATION_RT60 = 2.0
+"""Seconds; the published impulse responses for training stems last 2 to 4 s."""
+
+PRE_REVERBERATION_RT60 = 1.0
+"""Seconds; those for dry recordings last under 1.5 s."""
+
+_SUFFIXES = (".wav", ".flac")
+_SYNTHESIZED = 8  # responses of one synthesized collection
+
+
+class ImpulseResponses:
+    """Named impulse responses at 44.1 kHz, in the order of their names.
+
+    Attributes:
+        names: file names without suffix, sorted.
+        responses: float32 arrays (1 or 2 channels, samples), one for each name.
+    """
+
+    def __init__(self, names: Sequence[str], responses: Sequence[np.ndarray]) -> None:
+        """Keep ``responses`` under ``names``.
+
+        Raises:
+            DatasetError: there is none, or one of them is silent.
+        """
+        if not names:
+            raise DatasetError("impulse responses: expected at least one, found none")
+        for name, response in zip(names, responses, strict=True):
+            audio.check(response, f"impulse response {name}")
+            if not response.any():
+                raise DatasetError(f"impulse response {name}: holds only silence")
+        order = sorted(range(len(names)), key=lambda index: names[index])
+        self.names = tuple(names[index] for index in order)
+        self.responses = tuple(np.asarray(responses[index], dtype=np.float32) for index in order)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "ImpulseResponses":
+        """All WAV and FLAC files of ``folder``, mono or stereo, brought to 44.1 kHz.
+
+        Raises:
+            DatasetError: the folder is missing or holds no such file, or one of them is silent.
+            AudioError: a file is not readable.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder of impulse responses")
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        if not files:
+            raise DatasetError(f"{folder}: expected WAV or FLAC files of impulse responses, found none")
+        return cls([path.stem for path in files], [audio.read(path)[0] for path in files])
+
+    @classmethod
+    def synthesized(
+        cls, rt60: float = REVERBERATION_RT60, count: int = _SYNTHESIZED, seed: int = 0
+    ) -> "ImpulseResponses":
+        """``count`` stereo responses that fall by 60 dB in ``rt60`` seconds; each channel has an energy of 1.
+
+        Raises:
+            SettingsError: ``rt60`` or ``count`` is not positive.
+        """
+        if rt60 <= 0 or count <= 0:
+            raise SettingsError(f"synthesized impulse responses: rt60 {rt60} and count {count} must be positive")
+        names = [f"synthesized-{rt60:g}s-{index}" for index in range(count)]
+        return cls(names, [_decaying_noise(rt60, np.random.default_rng([seed, index])) for index in range(count)])
+
+    def choose(self, random: np.random.Generator) -> np.ndarray:
+        """One of the responses: float32 (1 or 2 channels, samples)."""
+        return self.responses[random.integers(len(self))]
+
+    def save(self, folder: str | Path) -> None:
+        """Write every response into ``folder`` as a 32-bit float WAV, which :meth:`from_folder` gives back exactly."""
+        with whole_folder(Path(folder)) as temporary:
+            for name, response in zip(self.names, self.responses, strict=True):
+                audio.write(temporary / f"{name}.wav", response, SAMPLE_RATE, subtype="FLOAT")
+
+
+def _decaying_noise(rt60: float, random: np.random.Generator) -> np.ndarray:
+    samples = max(1, round(rt60 * SAMPLE_RATE))
+    decay = 10 ** (-3 * np.arange(samples) / samples)
+    noise = random.standard_normal((2, samples)) * decay
+    # the first sample stands for the direct path: the highest of all, so that time 0 lies there
+    noise[:, 0] = np.abs(noise).max() * 1.01
+    return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)

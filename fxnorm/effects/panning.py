@@ -1,0 +1,175 @@
+"""Panning: how alike left and right are per frequency, and re-panning every frame and bin to a target similarity.
+
+The similarity of left and right is that of C. Avendano, "Frequency-domain source identification and manipulation in
+stereo mixes" (2003); the matching is that of Martínez-Ramírez et al., "Automatic music mixing with deep learning and
+out-of-domain data" (ISMIR 2022).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import scipy.fft
+from numba import njit
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects import spectrum
+from fxnorm.effects.levels import checked, sounding_part
+from fxnorm.errors import AudioError
+
+FFT_SIZE = 2048
+HOP = FFT_SIZE // 2
+
+_SIDE_BINS = slice(50 * FFT_SIZE // SAMPLE_RATE, 2500 * FFT_SIZE // SAMPLE_RATE)  # 50 to 2,500 Hz
+_SMOOTHING = 501  # bins
+_FAR, _NEAR = np.float32(0.3), np.float32(0.7)  # gains that put the stem on its own side before it is re-panned
+_GATE = 10 ** (-10 / 20)  # -10 dB: a frame whose loudest bin stays under this keeps its panning
+_TINY = np.float32(1e-30)
+_FRAMES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class PanningSettings:
+    """Where and how far a stem is re-panned; the defaults are the published ones, drums apart.
+
+    Attributes:
+        frequency_limit: Hz, from which up the similarity of left and right is left alone; ``None`` is no limit.
+        scale: of the similarity asked for. The published experiments ask for a little less than the target, which
+            they found to re-pan better; 1 asks for the target itself.
+        refinements: how often the result is measured, and what is missing added to the similarity asked for. Without,
+            results lie some 0.05 under it, because they are measured with longer frames than they are panned with.
+    """
+
+    frequency_limit: float | None = 16_000.0
+    scale: float = 0.9
+    refinements: int = 0
+
+
+PUBLISHED_LIMITS: Mapping[str, float | None] = MappingProxyType(
+    {"vocals": 16_000.0, "bass": 16_000.0, "drums": 6_000.0, "other": 16_000.0}
+)
+"""Frequency limit of each stem in Hz."""
+
+
+def measure(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Mean similarity of left and right of ``audio`` (channels, samples): float32 (32769,), 0 to 22,050 Hz.
+
+    1 is centred (mono audio is everywhere), 0 is one side only.
+
+    Raises:
+        AudioError: not one or two channels at 44.1 kHz.
+    """
+    return spectrum.mean_curves(checked(audio, sample_rate))[1].astype(np.float32)
+
+
+def match(
+    audio: np.ndarray, sample_rate: int, target: np.ndarray, settings: PanningSettings | None = None
+) -> np.ndarray:
+    """``audio`` (2, samples) with every frame and bin panned towards the similarity ``target`` (32769,).
+
+    The stem stays on the side it is on; what is in the centre goes to the right.
+
+    Raises:
+        AudioError: not two channels at 44.1 kHz.
+    """
+    settings = settings or PanningSettings()
+    audio = checked(audio, sample_rate)
+    if audio.shape[0] != 2:
+        raise AudioError("panning needs two channels, found one; repeat it first")
+    # seen from the stem's own side there is only one case: the far channel first, the near one second
+    order = slice(None) if _is_on_the_right(audio) else slice(None, None, -1)
+    wanted = settings.scale * _coarse(target)
+    matched = _repan(audio, order, wanted, settings.frequency_limit)
+    for _ in range(settings.refinements):
+        found = spectrum.smooth(spectrum.mean_curves(matched)[1], _SMOOTHING)
+        wanted = wanted + settings.scale * _coarse(target) - _coarse(found)
+        matched = _repan(audio, order, wanted, settings.frequency_limit)
+    return matched
+
+
+def _coarse(curve: np.ndarray) -> np.ndarray:
+    """A curve of 32,769 bins at the 1,025 bins of re-panning."""
+    groups = np.asarray(curve[:-1], dtype=np.float64).reshape(FFT_SIZE // 2, -1).mean(axis=1)
+    return np.append(groups, curve[-1])
+
+
+def _repan(audio: np.ndarray, order: slice, similarity: np.ndarray, frequency_limit: float | None) -> np.ndarray:
+    """``audio`` (2, samples) with its frames panned to ``similarity`` (bins,), up to the limit."""
+    far = np.clip(similarity, 0, 1) / 2
+    if frequency_limit is not None:
+        far = far[: int(frequency_limit * FFT_SIZE / SAMPLE_RATE)]
+    gains = np.stack([far, 1 - far]).astype(np.float32)
+    repanned = np.zeros_like(audio)
+    part = sounding_part(audio, grid=HOP, margin=HOP)
+    position = part.start - FFT_SIZE
+    for spectra in spectrum.frames(audio[order, part], FFT_SIZE, HOP, _FRAMES_AT_ONCE, padding=FFT_SIZE):
+        _pan(spectra, gains, _GATE)
+        frames = scipy.fft.irfft(spectra, overwrite_x=True)
+        _overlap_add(frames, spectrum.window(FFT_SIZE), repanned[order], position)
+        position += spectra.shape[1] * HOP
+    return repanned
+
+
+def _is_on_the_right(audio: np.ndarray) -> bool:
+    lean = np.zeros(FFT_SIZE // 2 + 1)
+    part = sounding_part(audio, grid=HOP, margin=HOP)
+    for spectra in spectrum.frames(audio[:, part], FFT_SIZE, HOP, _FRAMES_AT_ONCE, padding=FFT_SIZE):
+        _accumulate_lean(spectra, lean)
+    lean /= spectrum.frame_count(audio.shape[1] + 2 * FFT_SIZE, FFT_SIZE, HOP)
+    smooth = spectrum.smooth(lean, _SMOOTHING)[_SIDE_BINS]
+    return bool(np.sign(smooth + 1e-10).mean() >= 0)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _accumulate_lean(spectra: np.ndarray, lean: np.ndarray) -> None:
+    """Add up how far each bin is to one side: 1 - similarity, positive on the right."""
+    for frame in range(spectra.shape[1]):
+        left, right = spectra[0, frame], spectra[1, frame]
+        for k in range(lean.size):
+            power_left = left[k].real ** 2 + left[k].imag ** 2
+            power_right = right[k].real ** 2 + right[k].imag ** 2
+            product = np.sqrt(power_left) * np.sqrt(power_right)
+            similarity = np.float32(2) * product / (power_left + power_right + _TINY)
+            lean[k] += np.sign(power_right - power_left) * (np.float32(1) - similarity)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _pan(spectra: np.ndarray, gains: np.ndarray, gate: float) -> None:
+    """Pan every frame and bin of ``spectra`` (far and near channel, frames, bins) in place, as far as ``gains`` go.
+
+    The loops are many and small because the compiler vectorizes each of them.
+    """
+    bins = spectra.shape[2]
+    far_gain, near_gain = np.empty(bins, dtype=np.float32), np.empty(bins, dtype=np.float32)
+    for frame in range(spectra.shape[1]):
+        far, near = spectra[0, frame], spectra[1, frame]
+        loudest = np.float32(0)
+        for k in range(bins):
+            real = _FAR * far[k].real + _NEAR * near[k].real
+            imaginary = _FAR * far[k].imag + _NEAR * near[k].imag
+            loudest = max(loudest, real**2 + imaginary**2)
+        far_gain[:], near_gain[:] = _FAR, _NEAR
+        if loudest >= gate**2:
+            for k in range(gains.shape[1]):
+                power_far = _FAR**2 * (far[k].real ** 2 + far[k].imag ** 2)
+                power_near = _NEAR**2 * (near[k].real ** 2 + near[k].imag ** 2)
+                # own gains: product / total, half the similarity, in the far channel, and the rest in the near one
+                product = np.sqrt(power_far) * np.sqrt(power_near)
+                total = power_far + power_near + _TINY
+                far_gain[k] = _FAR * gains[0, k] * total / (product + _TINY)
+                near_gain[k] = _NEAR * gains[1, k] * total / (total - product)
+        for k in range(bins):
+            far[k] = complex(far_gain[k] * far[k].real, far_gain[k] * far[k].imag)
+        for k in range(bins):
+            near[k] = complex(near_gain[k] * near[k].real, near_gain[k] * near[k].imag)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _overlap_add(frames: np.ndarray, window: np.ndarray, audio: np.ndarray, position: int) -> None:
+    """Add windowed ``frames`` (channels, frames, samples) from ``position`` on, as far as ``audio`` goes."""
+    for channel in range(frames.shape[0]):
+        for frame in range(frames.shape[1]):
+            values, start = frames[channel, frame], position + frame * HOP
+            for n in range(max(0, -start), min(FFT_SIZE, audio.shape[1] - start)):
+                audio[channel, start + n] += window[n] * values[n]

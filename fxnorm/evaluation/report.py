@@ -1,0 +1,76 @@
+"""The report that people read: one page with the winners, the table of every song, pictures and players."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from fxnorm.files import whole_file
+
+SongMetrics = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""song -> system -> metric -> value"""
+
+TITLES = {
+    "stereo_loss_b": "stereo loss b",
+    "stereo_loss_a": "stereo loss a",
+    "loudness_mape": "loudness error",
+    "spectral_mape": "spectral error",
+    "panning_mape": "panning error",
+    "dynamic_mape": "dynamic error",
+}
+SYSTEM_TITLES = {
+    "reference": "reference mix",
+    "input_sum": "sum of the input stems",
+    "normalized_sum": "sum of the normalized stems",
+    "crafx2": "CRAFx2",
+    "wave_u_net": "Wave-U-Net",
+}
+
+
+def write(
+    path: Path,
+    songs: Mapping[str, SongMetrics],
+    means: Mapping[str, Mapping[str, Mapping[str, float]]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the page; it refers to ``mixes/SPLIT/SONG/SYSTEM.flac`` and ``plots/SPLIT/SONG/*.png`` beside it.
+
+    Args:
+        path: the ``.html`` file.
+        songs: the metrics by split, song, system and name; lower is better in all of them.
+        means: their means over songs, by split, system and name.
+        facts: what was run, as it should stand at the page's end.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fxnorm.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+
+    def players(split: str, song: str) -> list[str]:
+        folder = path.parent / "mixes" / split / song
+        return [name for name in ("reference", *songs[split][song]) if (folder / f"{name}.flac").is_file()]
+
+    page = environment.get_template("report.html").render(
+        songs=songs,
+        means=means,
+        facts=facts,
+        titles=TITLES,
+        system_titles=SYSTEM_TITLES,
+        verdict=verdict,
+        players=players,
+    )
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def verdict(split: str, means: Mapping[str, Mapping[str, float]], metric: str = "stereo_loss_b") -> str:
+    """One sentence: whether the network beats the sum of the normalized stems, with the numbers."""
+    networks = [system for system in means if system not in ("input_sum", "normalized_sum")]
+    if not networks or metric not in means.get("normalized_sum", {}):
+        return f"{split}: there is nothing to compare."
+    system = networks[0]
+    value, baseline = means[system][metric], means["normalized_sum"][metric]
+    change = f"{TITLES[metric]} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
+    word = "is better than" if value < baseline else "is NOT better than"
+    name = SYSTEM_TITLES.get(system, system)
+    return f"{split}: {name} {word} the sum of the normalized stems at the reference's loudness, {change}."

@@ -1,0 +1,138 @@
+"""Stereo-invariant losses between a mix and its target.
+
+Both losses compare magnitudes of the sum and the difference of left and right, so that a mix with its sides swapped is
+as good as the mix itself ("Automatic music mixing with deep learning and out-of-domain data", ISMIR 2022; after
+Steinmetz et al., "Automatic multitrack mixing with a differentiable mixing console", ICASSP 2021). An A-weighting and a
+low-pass filter go before the comparison.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.signal
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fxnorm.constants import SAMPLE_RATE
+
+FFT_SIZE = 4_096
+HOP = 1_024
+
+_A_WEIGHTING_TAPS = 101
+_A_WEIGHTING_FIT_POINTS = 512
+_A_WEIGHTING_POLES_HZ = (20.598997, 107.65265, 737.86223, 12_194.217)  # IEC 61672-1
+_A_WEIGHTING_GAIN_AT_1_KHZ_DB = 1.9997
+_LOW_PASS = (1.0, 0.85)
+
+_BLOCK = 128
+"""Samples that are filtered by one matrix product; at least half the taps."""
+
+_LOG_FLOOR = 1e-30
+_LOG_GRADIENT_FLOOR = 1e-8
+"""Smaller magnitudes (far under a 24-bit file's rounding) pass no gradient: that of their log would swamp the rest."""
+_SILENT_MAGNITUDE = 1e-3
+"""Root mean square magnitude of a target at about -93 dBFS; quieter targets do not scale loss "a" up any further."""
+
+
+class StereoLoss(nn.Module):
+    """``loss(output, target)`` for stereo signals (batch, 2, samples), a scalar; computed in float32.
+
+    With X and Y the magnitudes of output and target, for sum and difference each, added up:
+
+    - ``"a"``: norm(Y - X) / norm(Y) + mean abs(log X - log Y), Frobenius norms over the whole batch
+    - ``"b"``: mean (X - Y)^2 + mean abs(log X - log Y)
+
+    Args:
+        kind: which of the two.
+        a_weighting: filter both signals with the A-curve.
+        low_pass: filter both signals with the FIR [1, 0.85].
+        guard_frames: STFT frames left out at both ends.
+
+    Raises:
+        ValueError: an unknown kind; in ``forward``, signals too short to leave a frame.
+    """
+
+    def __init__(self, kind: str, a_weighting: bool = True, low_pass: bool = True, guard_frames: int = 0) -> None:
+        super().__init__()
+        if kind not in ("a", "b"):
+            raise ValueError(f"kind: expected 'a' or 'b', found {kind!r}")
+        self.kind = kind
+        self.guard_frames = guard_frames
+        self.banded: Tensor
+        self.window: Tensor
+        self.register_buffer("banded", _banded(_taps(a_weighting, low_pass)), persistent=False)
+        self.register_buffer("window", torch.hann_window(FFT_SIZE).sqrt(), persistent=False)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(output.device.type, enabled=False):
+            x = self.magnitudes(output.float())
+            y = self.magnitudes(target.float())
+            return _distance(x, y, self.kind).sum()
+
+    def magnitudes(self, audio: Tensor) -> Tensor:
+        """STFT magnitudes of sum and difference (batch, 2, bins, frames), filtered, without the guard frames."""
+        left, right = audio.unbind(1)
+        sides = _filter(torch.stack([left + right, left - right], 1).flatten(0, 1), self.banded)
+        spectrum = torch.stft(sides, FFT_SIZE, HOP, window=self.window, center=False, return_complex=True)
+        frames = spectrum.shape[-1]
+        if frames <= 2 * self.guard_frames:
+            raise ValueError(f"expected more than {2 * self.guard_frames} STFT frames, found {frames}")
+        return spectrum[..., self.guard_frames : frames - self.guard_frames].abs().unflatten(0, (-1, 2))
+
+
+def _distance(x: Tensor, y: Tensor, kind: str) -> Tensor:
+    """The loss of sum and of difference, shape (2,)."""
+    everything = (0, 2, 3)
+    logs = (_log(x) - _log(y)).abs().mean(everything)
+    if kind == "b":
+        return (x - y).square().mean(everything) + logs
+    norm = torch.linalg.vector_norm(y, dim=everything)
+    floor = _SILENT_MAGNITUDE * (y.numel() / 2) ** 0.5
+    return torch.linalg.vector_norm(x - y, dim=everything) / norm.clamp(min=floor) + logs
+
+
+def _log(magnitude: Tensor) -> Tensor:
+    trusted = torch.where(magnitude > _LOG_GRADIENT_FLOOR, magnitude, magnitude.detach())
+    return torch.log(_LOG_FLOOR + trusted)
+
+
+def _filter(signals: Tensor, banded: Tensor) -> Tensor:
+    """FIR filtering (signals, samples) that keeps the length, as matrix products of blocks; see :func:`_banded`.
+
+    Unlike a filter by FFT it leaves digital silence exactly silent, which the losses' logarithms need.
+    """
+    samples = signals.shape[-1]
+    blocks = -(-samples // _BLOCK)
+    after = blocks * _BLOCK - samples
+    padded = functional.pad(signals, (_BLOCK, after + _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    filtered = padded[:, :-2] @ banded[0] + padded[:, 1:-1] @ banded[1] + padded[:, 2:] @ banded[2]
+    return filtered.flatten(1)[:, :samples]
+
+
+def _banded(taps: np.ndarray) -> Tensor:
+    """What the previous, the same and the next block of input add to a block of output, (3, block, block).
+
+    An odd number of taps is centred; of an even number, the first of the middle two is the tap without delay.
+    """
+    place = np.arange(_BLOCK)
+    delay = np.stack([place - place[:, None] + shift * _BLOCK for shift in (1, 0, -1)])
+    tap = delay + (len(taps) - 1) // 2
+    inside = (tap >= 0) & (tap < len(taps))
+    return torch.from_numpy(np.where(inside, taps[tap.clip(0, len(taps) - 1)], 0.0)).float()
+
+
+def _taps(a_weighting: bool, low_pass: bool) -> np.ndarray:
+    taps = _a_weighting_taps() if a_weighting else np.ones(1)
+    return np.convolve(taps, _LOW_PASS) if low_pass else taps
+
+
+@lru_cache
+def _a_weighting_taps() -> np.ndarray:
+    """Least-squares FIR fit to the magnitude of the bilinear-transformed A-weighting filter."""
+    lowest, low, high, highest = (2 * np.pi * frequency for frequency in _A_WEIGHTING_POLES_HZ)
+    gain = highest**2 * 10 ** (_A_WEIGHTING_GAIN_AT_1_KHZ_DB / 20)
+    poles = np.array([-highest, -highest, -lowest, -lowest, -high, -low])
+    b, a = scipy.signal.bilinear(gain * np.poly(np.zeros(4)), np.poly(poles), fs=SAMPLE_RATE)
+    frequencies, response = scipy.signal.freqz(b, a, worN=_A_WEIGHTING_FIT_POINTS, fs=SAMPLE_RATE)
+    return scipy.signal.firls(_A_WEIGHTING_TAPS, frequencies, np.abs(response), fs=SAMPLE_RATE)

@@ -1,0 +1,178 @@
+"""The Mixer: statistics, effect normalization and network as one object that turns stems into a mix.
+
+A Mixer directory holds all that mixing needs and nothing that has to be unpickled: the recipe of the normalization,
+``weights.safetensors`` and ``mixer.json``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fxnorm import audio, models
+from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
+from fxnorm.errors import AudioError, ModelError
+from fxnorm.files import whole_folder, write_json
+from fxnorm.models.network import Progress
+from fxnorm.recipe import Recipe
+
+MIXER_FILE = "mixer.json"
+WEIGHTS_FILE = "weights.safetensors"
+_FORMAT = 1
+
+
+def default_device() -> torch.device:
+    """The CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass
+class Mixer:
+    """All that turns stems into a mix.
+
+    Args:
+        recipe: how stems are normalized.
+        network: as ``fxnorm.models.build`` makes it.
+        run_in_seconds: how much of a song's end is put before its start and cut off the mix again, so that the
+            recurrent layers have settled when the song begins.
+        device: where the network computes.
+    """
+
+    recipe: Recipe
+    network: models.MixingNetwork
+    run_in_seconds: float
+    device: torch.device
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | None = None) -> "Mixer":
+        """A Mixer from its directory; on the CUDA device if there is one, unless ``device`` says otherwise.
+
+        Raises:
+            ModelError: the directory is missing or incomplete, or its weights do not fit its network.
+        """
+        folder = Path(path)
+        description = _read_description(folder)
+        device = device or default_device()
+        try:
+            network = models.build(**description["network"])
+            network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{folder / WEIGHTS_FILE}: cannot be read ({error})") from error
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())
+            raise ModelError(f"{folder / WEIGHTS_FILE}: does not fit {MIXER_FILE}'s network ({detail})") from error
+        recipe = Recipe.load(folder)
+        return cls(recipe, network.to(device).eval(), description["run_in_seconds"], device)
+
+    def save(self, path: str | Path) -> None:
+        """Write the Mixer directory, whole or not at all; an older one is replaced."""
+        with whole_folder(Path(path)) as folder:
+            self.recipe.save(folder)
+            weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+            save_file(weights, folder / WEIGHTS_FILE)
+            description = {
+                "format": _FORMAT,
+                "network": self.network.config,
+                "run_in_seconds": self.run_in_seconds,
+                "sample_rate": SAMPLE_RATE,
+                "stems": list(STEMS),
+            }
+            write_json(folder / MIXER_FILE, description)
+
+    def normalize(self, stems: Mapping[str, np.ndarray], dry: bool = False, seed: int | None = None) -> np.ndarray:
+        """What the network is given: normalized stems.
+
+        Args:
+            stems: arrays (1 or 2 channels, samples) at the library's sample rate; lengths may differ.
+            dry: the stems are recordings without effects and get the pre-reverb first.
+            seed: draws impulse responses and shelves; the default is the training's.
+
+        Returns:
+            (8, samples), in the order of STEMS with left before right.
+        """
+        length = max(stem.shape[1] for stem in stems.values())
+        padded = {name: audio.pad_to(audio.to_stereo(stem), length) for name, stem in stems.items()}
+        seed = self.recipe.settings.seed if seed is None else seed
+        normalized = self.recipe.normalizer().normalize_stems(padded, SAMPLE_RATE, seed=seed, dry=dry)
+        silence = np.zeros((2, length), dtype=np.float32)
+        return np.concatenate([normalized.get(stem, silence) for stem in STEMS])
+
+    def mix_normalized(self, normalized: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """The network's mix (2, samples) of normalized stems (8, samples)."""
+        run_in = round(self.run_in_seconds * SAMPLE_RATE)
+        with torch.inference_mode():
+            stems = torch.from_numpy(np.ascontiguousarray(normalized, dtype=np.float32)).to(self.device)
+            mixed = self.network.mix(stems, run_in=run_in, progress=progress)
+        return mixed.float().cpu().numpy()
+
+    def mix(
+        self,
+        stems: Mapping[str, np.ndarray],
+        sample_rate: int,
+        dry: bool = False,
+        seed: int | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Mix stems.
+
+        Args:
+            stems: float arrays (1 or 2 channels, samples) under the names vocals, bass, drums, other. Any may be
+                missing or shorter than the others: what is not there is silence.
+            sample_rate: Hz; another rate than 44,100 is resampled on the way in and out.
+            dry: the stems are recordings without effects, rather than stems of a finished mix.
+            seed: draws the impulse responses of the normalization; the default is the training's.
+            progress: called with the fraction that is done.
+
+        Returns:
+            float32 (2, samples) at ``sample_rate``, as long as the longest stem, within full scale.
+
+        Raises:
+            AudioError: no stem, an unknown stem name, an array that no mix can be made of, or nothing but silence.
+        """
+        refuse_unusable(stems)
+        length = max(stem.shape[1] for stem in stems.values())
+        prepared = {
+            name: audio.resample(np.asarray(stem, dtype=np.float32), sample_rate, SAMPLE_RATE)
+            for name, stem in stems.items()
+        }
+        mixed = self.mix_normalized(self.normalize(prepared, dry, seed), progress)
+        mixed = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
+        # the network's tanh keeps it under full scale; resampling may pass it between the samples
+        return np.clip(mixed, -1.0, 1.0)
+
+
+def refuse_unusable(stems: Mapping[str, np.ndarray]) -> None:
+    """Refuse stems that no mix can be made of.
+
+    Raises:
+        AudioError: as :meth:`Mixer.mix` says.
+    """
+    if not stems:
+        raise AudioError(f"expected at least one stem of {', '.join(STEMS)}, found none")
+    for name, stem in stems.items():
+        if name not in STEMS:
+            raise AudioError(f"{name}: unknown stem; expected {', '.join(STEMS)}")
+        audio.check(np.asarray(stem), name)
+    if all(audio.peak_dbfs(stem) <= SILENCE_DBFS for stem in stems.values()):
+        raise AudioError(f"{', '.join(stems)}: all stems are silent (peaks at or under {SILENCE_DBFS:g} dBFS)")
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    file = folder / MIXER_FILE
+    if not file.is_file():
+        raise ModelError(f"{folder}: expected a Mixer directory with {MIXER_FILE}, found none")
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        if description["format"] != _FORMAT:
+            raise ModelError(f"{file}: format {description['format']}, expected {_FORMAT}")
+        if tuple(description["stems"]) != STEMS or description["sample_rate"] != SAMPLE_RATE:
+            raise ModelError(f"{file}: stems or sample rate differ from {', '.join(STEMS)} at {SAMPLE_RATE} Hz")
+        return {key: description[key] for key in ("network", "run_in_seconds")}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: not the description of a Mixer ({error!r})") from error

@@ -1,0 +1,34 @@
+"""The mixing networks: CRAFx2, and the Wave-U-Net it is compared with.
+
+Both take stems as (batch, 8, samples), channels in the order vocals L, R, bass L, R, drums L, R, other L, R, and give a
+stereo mix (batch, 2, samples) of the same length.
+"""
+
+from typing import Any
+
+from fxnorm.errors import SettingsError
+from fxnorm.models.crafx2 import CRAFx2
+from fxnorm.models.network import MixingNetwork
+from fxnorm.models.reference import from_reference
+from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes, parse
+from fxnorm.models.wave_u_net import WaveUNet
+
+__all__ = ["CRAFx2", "MixingNetwork", "WaveUNet", "build", "from_reference"]
+
+
+def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
+    """A new network with random weights.
+
+    Args:
+        name: ``"crafx2"`` or ``"wave_u_net"``.
+        **sizes: what differs from the published sizes (:mod:`fxnorm.models.sizes`). A network's ``config`` holds all
+            arguments with which this function builds its like.
+
+    Raises:
+        SettingsError: an unknown network or size, or a value it cannot take.
+    """
+    if name == "crafx2":
+        return CRAFx2(parse(Crafx2Sizes, sizes))
+    if name == "wave_u_net":
+        return WaveUNet(parse(WaveUNetSizes, sizes))
+    raise SettingsError(f"network: expected 'crafx2' or 'wave_u_net', found {name!r}")

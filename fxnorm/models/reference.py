@@ -1,0 +1,132 @@
+"""Weights of the method's reference implementation, under the names and settings of its checkpoints.
+
+Its parameters are a fixed renaming of ours; its settings are taken as the networks here know them, and what they do not
+know is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from fxnorm.errors import ModelError
+from fxnorm.models.crafx2 import CRAFx2
+from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes
+from fxnorm.models.wave_u_net import WaveUNet
+
+_Network = TypeVar("_Network", CRAFx2, WaveUNet)
+
+_CRAFX2_SIZES = {
+    "filters": "N_FEATURES_ENCODER",
+    "encoder_kernel": "KERNEL_SIZE_ENCODER",
+    "pooling": "MAX_POOLING",
+    "bottleneck": "N_FEATURES_SEPARATION_MODULE",
+    "hidden": "N_FEATURES_TB",
+    "skip": "N_FEATURES_OUT",
+    "kernel": "KERNEL_SIZE_TB",
+    "blocks": "N_TB_PER_REPEAT",
+    "repeats": "N_REPEATS",
+    "squeeze_ratio": "SE_AMP_RATIO",
+}
+_WAVE_U_NET_SIZES = {
+    "features": "N_FEATURES_ENCODER",
+    "levels": "LEVELS",
+    "kernel": "KERNEL_SIZE_ENCODER",
+    "stride": "STRIDES",
+}
+_SHARED_SETTINGS = {"n_channels": 2, "n_targets": 1, "n_stems": 4}
+_WAVE_U_NET_SETTINGS = {"FEATURE_GROWTH": "double", "CONV_TYPE": "gn", "RES": "fixed", "DEPTH": 1}
+
+_CRAFX2_NAMES = (
+    (r"conv_1\.weight", "front_end.filters"),
+    (r"conv_2\.0\.weight", "front_end.smoothing"),
+    (r"layerNorm\.(\w+)", r"latent_mixer.norm.\1"),
+    (r"bottleneck_conv1x1\.(\w+)", r"latent_mixer.bottleneck.\1"),
+    (r"output\.0\.(\w+)", r"latent_mixer.output_activation.\1"),
+    (r"output\.1\.(\w+)", r"latent_mixer.output.\1"),
+    (r"blstm\.(\w+)", r"latent_mixer.recurrent.\1"),
+    (r"se_block\.net\.0\.(\w+)", r"excitation.squeeze.\1"),
+    (r"se_block\.net\.2\.(\w+)", r"excitation.excite.\1"),
+)
+_BLOCK_NAMES = {
+    "conv1x1": "expand",
+    "nonlinearity1": "expand_activation",
+    "norm1": "expand_norm",
+    "depthwise_conv": "depthwise",
+    "nonlinearity2": "depthwise_activation",
+    "norm2": "depthwise_norm",
+    "skip_out": "skip",
+    "res_out": "residual",
+}
+_WAVE_U_NET_NAMES = (
+    (r"downsampling_blocks\.(\d+)\.", r"down.\1."),
+    (r"upsampling_blocks\.(\d+)\.", r"up.\1."),
+    (r"pre_shortcut_convs\.0\.", "before_shortcut."),
+    (r"post_shortcut_convs\.0\.", "after_shortcut."),
+    (r"(down|up)conv\.filter", "resample.filter"),
+    (r"bottlenecks\.0\.", "bottleneck."),
+    (r"output_conv\.", "output."),
+)
+_WAVE_U_NET_PREFIX = "network.waveunets.ALL."
+
+
+def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> CRAFx2 | WaveUNet:
+    """A network of the reference implementation, in evaluation mode.
+
+    Args:
+        state_dict: tensors under the reference's parameter names.
+        config: its settings, as the reference names them (``N_FEATURES_ENCODER`` ...). Which network it is follows from
+            the parameters' names. A front-end that was pre-trained alone (``PRETRAIN``) is a CRAFx2 too; what it was
+            trained to give is its ``front_end(stems)``.
+
+    Raises:
+        ModelError: a setting is missing or not one that this network has, or names or shapes of parameters do not fit.
+    """
+    _check(config, _SHARED_SETTINGS)
+    if any(name.startswith(_WAVE_U_NET_PREFIX) for name in state_dict):
+        _check(config, _WAVE_U_NET_SETTINGS)
+        wave_u_net = WaveUNet(WaveUNetSizes(**_sizes(config, _WAVE_U_NET_SIZES)))
+        return _load(wave_u_net, {_wave_u_net_name(name): value for name, value in state_dict.items()})
+    crafx2 = CRAFx2(Crafx2Sizes(front_end="random", **_sizes(config, _CRAFX2_SIZES)))
+    blocks = crafx2.sizes.blocks
+    return _load(crafx2, {_crafx2_name(name, blocks): value for name, value in state_dict.items()})
+
+
+def _check(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for name, value in expected.items():
+        if config.get(name, value) != value:
+            raise ModelError(f"{name}: expected {value!r}, found {config[name]!r}")
+
+
+def _sizes(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    for name in names.values():
+        if name not in config:
+            raise ModelError(f"{name}: missing in the reference's configuration")
+    return {ours: config[theirs] for ours, theirs in names.items()}
+
+
+def _crafx2_name(name: str, blocks_per_repeat: int) -> str:
+    block = re.fullmatch(r"repeats\.(\d+)\.(\d+)\.(\w+)\.(\w+)", name)
+    if block and block[3] in _BLOCK_NAMES:
+        number = int(block[1]) * blocks_per_repeat + int(block[2])
+        return f"latent_mixer.blocks.{number}.{_BLOCK_NAMES[block[3]]}.{block[4]}"
+    for theirs, ours in _CRAFX2_NAMES:
+        if match := re.fullmatch(theirs, name):
+            return match.expand(ours)
+    raise ModelError(f"{name}: not a parameter of the reference's CRAFx2")
+
+
+def _wave_u_net_name(name: str) -> str:
+    renamed = name.removeprefix(_WAVE_U_NET_PREFIX)
+    for theirs, ours in _WAVE_U_NET_NAMES:
+        renamed = re.sub(theirs, ours, renamed)
+    return renamed
+
+
+def _load(network: _Network, weights: Mapping[str, Tensor]) -> _Network:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"reference weights do not fit: {' '.join(str(error).split())}") from error
+    return network.eval()

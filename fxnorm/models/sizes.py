@@ -1,0 +1,92 @@
+"""Sizes of the networks, with the published values as defaults.
+
+The published sizes are those of "Automatic music mixing with deep learning and out-of-domain data"
+(Martinez-Ramirez et al., ISMIR 2022) and its released configurations.
+"""
+
+import difflib
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fxnorm.constants import STEMS
+from fxnorm.errors import SettingsError
+
+INPUT_CHANNELS = 2 * len(STEMS)
+"""Left and right of each stem."""
+OUTPUT_CHANNELS = 2
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class NetworkSizes(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    network: ClassVar[str]
+
+
+class Crafx2Sizes(NetworkSizes):
+    """Sizes of :class:`fxnorm.models.crafx2.CRAFx2`."""
+
+    network: ClassVar[str] = "crafx2"
+
+    filters: PositiveInt = 128
+    """Filters of the adaptive front-end, and features of the mask. Even, as the recurrent layer halves it."""
+    encoder_kernel: PositiveInt = 64
+    """Length of the front-end's filters in samples; the smoothing filters behind them are twice as long."""
+    pooling: PositiveInt = 64
+    """Samples in a latent frame."""
+    bottleneck: PositiveInt = 256
+    """Features between the temporal blocks."""
+    hidden: PositiveInt = 128
+    """Features inside a temporal block."""
+    skip: PositiveInt = 64
+    """Features of a temporal block's skip connection."""
+    kernel: PositiveInt = 3
+    """Frames in the kernel of a temporal block; odd."""
+    blocks: PositiveInt = 6
+    """Temporal blocks in a repeat; the dilation doubles from each to the next."""
+    repeats: PositiveInt = 4
+    squeeze_ratio: PositiveInt = 16
+    """Width of the squeeze-and-excitation's hidden layer in multiples of ``filters``."""
+    front_end: Literal["perfect_reconstruction", "random"] = "perfect_reconstruction"
+    """How the front-end starts: as a filter bank that gives the sum of the stems back, or at random as published."""
+
+
+class WaveUNetSizes(NetworkSizes):
+    """Sizes of :class:`fxnorm.models.wave_u_net.WaveUNet`."""
+
+    network: ClassVar[str] = "wave_u_net"
+
+    features: PositiveInt = 24
+    """Features of the first level; they double with each level."""
+    levels: PositiveInt = 5
+    kernel: PositiveInt = 5
+    """Samples in a convolution's kernel; odd."""
+    stride: PositiveInt = 1
+    """Decimation between levels: 1 as released, 2 for the ordinary Wave-U-Net."""
+
+
+Sizes = TypeVar("Sizes", bound=NetworkSizes)
+
+
+def parse(kind: type[Sizes], sizes: dict[str, Any]) -> Sizes:
+    """``sizes`` checked, the published values where nothing is given.
+
+    Raises:
+        SettingsError: an unknown size, or a value it cannot take; the text names it.
+    """
+    try:
+        return kind.model_validate(sizes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] != "extra_forbidden":
+            raise SettingsError(f"{kind.network}.{name}: {first['msg'].lower()}, found {first['input']!r}") from error
+        near = difflib.get_close_matches(name, kind.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(kind.model_fields)}"
+        raise SettingsError(f"{kind.network}: unknown size {name!r}; {hint}") from error
+
+
+def refuse(network: str, size: str, expected: str, found: int) -> SettingsError:
+    """The error for a value that only the network can judge."""
+    return SettingsError(f"{network}.{size}: expected {expected}, found {found}")

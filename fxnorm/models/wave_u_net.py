@@ -1,0 +1,184 @@
+"""The Wave-U-Net baseline: "Wave-U-Net: a multi-scale neural network for end-to-end audio source separation".
+
+Stoller, Ewert and Dixon, ISMIR 2018, in the later variant with group norms, fixed sinc resampling and valid
+convolutions; all stems go in together and the mix comes out.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fxnorm.models.network import MixingNetwork, Progress, Song
+from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS, WaveUNetSizes, refuse
+
+_NORM_GROUP_CHANNELS = 8
+_RESAMPLING_TAPS = 15
+_SEQUENCE = 220_500
+"""Samples of a song that are mixed at a time: 5 s, 1.5 GB of feature maps at the published sizes."""
+_CROSS_FADE = 22_050
+_RESAMPLING_REACH = (_RESAMPLING_TAPS - 1) // 2
+
+
+class ConvolutionLayer(nn.Module):
+    """Valid convolution, group norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.filter = nn.Conv1d(inputs, outputs, kernel)
+        self.norm = nn.GroupNorm(outputs // _NORM_GROUP_CHANNELS, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.relu(self.norm(self.filter(features)))
+
+
+class Resampling(nn.Module):
+    """Decimation or interpolation by ``stride`` through a fixed low-pass filter, edges reflected."""
+
+    def __init__(self, channels: int, stride: int, interpolate: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.interpolate = interpolate
+        self.filter: Tensor
+        self.register_buffer("filter", _low_pass(stride).repeat(channels, 1, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        channels = features.shape[1]
+        padded = functional.pad(features, (_RESAMPLING_REACH, _RESAMPLING_REACH), mode="reflect")
+        if not self.interpolate:
+            return functional.conv1d(padded, self.filter, stride=self.stride, groups=channels)
+        samples = (features.shape[-1] - 1) * self.stride + 1
+        return _centre(functional.conv_transpose1d(padded, self.filter, stride=self.stride, groups=channels), samples)
+
+
+class DownsamplingBlock(nn.Module):
+    """Gives what goes down to the next level, and the shortcut to the upsampling block of the same level."""
+
+    def __init__(self, inputs: int, features: int, outputs: int, sizes: WaveUNetSizes) -> None:
+        super().__init__()
+        self.before_shortcut = ConvolutionLayer(inputs, features, sizes.kernel)
+        self.after_shortcut = ConvolutionLayer(features, outputs, sizes.kernel)
+        self.resample = Resampling(outputs, sizes.stride, interpolate=False)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        shortcut = self.before_shortcut(features)
+        return self.resample(self.after_shortcut(shortcut)), shortcut
+
+
+class UpsamplingBlock(nn.Module):
+    """Interpolates, and joins the shortcut of the same level."""
+
+    def __init__(self, inputs: int, features: int, sizes: WaveUNetSizes) -> None:
+        super().__init__()
+        self.resample = Resampling(inputs, sizes.stride, interpolate=True)
+        self.before_shortcut = ConvolutionLayer(inputs, features, sizes.kernel)
+        self.after_shortcut = ConvolutionLayer(2 * features, features, sizes.kernel)
+
+    def forward(self, features: Tensor, shortcut: Tensor) -> Tensor:
+        upsampled = self.before_shortcut(self.resample(features))
+        return self.after_shortcut(torch.cat([_centre(shortcut, upsampled.shape[-1]), upsampled], dim=1))
+
+
+class WaveUNet(MixingNetwork):
+    """Stems (batch, 8, samples) to a stereo mix (batch, 2, samples), any length.
+
+    The convolutions are valid ones: ``forward`` puts zeros before and after the input, ``mix_valid`` takes the input as
+    it is, context included, and gives the shorter output that the published network gives. In evaluation mode the mix
+    is clamped to full scale.
+    """
+
+    sizes: WaveUNetSizes
+
+    def __init__(self, sizes: WaveUNetSizes) -> None:
+        super().__init__()
+        if sizes.kernel % 2 == 0:
+            raise refuse(sizes.network, "kernel", "an odd number", sizes.kernel)
+        if sizes.features % _NORM_GROUP_CHANNELS:
+            raise refuse(sizes.network, "features", f"a multiple of {_NORM_GROUP_CHANNELS}", sizes.features)
+        self.sizes = sizes
+        features = [sizes.features * 2**level for level in range(sizes.levels)]
+        self.down = nn.ModuleList(
+            DownsamplingBlock(inputs, here, below, sizes)
+            for inputs, here, below in zip([INPUT_CHANNELS, *features[1:-1]], features[:-1], features[1:], strict=True)
+        )
+        self.bottleneck = ConvolutionLayer(features[-1], features[-1], sizes.kernel)
+        self.up = nn.ModuleList(
+            UpsamplingBlock(below, here, sizes) for below, here in zip(features[:0:-1], features[-2::-1], strict=True)
+        )
+        self.output = nn.Conv1d(features[0], OUTPUT_CHANNELS, 1)
+
+    @property
+    def context(self) -> int:
+        """Samples that the valid convolutions take off each end."""
+        return self._reach(resampling_reach=0)
+
+    @property
+    def edge_guard(self) -> int:
+        return self._reach(_RESAMPLING_REACH)
+
+    def forward(self, stems: Tensor) -> Tensor:
+        samples = stems.shape[-1]
+        padded = functional.pad(stems, (self.context, self.context + self._spare(samples)))
+        return self.mix_valid(padded)[..., :samples]
+
+    def mix_valid(self, stems: Tensor) -> Tensor:
+        """The mix of the middle of ``stems``, ``context`` samples shorter at each end."""
+        features, shortcuts = stems, []
+        for block in self.down:
+            features, shortcut = block(features)
+            shortcuts.append(shortcut)
+        features = self.bottleneck(features)
+        for block, shortcut in zip(self.up, reversed(shortcuts), strict=True):
+            features = block(features, shortcut)
+        mix = self.output(features)
+        return mix if self.training else mix.clamp(-1, 1)
+
+    @torch.no_grad()
+    def mix(self, stems: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
+        """As :meth:`MixingNetwork.mix`, in overlapping sequences that fade into each other.
+
+        A song of these feature maps does not fit into memory, so group norms span a sequence, as in training. There is
+        nothing recurrent, hence no use for a run-in.
+        """
+        song, samples = Song(stems, 0), stems.shape[-1]
+        length = min(samples, _SEQUENCE)
+        last = samples - length
+        starts = [*range(0, last, _SEQUENCE - _CROSS_FADE), last]
+        ramp = torch.arange(1, length + 1, device=stems.device)
+        weight = torch.minimum(ramp, ramp.flip(0)).clamp(max=_CROSS_FADE) / _CROSS_FADE
+        mix, total = stems.new_zeros(OUTPUT_CHANNELS, samples), stems.new_zeros(samples)
+        for done, start in enumerate(starts, start=1):
+            around = song.samples(start - self.context, start + length + self.context + self._spare(length))
+            sequence = slice(start, start + length)
+            mix[:, sequence] += weight * self.mix_valid(around[None])[0, :, :length]
+            total[sequence] += weight
+            if progress:
+                progress(done / len(starts))
+        return (mix / total).clamp_(-1, 1)
+
+    def _spare(self, samples: int) -> int:
+        """Samples that a sequence lacks to a length that every level can halve."""
+        return -(samples - 1) % self.sizes.stride ** (self.sizes.levels - 1)
+
+    def _reach(self, resampling_reach: int) -> int:
+        sizes = self.sizes
+        convolution = (sizes.kernel - 1) // 2
+        scales = [sizes.stride**level for level in range(sizes.levels)]
+        return (
+            sum(4 * convolution * scale + resampling_reach * (scale + scale * sizes.stride) for scale in scales[:-1])
+            + convolution * scales[-1]
+        )
+
+
+def _centre(features: Tensor, samples: int) -> Tensor:
+    spare = (features.shape[-1] - samples) // 2
+    return features[..., spare : spare + samples]
+
+
+def _low_pass(stride: int) -> Tensor:
+    """Sinc of cut-off 1 / (2 stride) under a Hann window, the released networks' filter, shape (1, 1, taps)."""
+    place = torch.arange(_RESAMPLING_TAPS) - _RESAMPLING_REACH
+    window = 0.5 + 0.5 * torch.cos(math.pi * place / _RESAMPLING_REACH)
+    taps = torch.sinc(place / stride) * window
+    return (taps / taps.sum())[None, None]

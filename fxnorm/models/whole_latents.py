@@ -1,0 +1,130 @@
+"""The latent-space mixer of CRAFx2 on a whole song at once, in little memory.
+
+What lies between the temporal blocks is kept whole and updated in place. What is inside a block is worked out anew,
+piece by piece: once for each of its two norms, which span the song, and once for its result.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fxnorm.models.latent_mixer import LatentMixer, TemporalBlock
+from fxnorm.models.network import Progress
+
+_FRAMES_AT_A_TIME = 1 << 12
+
+
+def latent_rows(latent_mixer: LatentMixer) -> int:
+    """Rows of the tensor that :func:`mask_in_place` works in."""
+    filters, features = latent_mixer.bottleneck.in_channels, latent_mixer.bottleneck.out_channels
+    return max(2 * filters, features)
+
+
+def mask_in_place(latent_mixer: LatentMixer, latents: Tensor, progress: Progress) -> Tensor:
+    """The mask (filters, frames) of pooled frames, which are the first rows of ``latents`` (rows, frames).
+
+    ``latents`` is overwritten: its memory serves one stage after the other, and last the mask.
+    """
+    steps = len(latent_mixer.blocks) + latent_mixer.recurrent.num_layers
+    filters = latent_mixer.bottleneck.in_channels
+    residual = _bottleneck(latent_mixer, latents)
+    skips = latents.new_zeros(latent_mixer.output.in_channels, latents.shape[-1])
+    for done, block in enumerate(latent_mixer.blocks, start=1):
+        assert isinstance(block, TemporalBlock)
+        _add_block(block, residual, skips)
+        progress(done / steps)
+    features, states = latents[:filters], latents[filters : 2 * filters]
+    for part in _parts(skips):
+        features[:, part] = functional.softplus(latent_mixer.output(latent_mixer.output_activation(skips[:, part])))
+    for layer in range(latent_mixer.recurrent.num_layers):
+        _recur(latent_mixer.recurrent, layer, features, states)
+        features, states = states, features
+        progress((len(latent_mixer.blocks) + layer + 1) / steps)
+    for part in _parts(features):
+        features[:, part] = functional.softplus(features[:, part])
+    return features
+
+
+def _bottleneck(latent_mixer: LatentMixer, latents: Tensor) -> Tensor:
+    pooled = latents[: latent_mixer.bottleneck.in_channels]
+    residual = latents[: latent_mixer.bottleneck.out_channels]
+    norm = _over_the_song(latent_mixer.norm, (pooled[:, part] for part in _parts(pooled)))
+    for part in _parts(pooled):
+        residual[:, part] = latent_mixer.bottleneck(norm(pooled[:, part]))
+    return residual
+
+
+def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor) -> None:
+    """Add what a temporal block gives to ``residual`` (bottleneck, frames) and ``skips`` (skip, frames)."""
+    depthwise = block.depthwise
+    reach = depthwise.dilation[0] * (depthwise.kernel_size[0] - 1) // 2
+
+    def expanded(part: Tensor) -> Tensor:
+        return block.expand_activation(block.expand(part))
+
+    def filtered(around: Tensor, missing: tuple[int, int]) -> Tensor:
+        hidden = functional.pad(expand_norm(expanded(around)), missing)
+        hidden = functional.conv1d(
+            hidden, depthwise.weight, depthwise.bias, dilation=depthwise.dilation, groups=depthwise.groups
+        )
+        return block.depthwise_activation(hidden)
+
+    expand_norm = _over_the_song(block.expand_norm, (expanded(residual[:, part]) for part in _parts(residual)))
+    depthwise_norm = _over_the_song(
+        block.depthwise_norm, (filtered(around, missing) for _, around, missing in _surroundings(residual, reach))
+    )
+    for part, around, missing in _surroundings(residual, reach):
+        hidden = depthwise_norm(filtered(around, missing))
+        residual[:, part] += block.residual(hidden)
+        skips[:, part] += block.skip(hidden)
+
+
+def _recur(recurrent: nn.LSTM, layer: int, features: Tensor, states: Tensor) -> None:
+    """Fill ``states`` with what one bidirectional layer makes of ``features``, both (filters, frames)."""
+    units = recurrent.hidden_size
+    for suffix, rows in (("", slice(0, units)), ("_reverse", slice(units, 2 * units))):
+        direction = nn.LSTM(recurrent.input_size, units, device=features.device)
+        for name, weight in direction.named_parameters():
+            weight.copy_(getattr(recurrent, f"{name.removesuffix('_l0')}_l{layer}{suffix}"))
+        memory = None
+        parts = list(_parts(features))
+        for part in reversed(parts) if suffix else parts:
+            inputs = features[:, part].T
+            outputs, memory = direction(inputs.flip(0) if suffix else inputs, memory)
+            states[rows, part] = (outputs.flip(0) if suffix else outputs).T
+
+
+def _over_the_song(norm: nn.GroupNorm, parts: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+    """A group norm of one group, with the mean and variance of all parts (features, frames) together."""
+    count, mean, squares = 0, 0.0, 0.0
+    for part in parts:
+        # Chan, Golub and LeVeque's update: sums of squares about the mean add up without cancellation
+        variance, part_mean = (float(value) for value in torch.var_mean(part, correction=0))
+        difference, total = part_mean - mean, count + part.numel()
+        squares += variance * part.numel() + difference**2 * count * part.numel() / total
+        mean += difference * part.numel() / total
+        count = total
+    deviation = (squares / count + norm.eps) ** 0.5
+    weight, bias = norm.weight[:, None] / deviation, norm.bias[:, None]
+    return lambda part: (part - mean) * weight + bias
+
+
+def _parts(latents: Tensor) -> Iterator[slice]:
+    for start in range(0, latents.shape[-1], _FRAMES_AT_A_TIME):
+        yield slice(start, min(start + _FRAMES_AT_A_TIME, latents.shape[-1]))
+
+
+def _surroundings(latents: Tensor, reach: int) -> Iterator[tuple[slice, Tensor, tuple[int, int]]]:
+    """Parts of ``latents``, each with ``reach`` frames to its sides, and how many of those the song's ends lack.
+
+    The caller may overwrite a part that it was given: those frames are kept for the next one.
+    """
+    before = latents[:, :0]
+    for start in range(0, latents.shape[-1], max(_FRAMES_AT_A_TIME, reach)):
+        part = slice(start, min(start + max(_FRAMES_AT_A_TIME, reach), latents.shape[-1]))
+        around = torch.cat([before, latents[:, start : part.stop + reach]], dim=1)
+        missing = reach - before.shape[1], part.stop + reach - min(part.stop + reach, latents.shape[-1])
+        before = latents[:, max(part.stop - reach, 0) : part.stop].clone()
+        yield part, around, missing

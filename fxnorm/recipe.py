@@ -1,0 +1,95 @@
+"""How stems are normalized, as one thing that can be kept: statistics, settings and impulse responses.
+
+``normalize`` leaves a recipe beside the stems it made, ``train`` takes it along into the Mixer directory, and so the
+stems of a new song go through exactly what the training stems went through.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fxnorm.effects.impulse_responses import ImpulseResponses
+from fxnorm.errors import ModelError
+from fxnorm.files import write_json
+from fxnorm.normalization import EffectNormalizer
+from fxnorm.settings import NormalizeSettings
+from fxnorm.statistics import DatasetStatistics
+
+STATISTICS_FILE = "statistics.npz"
+SETTINGS_FILE = "normalization.json"
+_REVERB, _PRE_REVERB = "impulse_responses/reverb", "impulse_responses/pre_reverb"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Statistics, settings and impulse responses of a normalization.
+
+    Args:
+        statistics: the targets.
+        settings: effects and their settings.
+        impulse_responses: for the reverberation of the chain.
+        pre_impulse_responses: for the pre-reverb of dry recordings.
+        data: what is known of the version of the dataset that the statistics and the training stems are from.
+    """
+
+    statistics: DatasetStatistics
+    settings: NormalizeSettings
+    impulse_responses: ImpulseResponses
+    pre_impulse_responses: ImpulseResponses
+    data: dict[str, str]
+
+    def normalizer(self) -> EffectNormalizer:
+        """The effect chain with these targets."""
+        return EffectNormalizer(
+            self.statistics,
+            effects=self.settings.effects,
+            impulse_responses=self.impulse_responses,
+            pre_impulse_responses=self.pre_impulse_responses,
+            panning_limit=self.settings.panning_limit_hz,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the recipe into an existing folder."""
+        self.statistics.save(folder / STATISTICS_FILE)
+        self.impulse_responses.save(folder / _REVERB)
+        self.pre_impulse_responses.save(folder / _PRE_REVERB)
+        write_json(folder / SETTINGS_FILE, {"settings": self.settings.model_dump(mode="json"), "data": self.data})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Recipe":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelError: the folder holds no recipe, or one with unknown settings.
+        """
+        file = folder / SETTINGS_FILE
+        if not file.is_file():
+            raise ModelError(f"{folder}: expected {SETTINGS_FILE} as 'fxnorm normalize' and 'fxnorm train' leave it")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            settings = NormalizeSettings.model_validate(content["settings"])
+        except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+            raise ModelError(f"{file}: not the settings of a normalization ({str(error).splitlines()[0]})") from error
+        return cls(
+            DatasetStatistics.load(folder / STATISTICS_FILE),
+            settings,
+            ImpulseResponses.from_folder(folder / _REVERB),
+            ImpulseResponses.from_folder(folder / _PRE_REVERB),
+            content["data"],
+        )
+
+    def digest(self, folder: Path) -> str:
+        """A hash of all that a normalized stem depends on beside the stem, of the recipe that lies in ``folder``."""
+        total = hashlib.sha256(self.settings.model_dump_json().encode())
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE):
+            total.update(str(path.relative_to(folder)).encode())
+            total.update(path.read_bytes())
+        return total.hexdigest()
+
+
+def song_seed(seed: int, name: str) -> int:
+    """The seed of one song's draws: different for each song, the same on every machine and in any order."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")

@@ -1,0 +1,181 @@
+"""Stage 4: the network's mixes of unseen songs against the reference mixes, beside two sums that anyone could make."""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fxnorm import audio, dataset
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.dataset import Song
+from fxnorm.effects import loudness
+from fxnorm.evaluation import compare_mixes, plots, report
+from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.losses import StereoLoss
+from fxnorm.mixer import Mixer
+from fxnorm.recipe import song_seed
+from fxnorm.settings import SECTIONS, Settings
+from fxnorm.tracking import run_of
+from fxnorm.versions import data_version
+
+METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
+REFERENCE, INPUT_SUM, NORMALIZED_SUM = "reference", "input_sum", "normalized_sum"
+_FAMILIES = ("loudness", "spectral", "panning", "dynamic")
+_LISTENING_PEAK = 0.99
+
+
+@dataclass
+class Comparison:
+    """What was measured and kept of one split."""
+
+    songs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """song -> system -> metric -> value"""
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """system -> metric -> mean over the songs that have it."""
+        values: dict[str, dict[str, list[float]]] = {}
+        for systems in self.songs.values():
+            for system, metrics in systems.items():
+                found = values.setdefault(system, {})
+                for metric, value in metrics.items():
+                    found.setdefault(metric, []).append(value)
+        return {
+            system: {metric: float(np.mean(measured)) for metric, measured in metrics.items()}
+            for system, metrics in values.items()
+        }
+
+
+def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> list[str]:
+    """Mix the test songs, compare, and write metrics, tables, plots, mixes and the report.
+
+    Args:
+        settings: of all stages; the split to test on is ``evaluate.split``.
+        mixer_folder: what stage 3 wrote.
+        data: a folder with ``wet`` and ``dry`` datasets (either may be missing), or one wet dataset.
+        output: the folder for ``metrics.json``, ``songs.csv``, ``report.html``, ``plots`` and ``mixes``.
+
+    Returns:
+        a sentence on each split: who is better, with the numbers.
+    """
+    mixer = Mixer.load(mixer_folder)
+    splits = _splits(data, settings.evaluate.split)
+    comparisons = {name: Comparison() for name in splits}
+    output.mkdir(parents=True, exist_ok=True)
+    total = sum(len(songs) for songs in splits.values())
+    with (
+        whole_folder(output / "mixes") as mixes,
+        whole_folder(output / "plots") as pictures,
+        tqdm(total=total, desc="evaluate", unit="song", dynamic_ncols=True) as bar,
+    ):
+        for split, songs in splits.items():
+            for song in songs:
+                bar.set_postfix_str(song.name)
+                comparisons[split].songs[song.name] = _evaluate_song(
+                    mixer, song, split.endswith("dry"), mixes / split / song.name, pictures / split / song.name
+                )
+                bar.update()
+        metrics = {split: comparison.means() for split, comparison in comparisons.items()}
+        for split, systems in metrics.items():
+            plots.plot_metrics(systems, pictures / f"{split}.png")
+    write_json(output / METRICS_FILE, metrics)
+    _write_table(comparisons, output / TABLE_FILE)
+    versions = data_version(data, [song for songs in splits.values() for song in songs])
+    report.write(
+        output / REPORT_FILE,
+        {split: comparison.songs for split, comparison in comparisons.items()},
+        metrics,
+        {**settings.flat(*SECTIONS), **{f"test data {key}": value for key, value in versions.items()}},
+    )
+    with run_of(mixer_folder, "evaluation") as tracked:
+        tags = {f"test_data.{key}": value for key, value in versions.items()}
+        tracked.set_tags({**tags, **settings.flat("evaluate")})
+        flat = {
+            f"{split}.{system}.{metric}": value
+            for split, systems in metrics.items()
+            for system, found in systems.items()
+            for metric, value in found.items()
+        }
+        tracked.log(0, flat)
+        tracked.add_folder(output, "evaluation")
+    return [report.verdict(split, systems) for split, systems in metrics.items()]
+
+
+def _splits(data: Path, split: str) -> dict[str, list[Song]]:
+    """``test_wet`` and ``test_dry``, as far as they are there."""
+    kinds = [kind for kind in ("wet", "dry") if (data / kind).is_dir()]
+    if not kinds:
+        return {"test_wet": dataset.songs(data, split)}
+    return {f"test_{kind}": dataset.songs(data / kind, split) for kind in kinds}
+
+
+def _evaluate_song(mixer: Mixer, song: Song, dry: bool, mixes: Path, pictures: Path) -> dict[str, dict[str, float]]:
+    """Metrics of each system, none where the song has no reference mix; mixes and pictures are written on the way."""
+    reference = song.read_mixture() if song.mixture else None
+    systems = _mix_all(mixer, song, dry, reference)
+    together = systems if reference is None else {REFERENCE: reference, **systems}
+    length = max(mix.shape[1] for mix in together.values())
+    together = {name: audio.pad_to(mix, length) for name, mix in together.items()}
+    _write_mixes(together, mixes)
+    pictures.mkdir(parents=True)
+    plots.plot_spectra(together, SAMPLE_RATE, pictures / "spectra.png")
+    plots.plot_panning(together, SAMPLE_RATE, pictures / "panning.png")
+    plots.plot_loudness(together, SAMPLE_RATE, pictures / "loudness.png")
+    plots.plot_waveforms(together, SAMPLE_RATE, pictures / "waveforms.png")
+    if reference is None:
+        return {name: {} for name in systems}
+    return {name: _metrics(together[name], together[REFERENCE]) for name in systems}
+
+
+def _mix_all(mixer: Mixer, song: Song, dry: bool, reference: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The network's mix, and both sums at the loudness of the reference mix (of the network's, if there is none)."""
+    stems = song.read_stems()
+    normalized = mixer.normalize(stems, dry, song_seed(mixer.recipe.settings.seed, song.name))
+    mix = mixer.mix_normalized(normalized)
+    target = loudness.measure(mix if reference is None else reference, SAMPLE_RATE)
+    return {
+        INPUT_SUM: _at_loudness(_sum(stems), target),
+        NORMALIZED_SUM: _at_loudness(normalized.reshape(len(STEMS), 2, -1).sum(axis=0), target),
+        str(mixer.network.config["name"]): mix,
+    }
+
+
+def _sum(stems: dict[str, np.ndarray]) -> np.ndarray:
+    length = max(stem.shape[1] for stem in stems.values())
+    return np.sum([audio.pad_to(audio.to_stereo(stem), length) for stem in stems.values()], axis=0)
+
+
+def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
+    """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting."""
+    return mix * np.float32(10 ** ((target - loudness.measure(mix, SAMPLE_RATE)) / 20))
+
+
+def _metrics(mix: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    pair = [torch.from_numpy(np.ascontiguousarray(signal))[None] for signal in (mix, reference)]
+    families = compare_mixes(mix, reference, SAMPLE_RATE)
+    errors = {f"{family}_mape": families[family]["mape_mean"] for family in _FAMILIES}
+    return {
+        "stereo_loss_a": float(StereoLoss("a")(*pair)),
+        "stereo_loss_b": float(StereoLoss("b")(*pair)),
+        **{name: value for name, value in errors.items() if value is not None},  # None: the reference has no such thing
+    }
+
+
+def _write_mixes(mixes: dict[str, np.ndarray], folder: Path) -> None:
+    """16-bit FLAC files; a song's mixes are turned down together where one would clip."""
+    peak = max(float(np.abs(mix).max()) for mix in mixes.values())
+    gain = np.float32(min(1.0, _LISTENING_PEAK / peak)) if peak else np.float32(1.0)
+    for name, mix in mixes.items():
+        audio.write(folder / f"{name}.flac", mix * gain, subtype="PCM_16")
+
+
+def _write_table(comparisons: dict[str, Comparison], path: Path) -> None:
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "song", "system", "metric", "value"])
+        for split, comparison in comparisons.items():
+            for song, systems in comparison.songs.items():
+                for system, metrics in systems.items():
+                    writer.writerows([split, song, system, metric, value] for metric, value in metrics.items())

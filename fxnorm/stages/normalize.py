@@ -1,0 +1,118 @@
+"""Stage 2: every stem brought to the average effects, with the recipe beside it."""
+
+import functools
+import hashlib
+import shutil
+from pathlib import Path
+
+from fxnorm import audio, dataset
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.dataset import Song
+from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
+from fxnorm.files import whole_file, whole_folder
+from fxnorm.parallel import map_songs
+from fxnorm.recipe import Recipe, song_seed
+from fxnorm.settings import NormalizeSettings
+from fxnorm.statistics import DatasetStatistics
+from fxnorm.versions import data_version
+
+RECIPE_FOLDER = "recipe"
+_DIGEST_FILE = "digest"
+_SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
+
+
+def run(
+    settings: NormalizeSettings,
+    source: Path,
+    statistics: Path,
+    output: Path,
+    impulse_responses: Path | None = None,
+    pre_impulse_responses: Path | None = None,
+    dry: bool = False,
+    plot: Path | None = None,
+    workers: int = 0,
+) -> None:
+    """Normalize the songs of a dataset.
+
+    A song that was finished before, from the same files with the same recipe, is not done again.
+
+    Args:
+        settings: effects, their settings, and the splits to do.
+        source: the dataset.
+        statistics: the ``.npz`` file of stage 1.
+        output: the folder for ``SPLIT/SONG/{stem,mixture}.wav`` and ``recipe``.
+        impulse_responses: a folder of impulse responses for the reverberation; synthesized ones otherwise.
+        pre_impulse_responses: likewise for the pre-reverb of dry recordings.
+        dry: the songs are dry recordings: the pre-reverb comes first.
+        plot: a ``.png`` file that shows one song before and after, if wanted.
+        workers: processes; 0 for one a core.
+    """
+    splits = {split: dataset.songs(source, split) for split in settings.splits}
+    songs = [song for found in splits.values() for song in found]
+    recipe = Recipe(
+        DatasetStatistics.load(statistics),
+        settings,
+        _impulse_responses(impulse_responses, settings.seed, pre=False),
+        _impulse_responses(pre_impulse_responses, settings.seed, pre=True),
+        data_version(source, songs),
+    )
+    recipe_folder = output / RECIPE_FOLDER
+    with whole_folder(recipe_folder) as temporary:
+        recipe.save(temporary)
+    _remove_others(output, splits)
+    for split, found in splits.items():
+        work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
+        map_songs(work, found, f"normalize {split}", workers or None)
+    if plot is not None:
+        _plot_one(recipe, songs[0], plot, dry)
+
+
+def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) -> None:
+    """Write one song's normalized stems and its mixture, unless that very work is done already."""
+    recipe, recipe_digest = _recipe_at(recipe_folder)
+    digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
+    target = output / song.name
+    done = target / _DIGEST_FILE
+    if done.is_file() and done.read_text(encoding="utf-8").strip() == digest:
+        return
+    seed = song_seed(recipe.settings.seed, song.name)
+    normalized = recipe.normalizer().normalize_stems(song.read_stems(), SAMPLE_RATE, seed=seed, dry=dry)
+    with whole_folder(target) as folder:
+        for stem in STEMS:
+            if stem in normalized:
+                audio.write(folder / f"{stem}.wav", normalized[stem], subtype=_SUBTYPE)
+        if song.mixture is not None:
+            audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
+        (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
+
+
+@functools.lru_cache(maxsize=1)
+def _recipe_at(folder: Path) -> tuple[Recipe, str]:
+    """A process reads its recipe once, not once a song."""
+    recipe = Recipe.load(folder)
+    return recipe, recipe.digest(folder)
+
+
+def _impulse_responses(folder: Path | None, seed: int, pre: bool) -> ImpulseResponses:
+    if folder is not None:
+        return ImpulseResponses.from_folder(folder)
+    return ImpulseResponses.synthesized(PRE_REVERBERATION_RT60 if pre else REVERBERATION_RT60, seed=seed)
+
+
+def _remove_others(output: Path, splits: dict[str, list[Song]]) -> None:
+    """Songs that an earlier run left and the dataset no longer has would be trained on without anyone noticing."""
+    for split, songs in splits.items():
+        names = {song.name for song in songs}
+        for folder in (output / split).glob("*"):
+            if folder.is_dir() and folder.name not in names:
+                shutil.rmtree(folder)
+
+
+def _plot_one(recipe: Recipe, song: Song, plot: Path, dry: bool) -> None:
+    from fxnorm.statistics import plot_normalization
+
+    before = song.read_stems()
+    seed = song_seed(recipe.settings.seed, song.name)
+    after = recipe.normalizer().normalize_stems(before, SAMPLE_RATE, seed=seed, dry=dry)
+    with whole_file(plot) as temporary:
+        plot_normalization(recipe.statistics, before, after, SAMPLE_RATE, temporary)

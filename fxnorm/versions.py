@@ -1,0 +1,47 @@
+"""Which code and which data a result is from."""
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from fxnorm import dataset
+from fxnorm.dataset import Song
+
+
+def code_version() -> dict[str, str]:
+    """Tags for the commit of the working directory's repository, and whether a tracked file differs from it.
+
+    Outside a repository there is no version to tell, and the result is empty.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    # DVC writes dvc.lock after each stage, so in a pipeline it always differs
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
+    return {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(dirty).lower()}
+
+
+def data_version(root: Path, songs: Iterable[Song]) -> dict[str, str]:
+    """The hash of the songs' names and contents and, where DVC tracks them, the hash by which it does.
+
+    DVC's is read from ``NAME.dvc`` beside ``root`` or the nearest folder above it that has one.
+    """
+    version = {"digest": dataset.digest(songs)}
+    absolute = root.absolute()
+    for folder in [absolute, *absolute.parents[:-1]]:
+        tracked = folder.with_name(f"{folder.name}.dvc")
+        if tracked.is_file():
+            outs = yaml.safe_load(tracked.read_text(encoding="utf-8"))["outs"]
+            version["dvc"] = str(outs[0]["md5"])
+            break
+    return version
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,246 @@
+"""The Mixer, `fxnorm mix` and the pyfunc: one thing behind three faces, with the same answers to bad input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+
+from fxnorm import Mixer, audio, models
+from fxnorm.cli import main
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects.impulse_responses import ImpulseResponses
+from fxnorm.errors import AudioError, ModelError
+from fxnorm.recipe import Recipe
+from fxnorm.settings import NormalizeSettings
+from fxnorm.statistics import DatasetStatistics, measure_stem
+from tests.conftest import noise
+from tests.test_training import SIZES
+
+MakeSong = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixer whose network is untrained: it gives the sum of the normalized stems."""
+    folder = tmp_path_factory.mktemp("mixers") / "mixer"
+    statistics = DatasetStatistics()
+    for number, stem in enumerate(STEMS):
+        statistics.add(stem, measure_stem(noise(4.0, 0.3, seed=number), SAMPLE_RATE, stem))
+    recipe = Recipe(
+        statistics,
+        NormalizeSettings(),
+        ImpulseResponses.synthesized(),
+        ImpulseResponses.synthesized(0.5),
+        {"digest": "noise"},
+    )
+    torch.manual_seed(0)
+    network = models.build("crafx2", **SIZES)
+    Mixer(recipe, network.eval(), 1.0, torch.device("cpu")).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixer(mixer_folder: Path) -> Mixer:
+    return Mixer.load(mixer_folder)
+
+
+def stems(seconds: float = 2.0, channels: int = 2) -> dict[str, np.ndarray]:
+    return {stem: noise(seconds, 0.2, seed=number, channels=channels) for number, stem in enumerate(STEMS)}
+
+
+def test_a_mix_is_stereo_as_long_as_the_longest_stem_not_clipped_not_silent(mixer: Mixer) -> None:
+    given = stems() | {"bass": noise(1.0, channels=1)}
+    mix = mixer.mix(given, SAMPLE_RATE)
+    assert mix.shape == (2, 2 * SAMPLE_RATE)
+    assert mix.dtype == np.float32
+    assert 0.01 < np.abs(mix).max() < 1.0
+
+
+def test_saving_and_loading_changes_nothing(mixer: Mixer, tmp_path: Path) -> None:
+    mixer.save(tmp_path / "copy")
+    copy = Mixer.load(tmp_path / "copy")
+    assert np.array_equal(mixer.mix(stems(), SAMPLE_RATE), copy.mix(stems(), SAMPLE_RATE))
+    names = {path.name for path in (tmp_path / "copy").rglob("*") if path.is_file() and path.suffix != ".wav"}
+    assert names == {"mixer.json", "weights.safetensors", "statistics.npz", "normalization.json"}
+
+
+def test_the_same_stems_give_the_same_mix_and_a_seed_changes_the_reverberation(mixer: Mixer) -> None:
+    first, second = (mixer.mix(stems(), SAMPLE_RATE) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, mixer.mix(stems(), SAMPLE_RATE, seed=1))
+    assert not np.array_equal(first, mixer.mix(stems(), SAMPLE_RATE, dry=True))
+
+
+def test_a_missing_stem_is_the_same_as_a_silent_one(mixer: Mixer) -> None:
+    three = {name: samples for name, samples in stems().items() if name != "drums"}
+    silent = {**three, "drums": np.zeros((2, 100), dtype=np.float32)}
+    assert np.array_equal(mixer.mix(three, SAMPLE_RATE), mixer.mix(silent, SAMPLE_RATE))
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 48_000, 192_000])
+def test_other_sample_rates_come_back_at_their_own(mixer: Mixer, sample_rate: int) -> None:
+    given = {name: audio.resample(samples, SAMPLE_RATE, sample_rate) for name, samples in stems(1.0).items()}
+    mix = mixer.mix(given, sample_rate)
+    assert mix.shape == (2, max(samples.shape[1] for samples in given.values()))
+    assert np.abs(mix).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({}, "at least one stem"),
+        ({"guitar": noise(0.1)}, "guitar: unknown stem; expected vocals, bass, drums, other"),
+        ({"bass": np.zeros((2, 1000), dtype=np.float32)}, "bass: all stems are silent"),
+        ({"bass": np.full((2, 1000), np.nan, dtype=np.float32)}, "bass: holds NaN"),
+        ({"bass": np.zeros((2, 0), dtype=np.float32)}, "bass: holds no samples"),
+        ({"bass": np.zeros((3, 10), dtype=np.float32)}, "bass: expected 1 or 2 channels, found 3"),
+        ({"bass": np.zeros(10, dtype=np.float32)}, "bass: expected an array"),
+    ],
+)
+def test_stems_no_mix_can_be_made_of_are_refused(mixer: Mixer, given: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(AudioError, match=said):
+        mixer.mix(given, SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("gone", ["mixer.json", "weights.safetensors", "statistics.npz", "normalization.json"])
+def test_an_incomplete_mixer_is_named(mixer: Mixer, tmp_path: Path, gone: str) -> None:
+    mixer.save(tmp_path / "m")
+    (tmp_path / "m" / gone).unlink()
+    with pytest.raises(ModelError, match=gone):
+        Mixer.load(tmp_path / "m")
+
+
+def test_weights_of_another_network_are_refused(mixer: Mixer, tmp_path: Path) -> None:
+    mixer.save(tmp_path / "m")
+    file = tmp_path / "m/mixer.json"
+    description = json.loads(file.read_text())
+    description["network"]["skip"] += 1
+    file.write_text(json.dumps(description))
+    with pytest.raises(ModelError, match=r"weights\.safetensors: does not fit"):
+        Mixer.load(tmp_path / "m")
+
+
+def test_the_library_is_imported_without_pytorch_until_it_is_needed() -> None:
+    code = "import sys, fxnorm, fxnorm.cli; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def mix_command(mixer_folder: Path, output: Path, *options: str) -> Result:
+    return CliRunner().invoke(main, ["mix", str(mixer_folder), "--output", str(output), *options])
+
+
+def test_the_command_mixes_files_of_different_lengths_rates_and_channels(mixer_folder: Path, tmp_path: Path) -> None:
+    audio.write(tmp_path / "vocals.flac", noise(2.0, channels=1), 48_000)
+    audio.write(tmp_path / "bass.mp3", noise(1.5))
+    audio.write(tmp_path / "drums.wav", noise(0.5), 8_000)
+    options = [
+        text
+        for name in ("vocals.flac", "bass.mp3", "drums.wav")
+        for text in (f"--{name.split('.')[0]}", str(tmp_path / name))
+    ]
+    result = mix_command(mixer_folder, tmp_path / "mix.wav", *options)
+    assert result.exit_code == 0, result.output
+    mix, sample_rate = audio.read(tmp_path / "mix.wav")
+    assert (mix.shape[0], sample_rate) == (2, SAMPLE_RATE)
+    longest = 0.5 * SAMPLE_RATE / 8_000  # seconds: noise() counts in 44.1 kHz samples, the file plays them at 8 kHz
+    assert abs(mix.shape[1] / SAMPLE_RATE - longest) < 1e-3
+
+
+def spoil_text(path: Path) -> None:
+    path.write_text("words " * 100)
+
+
+def spoil_truncated(path: Path) -> None:
+    soundfile.write(path, noise(1).T, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def spoil_empty(path: Path) -> None:
+    soundfile.write(path, np.zeros((0, 2)), SAMPLE_RATE)
+
+
+def spoil_nan(path: Path) -> None:
+    soundfile.write(path, np.full((100, 2), np.nan), SAMPLE_RATE, subtype="FLOAT")
+
+
+def spoil_channels(path: Path) -> None:
+    soundfile.write(path, noise(0.5, channels=6).T, SAMPLE_RATE)
+
+
+def spoil_silent(path: Path) -> None:
+    soundfile.write(path, np.zeros((1000, 2)), SAMPLE_RATE)
+
+
+def spoil_gone(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+BAD_FILES = {
+    "text": (spoil_text, "not readable"),
+    "truncated": (spoil_truncated, "truncated"),
+    "no samples": (spoil_empty, "no samples"),
+    "not a number": (spoil_nan, "NaN"),
+    "six channels": (spoil_channels, "expected 1 or 2 channels, found 6"),
+    "silent": (spoil_silent, "silent"),
+    "gone": (spoil_gone, "no such file"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_gets_one_line_status_1_and_no_output(mixer_folder: Path, tmp_path: Path, kind: str) -> None:
+    spoil, said = BAD_FILES[kind]
+    spoil(tmp_path / "bass.wav")
+    result = mix_command(mixer_folder, tmp_path / "out/mix.wav", "--bass", str(tmp_path / "bass.wav"))
+    assert result.exit_code == 1
+    (line,) = [line for line in result.output.splitlines() if "fxnorm:" in line]
+    assert "bass" in line
+    assert said in line
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_a_folder_that_is_no_mixer_gets_one_line(tmp_path: Path, folder: str) -> None:
+    audio.write(tmp_path / "bass.wav", noise(0.1))
+    result = mix_command(tmp_path / folder, tmp_path / "mix.wav", "--bass", str(tmp_path / "bass.wav"))
+    assert result.exit_code == 1
+    assert "expected a Mixer directory" in result.output
+
+
+def load_pyfunc(mixer_folder: Path):  # type: ignore[no-untyped-def]
+    from serving.pyfunc import StemMixer
+
+    model = StemMixer()
+    model.load_context(SimpleNamespace(artifacts={"mixer": str(mixer_folder)}))  # type: ignore[arg-type]
+    return model
+
+
+def test_the_pyfunc_gives_the_samples_that_the_mixer_gives(mixer: Mixer, mixer_folder: Path) -> None:
+    given = {name: samples for name, samples in stems().items() if name != "other"}
+    row = {name: audio.encode(samples, SAMPLE_RATE, ".wav") for name, samples in given.items()}
+    result = load_pyfunc(mixer_folder).predict(None, pd.DataFrame([row]))
+    served, sample_rate = audio.decode(result["mix"][0], "mix")
+    assert sample_rate == result["sample_rate"][0] == SAMPLE_RATE
+    assert np.abs(served - mixer.mix(given, SAMPLE_RATE)).max() <= 2.0**-15, "16 bit of the same mix"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BAD_FILES if kind != "gone"])
+def test_the_pyfunc_refuses_bad_files_as_bad_requests(mixer_folder: Path, tmp_path: Path, kind: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    spoil, said = BAD_FILES[kind]
+    spoil(tmp_path / "bass.wav")
+    row = {"bass": (tmp_path / "bass.wav").read_bytes(), "drums": None}
+    with pytest.raises(MlflowException) as caught:
+        load_pyfunc(mixer_folder).predict(None, pd.DataFrame([row]))
+    assert caught.value.get_http_status_code() == 400
+    assert said in json.loads(caught.value.serialize_as_json())["message"]

@@ -1,0 +1,244 @@
+"""The whole path on tiny data: DVC's stages, MLflow's run and registry, and a real server that answers requests."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+import yaml
+
+from fxnorm import Mixer, audio
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.tracking import RUN_FILE
+
+REPOSITORY = Path(__file__).parents[1]
+STAGES = ("statistics", "normalize", "train", "evaluate", "register")
+MODEL = "models:/fxnorm-automix@champion"
+TINY = {
+    "sizes": {"filters": 16, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1},
+    "sequence_seconds": 1.0,
+    "batch_size": 2,
+    "batches_per_epoch": 3,
+    "warm_up_batches": 1,
+    "schedule": [{"epochs": 2, "learning_rate": 1.0e-3}],
+    "loader_workers": 0,
+    "run_in_seconds": 1.0,
+}
+
+
+class Project:
+    """A checkout with tiny data and settings, in which commands are run as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        hidden = ("MLFLOW_", "DVC_")
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=400
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def stages_run(self, output: str) -> list[str]:
+        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+    def set(self, section: str, **values: object) -> None:
+        file = self.folder / "params.yaml"
+        content = yaml.safe_load(file.read_text())
+        content[section] |= values
+        file.write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository in which the whole pipeline has run once."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    for name in ("fxnorm", "serving"):
+        shutil.copytree(REPOSITORY / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
+        shutil.copy(REPOSITORY / name, project.folder / name)
+    project.run("git", "init", "-q")
+    project.run("dvc", "init", "-q")
+    sizes = [text for split in ("train=2", "val=1", "test=1", "dry=1") for text in ("--songs", split)]
+    project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
+    project.run("dvc", "add", "-q", "data")
+    project.set("train", **TINY)
+    project.run("git", "add", "--all")
+    project.run("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", "start")
+    assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
+    return project
+
+
+def test_everything_is_where_the_readme_says(project: Project) -> None:
+    for name in (
+        "artifacts/statistics.npz",
+        "artifacts/plots/statistics.png",
+        "artifacts/plots/normalization.png",
+        "artifacts/loss.csv",
+        "artifacts/mixer/mixer.json",
+        "reports/metrics.json",
+        "reports/report.html",
+        "reports/songs.csv",
+        "reports/registration.json",
+        "mlflow.db",
+    ):
+        assert (project.folder / name).stat().st_size > 0, name
+    assert not list(project.folder.glob("**/*.tmp"))
+
+
+def test_the_report_compares_every_system_on_both_splits(project: Project) -> None:
+    metrics = json.loads((project.folder / "reports/metrics.json").read_text())
+    assert set(metrics) == {"test_wet", "test_dry"}
+    for systems in metrics.values():
+        assert set(systems) == {"input_sum", "normalized_sum", "crafx2"}
+        for found in systems.values():
+            assert set(found) >= {"stereo_loss_a", "stereo_loss_b", "loudness_mape", "spectral_mape", "dynamic_mape"}
+            assert all(np.isfinite(value) for value in found.values())
+    wet = metrics["test_wet"]["input_sum"]
+    assert wet["loudness_mape"] < 1e-3, "on wet songs the sum of the stems is the mixture"
+    page = (project.folder / "reports/report.html").read_text()
+    assert "sum of the normalized stems at the reference" in page
+    for source in [part.split('"')[0] for part in page.split('src="')[1:]]:
+        assert (project.folder / "reports" / urllib.parse.unquote(source)).is_file(), source
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    assert project.stages_run(project.run("dvc", "repro")) == []
+
+
+def test_touching_a_parameter_reruns_only_what_depends_on_it(project: Project) -> None:
+    project.set("register", margin=1.0e6)
+    assert project.stages_run(project.run("dvc", "repro")) == ["register"]
+    decision = json.loads((project.folder / "reports/registration.json").read_text())
+    assert decision["alias"] == "challenger"
+    assert "not better than the baseline" in decision["reason"]
+    project.set("register", margin=-1.0e6)  # lets any candidate pass: later tests need a champion
+    assert project.stages_run(project.run("dvc", "repro")) == ["register"]
+    assert json.loads((project.folder / "reports/registration.json").read_text())["alias"] == "champion"
+    status = project.run("dvc", "status")
+    assert "up to date" in status
+
+
+def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = mlflow.MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
+    run_id = json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.batch_size"] == "2"
+    assert run.data.params["train.sizes.filters"] == "16"
+    curve = [(point.step, point.value) for point in client.get_metric_history(run_id, "train.loss")]
+    assert [step for step, _ in curve] == list(range(1, 8))
+    metrics = json.loads((project.folder / "reports/metrics.json").read_text())
+    assert run.data.metrics["test_wet.crafx2.stereo_loss_b"] == metrics["test_wet"]["crafx2"]["stereo_loss_b"]
+    tracked = yaml.safe_load((project.folder / "data.dvc").read_text())["outs"][0]["md5"]
+    commit = project.run("git", "rev-parse", "HEAD").strip()
+    assert (run.data.tags["data.dvc"], run.data.tags["git.commit"]) == (tracked, commit)
+    assert run.data.tags["git.dirty"] == "false"
+    names = {file.path for file in client.list_artifacts(run_id, "plots")}
+    assert names == {"plots/statistics.png", "plots/normalization.png"}
+    (song,) = [file.path for file in client.list_artifacts(run_id, "evaluation/mixes/test_dry")]
+    assert f"{song}/crafx2.flac" in {file.path for file in client.list_artifacts(run_id, song)}
+
+
+@pytest.fixture(scope="module")
+def endpoint(project: Project) -> Iterator[str]:
+    """The address of a server that serves the champion."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    log = project.folder / "server.log"
+    command = ["mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local", "--port", str(port)]
+    with open(log, "w") as output:
+        server = subprocess.Popen(
+            command, cwd=project.folder, env=project.environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            for _ in range(240):
+                assert server.poll() is None, log.read_text()
+                try:
+                    if requests.get(f"{address}/ping", timeout=5).status_code == 200:
+                        break
+                except requests.ConnectionError:
+                    time.sleep(0.5)
+            yield address
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait(30)
+
+
+def post(endpoint: str, row: dict[str, str | None]) -> requests.Response:
+    return requests.post(f"{endpoint}/invocations", json={"dataframe_records": [row]}, timeout=120)
+
+
+def base64_file(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def test_the_endpoint_mixes_as_the_mixer_does(project: Project, endpoint: str) -> None:
+    (song,) = (project.folder / "data/dry/test").iterdir()
+    files = {stem: song / f"{stem}.wav" for stem in STEMS if stem != "other"}
+    answer = post(endpoint, {stem: base64_file(path.read_bytes()) for stem, path in files.items()})
+    assert answer.status_code == 200, answer.text
+    (prediction,) = answer.json()["predictions"]
+    served, sample_rate = audio.decode(base64.b64decode(prediction["mix"]), "mix")
+    stems = {stem: audio.read(path)[0] for stem, path in files.items()}
+    mix = Mixer.load(project.folder / "artifacts/mixer").mix(stems, SAMPLE_RATE)
+    assert sample_rate == SAMPLE_RATE
+    assert served.shape == mix.shape
+    assert np.abs(served - mix).max() < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".mp3"])
+def test_the_endpoint_takes_other_formats(project: Project, endpoint: str, suffix: str) -> None:
+    (song,) = (project.folder / "data/dry/test").iterdir()
+    content = audio.encode(audio.read(song / "bass.wav")[0], SAMPLE_RATE, suffix)
+    answer = post(endpoint, {"bass": base64_file(content)})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        ({"bass": base64_file(b"these are words")}, "bass: not readable"),
+        ({"bass": "%%% no base64 %%%"}, "bass"),
+        ({"bass": base64_file(audio.encode(np.zeros((2, 4410)), SAMPLE_RATE, ".wav"))}, "silent"),
+        ({"bass": base64_file(audio.encode(np.full((2, 4410), np.nan), SAMPLE_RATE, ".wav"))}, "NaN"),
+        ({"bass": base64_file(audio.encode(np.full((2, 4410), 0.1), SAMPLE_RATE, ".wav")[:-500])}, "truncated"),
+        ({"bass": base64_file(audio.encode(np.zeros((3, 4410)), SAMPLE_RATE, ".wav"))}, "channels"),
+        ({"bass": ""}, "at least one stem"),
+        ({"bass": None}, "bass"),
+        ({}, "at least one row"),
+    ],
+)
+def test_the_endpoint_answers_bad_requests_with_400_and_goes_on(
+    project: Project, endpoint: str, row: dict[str, str | None], said: str
+) -> None:
+    answer = post(endpoint, row)
+    assert answer.status_code == 400, answer.text
+    message = answer.json()["message"]
+    assert said in message
+    assert "\n" not in message
+    assert "Traceback" not in answer.text
+    assert requests.get(f"{endpoint}/ping", timeout=5).status_code == 200
+
+
+def test_the_command_mixes_with_the_registered_model(project: Project) -> None:
+    (song,) = (project.folder / "data/dry/test").iterdir()
+    project.run("fxnorm", "mix", MODEL, "--dry", "--bass", str(song / "bass.wav"), "--output", "mix.flac")
+    assert audio.read(project.folder / "mix.flac")[0].shape == audio.read(song / "bass.wav")[0].shape

@@ -1,0 +1,176 @@
+"""The stages as commands: what they write, what they do not do twice, and what they say about bad input."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from fxnorm import audio
+from fxnorm.cli import main
+from fxnorm.constants import STEMS
+from fxnorm.statistics import DatasetStatistics
+from tests.conftest import noise
+
+MakeSong = Callable[..., Path]
+
+
+def fxnorm(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def the_line(result: Result) -> str:
+    """The one line that a user's error gets."""
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
+    return line
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def wet(make_song: MakeSong, tmp_path: Path) -> Path:
+    make_song("wet/train/A", seconds=3.0, seed=1)
+    make_song("wet/train/B", seconds=2.0, seed=2)
+    make_song("wet/val/C", seconds=2.0, seed=3)
+    return tmp_path / "wet"
+
+
+@pytest.fixture
+def statistics(wet: Path, tmp_path: Path) -> Path:
+    result = fxnorm("statistics", wet, tmp_path / "statistics.npz", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    return tmp_path / "statistics.npz"
+
+
+def test_statistics_average_the_training_songs_and_have_the_same_bytes_each_time(
+    wet: Path, statistics: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.npz"
+    assert fxnorm("statistics", wet, again, "--plot", tmp_path / "plots/s.png", "--workers", 2).exit_code == 0
+    assert again.read_bytes() == statistics.read_bytes()
+    assert (tmp_path / "plots/s.png").read_bytes().startswith(b"\x89PNG")
+    loaded = DatasetStatistics.load(statistics)
+    assert all(loaded.count("loudness", stem) == 2 for stem in STEMS)
+
+
+def test_normalized_stems_have_the_same_bytes_each_time_and_finished_songs_are_not_done_again(
+    wet: Path, statistics: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "normalized"
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
+    first = contents(output)
+    assert {name for name in first if name.endswith(".wav") and "recipe" not in name} == {
+        f"{song}/{name}.wav" for song in ("train/A", "train/B", "val/C") for name in (*STEMS, "mixture")
+    }
+    stamp = (output / "train/A/bass.wav").stat().st_mtime_ns
+    shutil.rmtree(output / "train/B")  # as if the run had been killed before it
+    (output / "train/Gone").mkdir()  # and the dataset had held another song then
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
+    assert contents(output) == first
+    assert (output / "train/A/bass.wav").stat().st_mtime_ns == stamp
+    assert not (output / "train/Gone").exists()
+
+
+def test_a_changed_stem_or_setting_is_normalized_again(wet: Path, statistics: Path, tmp_path: Path) -> None:
+    output = tmp_path / "normalized"
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
+    before = contents(output)
+    audio.write(wet / "val/C/bass.wav", noise(2.0, seed=77), subtype="PCM_16")
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
+    changed = {name for name, content in contents(output).items() if before[name] != content}
+    assert changed == {"val/C/bass.wav", "val/C/digest", "recipe/normalization.json"}, "the recipe names the data"
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1, "--set", "normalize.seed=5").exit_code == 0
+    assert contents(output)["train/A/vocals.wav"] != before["train/A/vocals.wav"], "other reverberation"
+    assert contents(output)["train/A/drums.wav"] == before["train/A/drums.wav"], "drums get none"
+
+
+def test_normalized_songs_without_reverberation_measure_alike(wet: Path, statistics: Path, tmp_path: Path) -> None:
+    output = tmp_path / "normalized"
+    no_reverberation = "normalize.effects=[equalization, compression, panning, loudness]"
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1, "--set", no_reverberation).exit_code == 0
+    assert fxnorm("statistics", output, tmp_path / "after.npz", "--workers", 1).exit_code == 0
+    target, after = DatasetStatistics.load(statistics), DatasetStatistics.load(tmp_path / "after.npz")
+    for stem in STEMS:
+        assert abs(after.mean("loudness", stem) - target.mean("loudness", stem)) < 0.1
+        assert after.standard_deviation("loudness", stem) < 0.1
+
+
+def spoil_text(folder: Path) -> str:
+    (folder / "bass.wav").write_text("words")
+    return "bass.wav: not readable"
+
+
+def spoil_truncated(folder: Path) -> str:
+    path = folder / "bass.wav"
+    path.write_bytes(path.read_bytes()[:-500])
+    return "bass.wav: truncated"
+
+
+def spoil_nan(folder: Path) -> str:
+    audio.write(folder / "bass.wav", np.full((2, 5000), np.nan))
+    return "bass.wav: holds NaN"
+
+
+@pytest.mark.parametrize("spoil", [spoil_text, spoil_truncated, spoil_nan])
+def test_a_bad_file_stops_a_stage_with_its_name_and_leaves_nothing_half_written(
+    wet: Path, statistics: Path, tmp_path: Path, spoil: Callable[[Path], str]
+) -> None:
+    said = spoil(wet / "train/B")
+    assert said in the_line(fxnorm("statistics", wet, tmp_path / "new.npz", "--workers", 1))
+    assert not (tmp_path / "new.npz").exists()
+    assert said in the_line(fxnorm("normalize", wet, statistics, tmp_path / "out", "--workers", 1))
+    assert not (tmp_path / "out/train/B").exists()
+    checked = fxnorm("check", wet, "--workers", 1)
+    assert checked.exit_code == 1
+    assert said in checked.output
+    assert "3 songs, 1 with problems" in checked.output
+
+
+def test_a_good_dataset_passes_the_check(wet: Path) -> None:
+    result = fxnorm("check", wet, "--workers", 1)
+    assert result.exit_code == 0
+    assert "3 songs, 0 with problems" in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "{nowhere}"),
+        ("statistics", "{nowhere}", "{out}"),
+        ("normalize", "{nowhere}", "{statistics}", "{out}"),
+        ("normalize", "{wet}", "{nowhere}", "{out}"),
+        ("normalize", "{wet}", "{statistics}", "{out}", "--impulse-responses", "{nowhere}"),
+        ("train", "{nowhere}", "{out}"),
+        ("evaluate", "{nowhere}", "{wet}", "{out}"),
+        ("register", "{nowhere}", "{out}"),
+        ("statistics", "{wet}", "{out}", "--params", "{nowhere}"),
+    ],
+)
+def test_what_is_missing_is_named(wet: Path, statistics: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    places = {"wet": wet, "statistics": statistics, "out": tmp_path / "out", "nowhere": tmp_path / "nowhere"}
+    result = fxnorm(*(part.format(**places) for part in command))
+    assert "nowhere" in the_line(result) or "out" in the_line(result)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_key_is_named(wet: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("statistics: {splits: train}")
+    line = the_line(fxnorm("statistics", wet, tmp_path / "out.npz", "--params", tmp_path / "params.yaml"))
+    assert "params.yaml: statistics.splits: unknown key; did you mean 'split'?" in line
+
+
+def test_an_unknown_size_is_named_before_anything_is_trained(
+    wet: Path, statistics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fxnorm("normalize", wet, statistics, "normalized", "--workers", 1).exit_code == 0
+    line = the_line(fxnorm("train", "normalized", "mixer", "--set", "train.sizes.filter=8"))
+    assert "unknown size 'filter'; did you mean 'filters'?" in line
+    assert not (tmp_path / "mixer").exists()
+    assert not (tmp_path / "mlflow.db").exists()

@@ -1,0 +1,206 @@
+"""Crops, the loop, checkpoints, and runs that are stopped and go on."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fxnorm import audio, dataset, models
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.errors import DatasetError, FxnormError, ModelError
+from fxnorm.settings import TrainSettings
+from fxnorm.training import loop
+from fxnorm.training.checkpoints import Checkpoints
+from fxnorm.training.data import RandomCrops, Sequences, StoredSong
+from tests.conftest import noise
+
+MakeSong = Callable[..., Path]
+SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
+SETTINGS = TrainSettings(
+    sizes=dict(SIZES),
+    sequence_seconds=0.25,
+    batch_size=2,
+    batches_per_epoch=4,
+    warm_up_batches=2,
+    schedule=({"epochs": 2, "learning_rate": 1e-3}, {"epochs": 1, "learning_rate": 1e-4}),  # type: ignore[arg-type]
+    checkpoint_every=3,
+    loader_workers=0,
+)
+
+
+def quiet(step: int, values: Mapping[str, float]) -> None:
+    """A log that nobody reads."""
+
+
+@pytest.fixture
+def songs(make_song: MakeSong, tmp_path: Path) -> dict[str, list[dataset.Song]]:
+    gains = {"vocals": 1.5, "drums": 0.3}  # a mix that is not the sum, so that there is something to learn
+    make_song("d/train/A", seconds=1.0, seed=1, gains=gains)
+    make_song("d/train/B", seconds=0.6, seed=2, gains=gains)
+    make_song("d/val/C", seconds=0.8, seed=3, gains=gains)
+    return {split: dataset.songs(tmp_path / "d", split) for split in ("train", "val")}
+
+
+def train(
+    songs: dict[str, list[dataset.Song]], folder: Path, settings: TrainSettings = SETTINGS, log: loop.Log = quiet
+) -> tuple[nn.Module, loop.Outcome]:
+    torch.manual_seed(settings.seed)
+    network = models.build(settings.network, **settings.sizes)
+    device = torch.device("cpu")
+    return network, loop.train(network, settings, songs["train"], songs["val"], folder, device, log)
+
+
+def test_a_crop_past_the_end_goes_on_at_the_beginning(songs: dict[str, list[dataset.Song]]) -> None:
+    song = StoredSong(songs["train"][0])
+    whole = audio.read(songs["train"][0].stems["bass"])[0]
+    stems, mixture = song.read(SAMPLE_RATE - 100, 1_000)
+    bass = stems[2 * STEMS.index("bass") :][:2].numpy()
+    assert np.array_equal(bass, np.concatenate([whole[:, -100:], whole[:, :900]], axis=1))
+    stems = stems.unflatten(0, (4, 2)).permute(1, 2, 0)
+    assert torch.allclose(stems @ torch.tensor([1.5, 1.0, 0.3, 1.0]), mixture, atol=4 / 32768)  # 16 bit, rounded each
+
+
+def test_a_missing_stem_and_a_shorter_file_are_silence(make_song: MakeSong, tmp_path: Path) -> None:
+    folder = make_song("d/A", seconds=1.0)
+    (folder / "drums.wav").unlink()
+    audio.write(folder / "bass.wav", noise(0.5, channels=1))
+    (song,) = dataset.songs(tmp_path / "d")
+    stems, _ = StoredSong(song).read(0, SAMPLE_RATE)
+    bass, drums = stems[2:4], stems[4:6]
+    assert not drums.any()
+    assert not bass[:, SAMPLE_RATE // 2 :].any()
+    assert torch.equal(bass[0], bass[1])
+    assert bass.any()
+
+
+def test_a_song_without_mixture_cannot_be_trained_on(make_song: MakeSong, tmp_path: Path) -> None:
+    make_song("d/A", seconds=0.1, mixture=False)
+    with pytest.raises(DatasetError, match="expected a mixture"):
+        StoredSong(dataset.songs(tmp_path / "d")[0])
+
+
+def test_a_song_at_another_rate_cannot_be_trained_on(tmp_path: Path) -> None:
+    for name in ("bass", "mixture"):
+        audio.write(tmp_path / f"d/A/{name}.wav", noise(0.1), 48_000)
+    with pytest.raises(DatasetError, match="expected 44100 Hz, found 48000"):
+        StoredSong(dataset.songs(tmp_path / "d")[0])
+
+
+def test_the_nth_crop_is_always_the_same_and_neighbours_differ(songs: dict[str, list[dataset.Song]]) -> None:
+    one, two = (RandomCrops(songs["train"], 1_000, seed=5, swap_channels=True) for _ in range(2))
+    assert torch.equal(one[7][0], two[7][0])
+    assert not torch.equal(one[7][0], one[8][0])
+
+
+def test_swapping_swaps_left_and_right_of_stems_and_mixture_together(songs: dict[str, list[dataset.Song]]) -> None:
+    plain = RandomCrops(songs["train"], 1_000, seed=5, swap_channels=False)
+    swapping = RandomCrops(songs["train"], 1_000, seed=5, swap_channels=True)
+    swapped = 0
+    for number in range(20):
+        (stems, mixture), (other_stems, other_mixture) = plain[number], swapping[number]
+        if torch.equal(stems, other_stems):
+            assert torch.equal(mixture, other_mixture)
+        else:
+            swapped += 1
+            assert torch.equal(stems[[1, 0, 3, 2, 5, 4, 7, 6]], other_stems)
+            assert torch.equal(mixture[[1, 0]], other_mixture)
+    assert 4 < swapped < 16
+
+
+def test_validation_sequences_cover_every_sample_outside_the_guards(songs: dict[str, list[dataset.Song]]) -> None:
+    guard = 500
+    sequences = Sequences(songs["val"], 4_000, overlap=2 * guard)
+    starts = [start for _, start in sequences.places]
+    covered = {sample for start in starts for sample in range(start + guard, start + 4_000 - guard)}
+    assert covered >= set(range(guard, sequences.places[0][0].samples))
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_weights(
+    songs: dict[str, list[dataset.Song]], tmp_path: Path
+) -> None:
+    seen: list[tuple[int, dict[str, float]]] = []
+    _, outcome = train(songs, tmp_path / "c", log=lambda step, values: seen.append((step, dict(values))))
+    validations = {step: values["validation.loss"] for step, values in seen if "validation.loss" in values}
+    assert list(validations) == [2, 6, 10, 14]
+    assert outcome.best_validation_loss == min(validations.values())
+    assert outcome.best_validation_loss < validations[2], "better than after the warm-up, in which no weight moves"
+    assert [step for step, values in seen if "train.loss" in values] == list(range(1, 15))
+
+
+def test_the_published_guard_formula() -> None:
+    assert loop.guard_frames(32_446) == math.ceil((32_446 - 4_096) / 1_024 + 1) + 1 == 30
+    assert loop.guard_frames(0) == 0
+
+
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
+    songs: dict[str, list[dataset.Song]], tmp_path: Path
+) -> None:
+    whole, outcome = train(songs, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    def kill_at(killed_at: int) -> loop.Log:
+        def log(step: int, values: Mapping[str, float]) -> None:
+            if step == killed_at:
+                raise KilledError
+
+        return log
+
+    for killed_at in (5, 7, 11):  # each of the restarts goes on from a checkpoint at 3, 6 or 9
+        with pytest.raises(KilledError):
+            train(songs, tmp_path / "killed", log=kill_at(killed_at))
+    resumed, resumed_outcome = train(songs, tmp_path / "killed")
+    assert resumed_outcome == outcome
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(songs: dict[str, list[dataset.Song]], tmp_path: Path) -> None:
+    train(songs, tmp_path / "c")
+    steps: list[int] = []
+    other = SETTINGS.model_copy(update={"seed": 1})
+    train(songs, tmp_path / "c", other, log=lambda step, values: steps.append(step))
+    assert steps[0] == 1
+
+
+def test_a_finished_run_started_again_does_nothing_and_gives_the_same(
+    songs: dict[str, list[dataset.Song]], tmp_path: Path
+) -> None:
+    first, outcome = train(songs, tmp_path / "c")
+    steps: list[int] = []
+    second, again = train(songs, tmp_path / "c", log=lambda step, values: steps.append(step))
+    assert steps == []
+    assert again == outcome
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_songs_and_advice(
+    songs: dict[str, list[dataset.Song]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.StereoLoss, "forward", broken_loss)
+    with pytest.raises(FxnormError, match=r"loss is nan at step 1 \(songs: .*[AB].*\); try a lower"):
+        train(songs, tmp_path / "c", SETTINGS.model_copy(update={"warm_up_batches": 1}))
+
+
+def broken_loss(self: nn.Module, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return output.sum() * math.nan
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "run", keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002.pt", "step-000000003.pt"]
+    assert checkpoints.newest() == {"step": 3}
+    assert Checkpoints(tmp_path, "another run").newest() is None
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "step-000000001.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelError, match=r"step-000000001\.pt: not readable"):
+        Checkpoints(tmp_path, "run").newest()
