@@ -93,12 +93,6 @@ def songs(root: str | Path, split: str | None = None) -> list[Song]:
     return found
 
 
-def has_split(root: str | Path, split: str) -> bool:
-    """Whether ``root`` holds songs for ``split``."""
-    folder = Path(root) / split
-    return folder.is_dir() and bool(_songs_in(folder))
-
-
 def digest(dataset: Iterable[Song]) -> str:
     """A hash of many songs' names and contents: what a cached result depends on."""
     dataset = list(dataset)

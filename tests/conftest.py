@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
+
+SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
+"""Of a network that computes in no time."""
 
 
 def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) -> np.ndarray:
@@ -43,3 +47,29 @@ def make_song(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixer whose network is untrained: it gives the sum of the normalized stems."""
+    from fxnorm import Mixer, models
+    from fxnorm.effects.impulse_responses import ImpulseResponses
+    from fxnorm.recipe import Recipe
+    from fxnorm.settings import NormalizeSettings
+    from fxnorm.statistics import DatasetStatistics, measure_stem
+
+    folder = tmp_path_factory.mktemp("mixers") / "mixer"
+    statistics = DatasetStatistics()
+    for number, stem in enumerate(STEMS):
+        statistics.add(stem, measure_stem(noise(4.0, 0.3, seed=number), SAMPLE_RATE, stem))
+    recipe = Recipe(
+        statistics,
+        NormalizeSettings(),
+        ImpulseResponses.synthesized(),
+        ImpulseResponses.synthesized(0.5),
+        {"digest": "noise"},
+    )
+    torch.manual_seed(0)
+    network = models.build("crafx2", **SIZES)
+    Mixer(recipe, network.eval(), 1.0, torch.device("cpu")).save(folder)
+    return folder

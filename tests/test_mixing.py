@@ -11,41 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from click.testing import CliRunner, Result
 
-from fxnorm import Mixer, audio, models
+from fxnorm import Mixer, audio
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import AudioError, ModelError
-from fxnorm.recipe import Recipe
-from fxnorm.settings import NormalizeSettings
-from fxnorm.statistics import DatasetStatistics, measure_stem
 from tests.conftest import noise
-from tests.test_training import SIZES
 
 MakeSong = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Mixer whose network is untrained: it gives the sum of the normalized stems."""
-    folder = tmp_path_factory.mktemp("mixers") / "mixer"
-    statistics = DatasetStatistics()
-    for number, stem in enumerate(STEMS):
-        statistics.add(stem, measure_stem(noise(4.0, 0.3, seed=number), SAMPLE_RATE, stem))
-    recipe = Recipe(
-        statistics,
-        NormalizeSettings(),
-        ImpulseResponses.synthesized(),
-        ImpulseResponses.synthesized(0.5),
-        {"digest": "noise"},
-    )
-    torch.manual_seed(0)
-    network = models.build("crafx2", **SIZES)
-    Mixer(recipe, network.eval(), 1.0, torch.device("cpu")).save(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

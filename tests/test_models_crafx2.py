@@ -1,7 +1,8 @@
 """CRAFx2 against the reference implementation's outputs and a plain formulation of the same network."""
 
 import json
-from collections.abc import Callable
+import runpy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.networks import plain_crafx2
 from fxnorm import models
 from fxnorm.errors import SettingsError
 from fxnorm.models import CRAFx2, filter_bank, whole_latents
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "models" / "crafx2.npz", allow_pickle=False)
+plain_crafx2 = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "networks.py"))["plain_crafx2"]
+"""The network as one would write it down first, with the weights of ours: what the benchmark compares with."""
 SMALL = {"filters": 16, "bottleneck": 24, "hidden": 20, "skip": 12, "blocks": 3, "repeats": 2, "squeeze_ratio": 4}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine the threads of networks this small wait for each other far longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def new_network(**sizes: Any) -> CRAFx2:
+    network = models.build("crafx2", **sizes)
+    assert isinstance(network, CRAFx2)
+    return network
 
 
 def reference(name: str) -> Tensor:
@@ -34,8 +51,7 @@ def reference_network() -> CRAFx2:
 def network_with_random_weights(**sizes: Any) -> CRAFx2:
     """No weight is left where the initialization put it, so that each has a part in the output."""
     torch.manual_seed(0)
-    network = models.build("crafx2", **sizes).eval()
-    assert isinstance(network, CRAFx2)
+    network = new_network(**sizes).eval()
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
@@ -64,9 +80,13 @@ def test_its_front_end_reproduces_the_references_pre_training() -> None:
     assert torch.allclose(rebuilt.unflatten(1, (4, 2)).transpose(0, 1), reference("pretrained_output"), atol=1e-5)
 
 
+def trained(network: CRAFx2) -> dict[str, Tensor]:
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
 def gradients(network: CRAFx2, forward: Callable[[Tensor], Tensor], sequence: Tensor, target: Tensor) -> list[Tensor]:
-    """The gradients of a squared error in every weight."""
-    return list(torch.autograd.grad((forward(sequence) - target).square().mean(), list(network.parameters())))
+    """The gradients of a squared error in every weight that is trained."""
+    return list(torch.autograd.grad((forward(sequence) - target).square().mean(), list(trained(network).values())))
 
 
 def assert_agreement_with_the_plain_formulation(network: CRAFx2, sequence: Tensor) -> None:
@@ -76,12 +96,12 @@ def assert_agreement_with_the_plain_formulation(network: CRAFx2, sequence: Tenso
     assert torch.allclose(network(sequence), plain_crafx2(network, sequence), atol=1e-10)
     found = gradients(network, network, sequence, target)
     plain = gradients(network, lambda given: plain_crafx2(network, given), sequence, target)
-    for (name, _), gradient, expected in zip(network.named_parameters(), found, plain, strict=True):
+    for name, gradient, expected in zip(trained(network), found, plain, strict=True):
         assert float((gradient - expected).norm()) <= 1e-7 * float(expected.norm()), name
 
 
 def test_the_published_size_agrees_with_the_plain_formulation() -> None:
-    assert_agreement_with_the_plain_formulation(network_with_random_weights(), stems(90 * 64))
+    assert_agreement_with_the_plain_formulation(network_with_random_weights(), stems(40 * 64))
 
 
 def test_the_published_size_agrees_with_the_plain_formulation_in_single_precision() -> None:
@@ -104,8 +124,8 @@ def test_the_published_size_agrees_with_the_plain_formulation_in_single_precisio
 )
 def test_other_sizes_agree_with_the_plain_formulation(sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filter_bank, "_CACHED_SAMPLES", 3_000)  # many blocks, none of which divides the signal
-    monkeypatch.setattr(filter_bank, "_UNFOLDED_SAMPLES", 70)
-    assert_agreement_with_the_plain_formulation(network_with_random_weights(**SMALL | sizes), stems(4_800, batch=2))
+    monkeypatch.setattr(filter_bank, "_UNFOLDED_SAMPLES", 500)
+    assert_agreement_with_the_plain_formulation(network_with_random_weights(**SMALL | sizes), stems(1_920, batch=2))
 
 
 def test_gradients_reach_the_stems(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +143,7 @@ def test_pre_training_gradients_agree_with_max_unpooling() -> None:
     subbands = functional.conv1d(functional.pad(sequence, (31, 32)), front_end.filters)
     envelopes = functional.conv1d(functional.pad(subbands.abs(), (63, 64)), front_end.smoothing, groups=16)
     pooled, places = functional.max_pool1d(functional.softplus(envelopes), 64, return_indices=True)
-    masked = functional.max_unpool1d(pooled, places, 64) * subbands
+    masked = functional.max_unpool1d(pooled, places, [64]) * subbands
     plain = functional.conv_transpose1d(masked[..., 31:-32], front_end.filters)
     weights = list(front_end.parameters())
     gradients, plain_gradients = (
@@ -157,7 +177,7 @@ def test_any_length_is_padded_to_whole_frames_and_cut_back(samples: int) -> None
 )
 def test_an_untrained_network_gives_nearly_the_sum_of_quiet_stems(sizes: dict[str, int]) -> None:
     torch.manual_seed(1)
-    network, sequence = models.build("crafx2", **sizes).eval(), 0.05 * stems(128 * 64)
+    network, sequence = new_network(**sizes).eval(), 0.05 * stems(128 * 64)
     ends = network.sizes.encoder_kernel
     with torch.no_grad():
         mix = network(sequence)[..., ends:-ends]
@@ -165,16 +185,16 @@ def test_an_untrained_network_gives_nearly_the_sum_of_quiet_stems(sizes: dict[st
     assert float((mix - total).norm()) < 0.02 * float(total.norm())  # -34 dB
 
 
-def test_training_moves_every_weight_of_an_untrained_network() -> None:
-    network = models.build("crafx2", **SMALL)
+def test_training_moves_every_weight_of_an_untrained_network_but_the_last_blocks_idle_ones() -> None:
+    network = new_network(**SMALL)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    before = [weight.detach().clone() for weight in network.parameters()]
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     for _ in range(3):
         optimizer.zero_grad()
         network(stems(40 * 64)).square().mean().backward()
         optimizer.step()
-    for (name, weight), old in zip(network.named_parameters(), before, strict=True):
-        assert not torch.equal(weight, old), name
+    idle = {name for name, weight in network.named_parameters() if torch.equal(weight, before[name])}
+    assert idle == {"latent_mixer.blocks.5.residual.weight", "latent_mixer.blocks.5.residual.bias"}
 
 
 def test_a_random_front_end_takes_any_number_of_filters_and_a_filter_bank_does_not() -> None:
@@ -185,11 +205,11 @@ def test_a_random_front_end_takes_any_number_of_filters_and_a_filter_bank_does_n
 
 
 def test_forget_biases_are_spread_over_many_memory_lengths_and_input_biases_are_their_negatives() -> None:
-    for name, bias in models.build("crafx2").latent_mixer.recurrent.named_parameters():
+    for name, bias in new_network().latent_mixer.recurrent.named_parameters():
         if name.startswith("bias"):
             entry, forget, cell, output = bias.detach().chunk(4)
             assert torch.equal(entry, -forget)
-            assert 0 <= float(forget.min()) and float(forget.max()) <= np.log(31)
+            assert float(forget.min()) >= 0 and float(forget.max()) <= np.log(31)
             assert not cell.any() and not output.any()
 
 
@@ -222,26 +242,33 @@ def test_an_unknown_network_is_refused() -> None:
         models.build("demucs")
 
 
+def assert_finite_gradients(network: CRAFx2) -> None:
+    for name, weight in trained(network).items():
+        assert weight.grad is not None and bool(torch.isfinite(weight.grad).all()), name
+
+
 def test_mixed_precision_training_stays_close_to_single_precision() -> None:
     network, sequence = network_with_random_weights(**SMALL), stems(40 * 64)
     with torch.autocast("cpu", torch.bfloat16):
         mix = network(sequence)
     mix.float().square().mean().backward()
-    assert all(weight.grad is not None and bool(torch.isfinite(weight.grad).all()) for weight in network.parameters())
+    assert_finite_gradients(network)
     with torch.no_grad():
         assert float((mix - network(sequence)).norm()) < 0.05 * float(mix.norm())
 
 
 @pytest.mark.parametrize("silent", [slice(0, 8), slice(0, 2)])
 def test_silent_stems_give_finite_gradients(silent: slice) -> None:
-    network, sequence = models.build("crafx2", **SMALL), stems(40 * 64)
+    network, sequence = network_with_random_weights(**SMALL), stems(40 * 64)
     sequence[:, silent] = 0
     network(sequence).square().mean().backward()
-    assert all(weight.grad is not None and bool(torch.isfinite(weight.grad).all()) for weight in network.parameters())
+    assert_finite_gradients(network)
 
 
-@pytest.mark.parametrize(("samples", "run_in"), [(9_024, 0), (9_001, 0), (9_001, 3_000), (9_000, 20_000), (50, 10), (1, 0)])
-@pytest.mark.parametrize(("cached", "latent_frames"), [(1 << 20, 4_096), (5_000, 7), (20_000, 40)])
+@pytest.mark.parametrize(
+    ("samples", "run_in"), [(3_008, 0), (3_001, 0), (3_001, 1_000), (3_000, 8_000), (50, 10), (1, 0)]
+)
+@pytest.mark.parametrize(("cached", "latent_frames"), [(1 << 20, 4_096), (5_000, 7), (12_000, 20)])
 def test_mixing_in_blocks_equals_the_network_on_the_whole_song(
     samples: int, run_in: int, cached: int, latent_frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fxnorm import models
-from fxnorm.errors import ModelError
+from fxnorm.errors import ModelError, SettingsError
 
 DATA = Path(__file__).parent / "data" / "models"
 
@@ -19,7 +19,9 @@ def checkpoint(network: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and configuration under the reference's names."""
     content = np.load(DATA / f"{network}.npz", allow_pickle=False)
     own = {name.removeprefix("stride1/"): content[name] for name in content}
-    weights = {name.removeprefix("weights/"): torch.from_numpy(own[name]) for name in own if name.startswith("weights/")}
+    weights = {
+        name.removeprefix("weights/"): torch.from_numpy(own[name]) for name in own if name.startswith("weights/")
+    }
     return weights, json.loads(str(own["config"]))
 
 
@@ -69,7 +71,7 @@ def test_weights_of_another_size_are_refused() -> None:
         models.from_reference(weights, config | {"N_FEATURES_ENCODER": 32})
 
 
-def test_settings_without_sense_are_refused() -> None:
+def test_sizes_without_sense_are_refused() -> None:
     weights, config = checkpoint("crafx2")
-    with pytest.raises(ModelError, match="KERNEL_SIZE_TB"):
+    with pytest.raises(SettingsError, match=r"crafx2\.kernel: .*greater than 0"):
         models.from_reference(weights, config | {"KERNEL_SIZE_TB": 0})

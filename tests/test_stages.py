@@ -1,5 +1,6 @@
 """The stages as commands: what they write, what they do not do twice, and what they say about bad input."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from fxnorm import audio
 from fxnorm.cli import main
-from fxnorm.constants import STEMS
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects.loudness import measure
 from fxnorm.statistics import DatasetStatistics
 from tests.conftest import noise
 
@@ -99,6 +101,24 @@ def test_normalized_songs_without_reverberation_measure_alike(wet: Path, statist
     for stem in STEMS:
         assert abs(after.mean("loudness", stem) - target.mean("loudness", stem)) < 0.1
         assert after.standard_deviation("loudness", stem) < 0.1
+
+
+def test_songs_without_a_reference_mix_are_mixed_but_not_compared(
+    mixer_folder: Path, make_song: MakeSong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_song("data/dry/test/A", seconds=2.0, mixture=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(mixer_folder, "mixer")
+    result = fxnorm("evaluate", "mixer", "data", "reports")
+    assert result.exit_code == 0, result.output
+    systems = {"input_sum", "normalized_sum", "crafx2"}
+    assert json.loads(Path("reports/metrics.json").read_text()) == {"test_dry": {system: {} for system in systems}}
+    mixes = Path("reports/mixes/test_dry/A")
+    assert {path.stem for path in mixes.iterdir()} == systems
+    loudnesses = [measure(audio.read(path)[0], SAMPLE_RATE) for path in mixes.iterdir()]
+    assert max(loudnesses) - min(loudnesses) < 0.05, "to be compared by ear, they are as loud as the network's mix"
+    assert Path("reports/report.html").read_text().count("<audio") == len(systems)
 
 
 def spoil_text(folder: Path) -> str:

@@ -16,10 +16,9 @@ from fxnorm.settings import TrainSettings
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import RandomCrops, Sequences, StoredSong
-from tests.conftest import noise
+from tests.conftest import SIZES, noise
 
 MakeSong = Callable[..., Path]
-SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
 SETTINGS = TrainSettings(
     sizes=dict(SIZES),
     sequence_seconds=0.25,

@@ -40,7 +40,7 @@ Tracks = Mapping[str, np.ndarray]
 MIX_LUFS = -16.0
 _CEILING_DBFS = -1.0
 
-_STEM_LU = {"vocals": (-4.0, -2.8), "bass": (-8.0, 1.8), "drums": (-6.5, 3.2), "other": (-7.5, -1.5)}
+_STEM_LU = {"vocals": (-4.0, -0.9), "bass": (-8.0, 0.6), "drums": (-6.5, 1.1), "other": (-7.5, -0.5)}
 """Loudness of the stems relative to the mix in LU: at middling energy, and what full drive adds (a ballad loses it)."""
 
 _RIDES_DB = {

@@ -102,7 +102,9 @@ def _step_energies(left: np.ndarray, right: np.ndarray, shelf: np.ndarray, high_
             v2 = d2 * shelved - c2 * passed
             right_energy += passed * passed
         energies[0, step], energies[1, step] = left_energy, right_energy
-        if left_energy + right_energy < _DEAD:
-            # what rings on in silence would end in denormal numbers, which are slow
-            s1 = s2 = t1 = t2 = u1 = u2 = v1 = v2 = 0.0
+        # what rings on in silence would end in denormal numbers, which are slow
+        if left_energy < _DEAD:
+            s1 = s2 = t1 = t2 = 0.0
+        if right_energy < _DEAD:
+            u1 = u2 = v1 = v2 = 0.0
     return energies

@@ -51,6 +51,8 @@ class LatentMixer(nn.Module):
         self.blocks = nn.ModuleList(
             TemporalBlock(sizes, 2**block) for _ in range(sizes.repeats) for block in range(sizes.blocks)
         )
+        # What the last block adds to its input goes nowhere. The published network has these weights all the same.
+        self.blocks[-1].residual.requires_grad_(False)
         self.output_activation = nn.PReLU()
         self.output = nn.Conv1d(sizes.skip, sizes.filters, 1)
         self.recurrent = nn.LSTM(

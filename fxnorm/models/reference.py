@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fxnorm.errors import ModelError
 from fxnorm.models.crafx2 import CRAFx2
-from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes
+from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet
 
 _Network = TypeVar("_Network", CRAFx2, WaveUNet)
@@ -82,13 +82,14 @@ def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
 
     Raises:
         ModelError: a setting is missing or not one that this network has, or names or shapes of parameters do not fit.
+        SettingsError: a size that makes no sense.
     """
     _check(config, _SHARED_SETTINGS)
     if any(name.startswith(_WAVE_U_NET_PREFIX) for name in state_dict):
         _check(config, _WAVE_U_NET_SETTINGS)
-        wave_u_net = WaveUNet(WaveUNetSizes(**_sizes(config, _WAVE_U_NET_SIZES)))
+        wave_u_net = WaveUNet(parse(WaveUNetSizes, _sizes(config, _WAVE_U_NET_SIZES)))
         return _load(wave_u_net, {_wave_u_net_name(name): value for name, value in state_dict.items()})
-    crafx2 = CRAFx2(Crafx2Sizes(front_end="random", **_sizes(config, _CRAFX2_SIZES)))
+    crafx2 = CRAFx2(parse(Crafx2Sizes, _sizes(config, _CRAFX2_SIZES) | {"front_end": "random"}))
     blocks = crafx2.sizes.blocks
     return _load(crafx2, {_crafx2_name(name, blocks): value for name, value in state_dict.items()})
 

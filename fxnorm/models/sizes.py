@@ -59,7 +59,7 @@ class WaveUNetSizes(NetworkSizes):
 
     features: PositiveInt = 24
     """Features of the first level; they double with each level."""
-    levels: PositiveInt = 5
+    levels: Annotated[int, Field(ge=2)] = 5
     kernel: PositiveInt = 5
     """Samples in a convolution's kernel; odd."""
     stride: PositiveInt = 1

@@ -158,8 +158,13 @@ class WaveUNet(MixingNetwork):
         return (mix / total).clamp_(-1, 1)
 
     def _spare(self, samples: int) -> int:
-        """Samples that a sequence lacks to a length that every level can halve."""
-        return -(samples - 1) % self.sizes.stride ** (self.sizes.levels - 1)
+        """Samples that a mix lacks to a length that every level can decimate, and reflect for its resampling."""
+        sizes = self.sizes
+        shortest = _RESAMPLING_REACH + 1
+        for _ in range(sizes.levels - 1):
+            shortest = max((shortest - 1) * sizes.stride + 1 - 2 * (sizes.kernel - 1), shortest)
+        length = max(samples, shortest)
+        return length - samples + -(length - 1 + self.context) % sizes.stride ** (sizes.levels - 1)
 
     def _reach(self, resampling_reach: int) -> int:
         sizes = self.sizes

@@ -79,6 +79,8 @@ def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> lis
                 bar.update()
         metrics = {split: comparison.means() for split, comparison in comparisons.items()}
         for split, systems in metrics.items():
+            if not any(systems.values()):
+                continue  # no song of the split has a reference mix
             plots.plot_metrics(systems, pictures / f"{split}.png")
     write_json(output / METRICS_FILE, metrics)
     _write_table(comparisons, output / TABLE_FILE)
