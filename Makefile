@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
 .PHONY: help demo test lint bench install

@@ -1,6 +1,5 @@
 """The ``fxnorm`` command: a thin face over the stages and the Mixer."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,6 @@ from fxnorm import __version__
 from fxnorm.constants import STEMS
 from fxnorm.errors import AudioError, DatasetError, FxnormError
 from fxnorm.settings import Settings
-
-# Threads that wait shall sleep: PyTorch's would spin, and on a machine that does something else as well that slows
-# everything down many times over. Read when PyTorch is first imported, which no import above does.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)

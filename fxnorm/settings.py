@@ -82,6 +82,9 @@ class TrainSettings(_Section):
     """Swap left and right at random, for stems and mixture together."""
     checkpoint_every: PositiveInt = 200
     """Steps between checkpoints."""
+    threads: int = Field(default=0, ge=0)
+    """Threads of the CPU's arithmetic; 0 leaves it to PyTorch. A small network gains little from more than one, and one
+    does not suffer from other work on the machine (idle threads of a team spin while they wait)."""
     loader_workers: int = Field(default=2, ge=0)
     """Processes that read crops from disk; 0 reads in the training process."""
     run_in_seconds: NonNegative = 30.0

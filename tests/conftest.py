@@ -10,6 +10,9 @@ import torch
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 
+# one thread: networks this small gain nothing from more, and threads that wait for each other spin
+torch.set_num_threads(1)
+
 SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
 """Of a network that computes in no time."""
 

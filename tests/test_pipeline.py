@@ -32,6 +32,7 @@ TINY = {
     "batches_per_epoch": 3,
     "warm_up_batches": 1,
     "schedule": [{"epochs": 2, "learning_rate": 1.0e-3}],
+    "threads": 1,
     "loader_workers": 0,
     "run_in_seconds": 1.0,
 }

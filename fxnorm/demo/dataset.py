@@ -24,7 +24,7 @@ from fxnorm.demo.composition import compose
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.files import whole_file, whole_folder, write_json
 
-DEFAULT_SONGS = {"train": 12, "val": 2, "test": 3, "dry": 2}
+DEFAULT_SONGS = {"train": 16, "val": 2, "test": 3, "dry": 2}
 """How many songs of each kind a demo dataset has unless told otherwise; dry songs are for testing."""
 
 MARKER = "demo.json"

@@ -54,7 +54,6 @@ def smooth(frames: Tensor, matrices: Tensor) -> Tensor:
 class _PooledEnvelopes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, subbands: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(subbands, matrices)
         reach = len(matrices) // 2
         precision = torch.promote_types(subbands.dtype, torch.float32)
         maxima = torch.empty(subbands.shape[:3], dtype=precision, device=subbands.device)

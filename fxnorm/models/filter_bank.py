@@ -17,25 +17,33 @@ _CACHED_SAMPLES = 1 << 20
 """Samples of all subbands together that are worked on at a time on a CPU."""
 _GPU_SAMPLES = 1 << 26
 """Likewise on a GPU, where memory is the limit."""
-_UNFOLDED_SAMPLES = 1 << 12
-"""Samples whose neighbourhoods are laid out side by side for one matrix product."""
+_CACHED_NEIGHBOURHOODS = 1 << 12
+"""Samples whose neighbourhoods are laid out side by side for one matrix product on a CPU."""
+_GPU_NEIGHBOURHOODS = 1 << 18
 
 
 def analyse(signals: Tensor, filters: Tensor, frame: int) -> Tensor:
     """Subbands (batch, filters, frames, frame) of signals (batch, channels, samples), a multiple of ``frame`` long.
 
-    ``filters`` (filters, channels, taps) are correlated with the signals, which are silent before and after.
+    ``filters`` (filters, channels, taps) are correlated with the signals, which are silent before and after. Under
+    automatic mixed precision the subbands have its lower precision.
     """
-    return _Analysis.apply(*in_one_precision(signals, filters), frame)
+    device = signals.device.type
+    if torch.is_autocast_enabled(device):
+        lower = torch.get_autocast_dtype(device)
+        signals, filters = signals.to(lower), filters.to(lower)
+    return _Analysis.apply(signals, filters, frame)
 
 
 def synthesize(subbands: Tensor, mask: Tensor, filters: Tensor) -> Tensor:
     """Signals (batch, channels, samples): subbands times ``mask`` (batch, filters, frames) through mirrored filters.
 
     Samples of the subbands for which the analysis filters saw past an end of the signal are left out, as the published
-    network does; so the signals fade in and out within the filters' length.
+    network does; so the signals fade in and out within the filters' length. The signals have the filters' precision:
+    rounded to that of lower-precision subbands, a mix would be noise wherever it is quiet.
     """
-    return _Synthesis.apply(*in_one_precision(subbands, mask, filters))
+    with torch.autocast(subbands.device.type, enabled=False):
+        return _Synthesis.apply(subbands, mask.to(filters.dtype), filters)
 
 
 def without_ends(masked: Tensor, block: slice, frames: int, taps: int) -> Tensor:
@@ -51,14 +59,6 @@ def without_ends(masked: Tensor, block: slice, frames: int, taps: int) -> Tensor
 def same_padding(taps: int) -> tuple[int, int]:
     """Zeros before and after a signal that keep its length."""
     return (taps - 1) // 2, taps // 2
-
-
-def in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in the precision that automatic mixed precision asks for, if it is on."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
 def block_frames(subbands: int, frame: int, device: torch.device) -> int:
@@ -110,7 +110,7 @@ class _Synthesis(torch.autograd.Function):
         ctx.save_for_backward(subbands, mask, filters)
         batch, _, frames, frame = subbands.shape
         channels, taps = filters.shape[1:]
-        signals = subbands.new_zeros(batch, channels, frames * frame + taps - 1)
+        signals = filters.new_zeros(batch, channels, frames * frame + taps - 1)
         for items, block in cached_blocks(subbands):
             masked = without_ends(subbands[items, :, block] * mask[items, :, block, None], block, frames, taps)
             reached = slice(block.start * frame, block.stop * frame + taps - 1)
@@ -125,31 +125,27 @@ class _Synthesis(torch.autograd.Function):
         (frames, frame), taps = subbands.shape[-2:], filters.shape[-1]
         padded = functional.pad(gradient, same_padding(taps))
         subbands_gradient, mask_gradient = torch.empty_like(subbands), torch.empty_like(mask)
-        filters_gradient = torch.zeros_like(filters, dtype=_accumulation(filters))
+        filters_gradient = torch.zeros_like(filters)
         for items, block in cached_blocks(subbands):
             reached = padded[items, :, block.start * frame : block.stop * frame + taps - 1]
             unmasked, gains = subbands[items, :, block], mask[items, :, block, None]
             masked_gradient = functional.conv1d(reached, filters).unflatten(-1, (-1, frame))
             masked_gradient = without_ends(masked_gradient, block, frames, taps)
-            torch.mul(masked_gradient, gains, out=subbands_gradient[items, :, block])
+            subbands_gradient[items, :, block] = masked_gradient * gains
             mask_gradient[items, :, block] = (masked_gradient * unmasked).sum(-1)
             masked = without_ends(unmasked * gains, block, frames, taps)
             filters_gradient += _correlate(masked.flatten(2), reached, filters)
-        return subbands_gradient, mask_gradient, filters_gradient.to(filters.dtype)
+        return subbands_gradient, mask_gradient, filters_gradient
 
 
 def _correlate(subbands: Tensor, padded: Tensor, filters: Tensor) -> Tensor:
     """The gradient of ``conv1d(padded, filters)`` in its filters, where ``subbands`` is that in its result."""
-    total = torch.zeros_like(filters, dtype=_accumulation(filters))
+    total = torch.zeros_like(filters, dtype=torch.promote_types(filters.dtype, torch.float32))
     taps = filters.shape[-1]
+    step = _CACHED_NEIGHBOURHOODS if filters.device.type == "cpu" else _GPU_NEIGHBOURHOODS
     for item, signal in zip(subbands, padded, strict=True):
-        for start in range(0, item.shape[-1], _UNFOLDED_SAMPLES):
-            block = item[:, start : start + _UNFOLDED_SAMPLES]
+        for start in range(0, item.shape[-1], step):
+            block = item[:, start : start + step]
             neighbours = signal[:, start : start + block.shape[-1] + taps - 1].unfold(-1, taps, 1)
             total += torch.einsum("fn,cnk->fck", block, neighbours)
     return total.to(filters.dtype)
-
-
-def _accumulation(tensor: Tensor) -> torch.dtype:
-    """The precision to add many blocks up in."""
-    return torch.promote_types(tensor.dtype, torch.float32)

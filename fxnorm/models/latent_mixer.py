@@ -14,6 +14,7 @@ _NORM_EPSILON = 1e-8
 _RECURRENT_LAYERS = 3
 _RECURRENT_DROPOUT = 0.1
 _INITIAL_CELL_SCALE = 0.1
+"""Of the last layer's weights that fill its cells, where the mask is to start out constant."""
 _LONGEST_MEMORY_FRAMES = 32
 """T of the chrono initialization (Tallec and Ollivier, ICLR 2018): forget biases are log U(1, T - 1)."""
 

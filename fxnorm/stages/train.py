@@ -33,6 +33,8 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: Path, c
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
     train = settings.train
+    if train.threads:
+        torch.set_num_threads(train.threads)
     torch.manual_seed(train.seed)
     network = models.build(train.network, **train.sizes)
     device = default_device()
