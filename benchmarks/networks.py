@@ -26,7 +26,7 @@ from fxnorm.losses import StereoLoss
 from fxnorm.models import CRAFx2
 from fxnorm.models.sizes import INPUT_CHANNELS
 
-REPEATS = 5
+REPEATS = 3
 RUN_IN_SECONDS = 30
 SIZES: dict[str, dict[str, Any]] = {
     "published": {},

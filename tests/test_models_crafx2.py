@@ -269,12 +269,16 @@ def test_silent_stems_give_finite_gradients(silent: slice) -> None:
 @pytest.mark.parametrize(
     ("samples", "run_in"), [(3_008, 0), (3_001, 0), (3_001, 1_000), (3_000, 8_000), (50, 10), (1, 0)]
 )
-@pytest.mark.parametrize(("cached", "latent_frames"), [(1 << 20, 4_096), (5_000, 7), (12_000, 20)])
+@pytest.mark.parametrize(
+    ("cached", "latent_frames", "to_keep"),
+    [(1 << 20, 4_096, 1 << 18), (5_000, 7, 0), (12_000, 20, 0), (12_000, 20, 48)],
+)
 def test_mixing_in_blocks_equals_the_network_on_the_whole_song(
-    samples: int, run_in: int, cached: int, latent_frames: int, monkeypatch: pytest.MonkeyPatch
+    samples: int, run_in: int, cached: int, latent_frames: int, to_keep: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filter_bank, "_CACHED_SAMPLES", cached)
     monkeypatch.setattr(whole_latents, "_FRAMES_AT_A_TIME", latent_frames)
+    monkeypatch.setattr(whole_latents, "_FRAMES_TO_KEEP_EXPANDED", to_keep)
     network, song = network_with_random_weights(**SMALL), stems(samples)[0]
     begin = samples - min(run_in, samples)
     with torch.no_grad():

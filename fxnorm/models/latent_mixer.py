@@ -47,6 +47,7 @@ class LatentMixer(nn.Module):
 
     def __init__(self, sizes: Crafx2Sizes) -> None:
         super().__init__()
+        self.hidden = sizes.hidden
         self.norm = nn.GroupNorm(1, sizes.filters, eps=_NORM_EPSILON)
         self.bottleneck = nn.Conv1d(sizes.filters, sizes.bottleneck, 1)
         self.blocks = nn.ModuleList(

@@ -1,7 +1,7 @@
 """The latent-space mixer of CRAFx2 on a whole song at once, in little memory.
 
-What lies between the temporal blocks is kept whole and updated in place. What is inside a block is worked out anew,
-piece by piece: once for each of its two norms, which span the song, and once for its result.
+What lies between the temporal blocks is kept whole and updated in place. What is inside a block is worked out piece by
+piece, and anew for each of its two norms, which span the song, and for its result.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,9 @@ from torch.nn import functional
 from fxnorm.models.latent_mixer import LatentMixer, TemporalBlock
 from fxnorm.models.network import Progress
 
-_FRAMES_AT_A_TIME = 1 << 12
+_FRAMES_AT_A_TIME = 1 << 11
+_FRAMES_TO_KEEP_EXPANDED = 1 << 18
+"""Of a song of up to so many frames (6 minutes), the first layer inside a block is worked out once and kept."""
 
 
 def latent_rows(latent_mixer: LatentMixer) -> int:
@@ -27,21 +29,16 @@ def mask_in_place(latent_mixer: LatentMixer, latents: Tensor, progress: Progress
 
     ``latents`` is overwritten: its memory serves one stage after the other, and last the mask.
     """
-    steps = len(latent_mixer.blocks) + latent_mixer.recurrent.num_layers
-    filters = latent_mixer.bottleneck.in_channels
-    residual = _bottleneck(latent_mixer, latents)
-    skips = latents.new_zeros(latent_mixer.output.in_channels, latents.shape[-1])
-    for done, block in enumerate(latent_mixer.blocks, start=1):
-        assert isinstance(block, TemporalBlock)
-        _add_block(block, residual, skips)
-        progress(done / steps)
+    filters, layers = latent_mixer.bottleneck.in_channels, latent_mixer.recurrent.num_layers
+    share_of_blocks = len(latent_mixer.blocks) / (len(latent_mixer.blocks) + layers)
+    skips = _run_blocks(latent_mixer, _bottleneck(latent_mixer, latents), lambda done: progress(share_of_blocks * done))
     features, states = latents[:filters], latents[filters : 2 * filters]
     for part in _parts(skips):
         features[:, part] = functional.softplus(latent_mixer.output(latent_mixer.output_activation(skips[:, part])))
-    for layer in range(latent_mixer.recurrent.num_layers):
+    for layer in range(layers):
         _recur(latent_mixer.recurrent, layer, features, states)
         features, states = states, features
-        progress((len(latent_mixer.blocks) + layer + 1) / steps)
+        progress(share_of_blocks + (1 - share_of_blocks) * (layer + 1) / layers)
     for part in _parts(features):
         features[:, part] = functional.softplus(features[:, part])
     return features
@@ -56,13 +53,34 @@ def _bottleneck(latent_mixer: LatentMixer, latents: Tensor) -> Tensor:
     return residual
 
 
-def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor) -> None:
-    """Add what a temporal block gives to ``residual`` (bottleneck, frames) and ``skips`` (skip, frames)."""
+def _run_blocks(latent_mixer: LatentMixer, residual: Tensor, progress: Progress) -> Tensor:
+    """The sum of the temporal blocks' skips (skip, frames); ``residual`` (bottleneck, frames) is overwritten."""
+    blocks, frames = list(latent_mixer.blocks), residual.shape[-1]
+    skips = residual.new_zeros(latent_mixer.output.in_channels, frames)
+    kept = residual.new_empty(latent_mixer.hidden, frames) if frames <= _FRAMES_TO_KEEP_EXPANDED else None
+    for done, block in enumerate(blocks, start=1):
+        assert isinstance(block, TemporalBlock)
+        _add_block(block, residual, skips, kept)
+        progress(done / len(blocks))
+    return skips
+
+
+def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor, kept: Tensor | None) -> None:
+    """Add what a temporal block gives to ``residual`` (bottleneck, frames) and ``skips`` (skip, frames).
+
+    ``kept`` (hidden, frames) takes what the first layer gives; without it, that is worked out anew when it is needed.
+    """
     depthwise = block.depthwise
     reach = depthwise.dilation[0] * (depthwise.kernel_size[0] - 1) // 2
 
-    def expanded(part: Tensor) -> Tensor:
+    def expand(part: Tensor) -> Tensor:
         return block.expand_activation(block.expand(part))
+
+    source, expanded = residual, expand
+    if kept is not None:
+        for part in _parts(residual):
+            kept[:, part] = expand(residual[:, part])
+        source, expanded = kept, nn.Identity()
 
     def filtered(around: Tensor, missing: tuple[int, int]) -> Tensor:
         hidden = functional.pad(expand_norm(expanded(around)), missing)
@@ -71,11 +89,11 @@ def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor) -> None:
         )
         return block.depthwise_activation(hidden)
 
-    expand_norm = _over_the_song(block.expand_norm, (expanded(residual[:, part]) for part in _parts(residual)))
+    expand_norm = _over_the_song(block.expand_norm, (expanded(source[:, part]) for part in _parts(source)))
     depthwise_norm = _over_the_song(
-        block.depthwise_norm, (filtered(around, missing) for _, around, missing in _surroundings(residual, reach))
+        block.depthwise_norm, (filtered(around, missing) for _, around, missing in _surroundings(source, reach))
     )
-    for part, around, missing in _surroundings(residual, reach):
+    for part, around, missing in _surroundings(source, reach):
         hidden = depthwise_norm(filtered(around, missing))
         residual[:, part] += block.residual(hidden)
         skips[:, part] += block.skip(hidden)
@@ -101,9 +119,10 @@ def _over_the_song(norm: nn.GroupNorm, parts: Iterable[Tensor]) -> Callable[[Ten
     count, mean, squares = 0, 0.0, 0.0
     for part in parts:
         # Chan, Golub and LeVeque's update: sums of squares about the mean add up without cancellation
-        variance, part_mean = (float(value) for value in torch.var_mean(part, correction=0))
+        part_mean = float(part.mean())
+        deviations = (part - part_mean).flatten()
         difference, total = part_mean - mean, count + part.numel()
-        squares += variance * part.numel() + difference**2 * count * part.numel() / total
+        squares += float(deviations.dot(deviations)) + difference**2 * count * part.numel() / total
         mean += difference * part.numel() / total
         count = total
     deviation = (squares / count + norm.eps) ** 0.5
