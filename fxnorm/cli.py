@@ -50,6 +50,19 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _workers = click.option("--workers", default=0, show_default="one a core", help="Parallel processes.")
+_on_error = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a song that cannot be used: stop, or leave it out and list it at the end.",
+)
+
+
+def _list(skipped: dict[str, str]) -> None:
+    """Name the songs that were left out, and why."""
+    for song, reason in skipped.items():
+        click.echo(f"left out: {song}: {reason}", err=True)
 
 
 @main.command("demo-data")
@@ -84,7 +97,7 @@ def check(dataset: Path, workers: int) -> None:
     found = datasets.songs(dataset)
     checked, _ = map_songs(datasets.find_problems, found, "check", workers or None)
     bad = 0
-    for song, (problems, remarks) in zip(found, checked.values(), strict=True):
+    for song, (problems, remarks) in checked:
         bad += bool(problems)
         stems = ", ".join(path.name for path in song.files)
         click.echo(f"{'BAD ' if problems else 'ok  '} {song.folder}: {stems}")
@@ -100,12 +113,38 @@ def check(dataset: Path, workers: int) -> None:
 @click.argument("output", type=_FILE)
 @click.option("--plot", type=_FILE, help="Draw the curves into this .png file.")
 @_workers
+@_on_error
 @_with_settings
-def statistics(settings: Settings, dataset: Path, output: Path, plot: Path | None, workers: int) -> None:
+def statistics(settings: Settings, dataset: Path, output: Path, plot: Path | None, workers: int, on_error: str) -> None:
     """Measure the average effects of the wet songs of DATASET into OUTPUT (.npz)."""
     from fxnorm.stages import statistics as stage
 
-    stage.run(settings.statistics, dataset, output, plot, workers)
+    _list(stage.run(settings.statistics, dataset, output, plot, workers, on_error == "skip"))
+
+
+@main.command()
+@click.argument("statistics", type=_FILE)
+@click.argument("dataset", type=_FOLDER)
+@_workers
+def drift(statistics: Path, dataset: Path, workers: int) -> None:
+    """Say how far the songs of DATASET lie from STATISTICS, in units of the spread between the songs behind those."""
+    from fxnorm.stages import statistics as stage
+
+    found = stage.drift(statistics, dataset, workers)
+    for name, drifts in [*found.songs.items(), ("all together", found.together)]:
+        click.echo(name)
+        for effect, stems in drifts.items():
+            click.echo(f"  {effect:<14}" + "".join(f"{stem:>10} {value:6.2f}" for stem, value in stems.items()))
+
+
+@main.command("import-statistics")
+@click.argument("source", type=_FILE)
+@click.argument("output", type=_FILE)
+def import_statistics(source: Path, output: Path) -> None:
+    """Turn the reference implementation's SOURCE (features_*.npy) into OUTPUT (.npz); nothing in it is executed."""
+    from fxnorm.statistics import import_reference_statistics
+
+    import_reference_statistics(source).save(output)
 
 
 @main.command()
@@ -117,12 +156,13 @@ def statistics(settings: Settings, dataset: Path, output: Path, plot: Path | Non
 @click.option("--dry", is_flag=True, help="The songs are dry recordings: the pre-reverb comes first.")
 @click.option("--plot", type=_FILE, help="Draw one song before and after into this .png file.")
 @_workers
+@_on_error
 @_with_settings
-def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path, **options: Any) -> None:
+def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path, on_error: str, **options: Any) -> None:
     """Bring every stem of DATASET to the average effects in STATISTICS; writes OUTPUT/SPLIT/SONG/STEM.wav."""
     from fxnorm.stages import normalize as stage
 
-    stage.run(settings.normalize, dataset, statistics, output, **options)
+    _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
 
 
 @main.command()

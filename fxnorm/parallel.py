@@ -3,7 +3,7 @@
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
@@ -28,26 +28,25 @@ def map_songs(
     description: str,
     workers: int | None = None,
     skip_errors: bool = False,
-) -> tuple[dict[str, Result], dict[str, str]]:
+) -> tuple[list[tuple[Song, Result]], list[tuple[Song, str]]]:
     """``function`` of every song, each in one of ``workers`` processes.
 
     Args:
         function: picklable; takes a song.
-        songs: the songs; their names are the keys of the result.
+        songs: the songs.
         description: what the progress bar says.
         workers: processes; the default is one a core.
         skip_errors: leave out a song that fails with a user's error instead of stopping at it.
 
     Returns:
-        the results in the order of ``songs``, and the reason for each song that was left out.
+        songs with their results, and songs that were left out with the reason, both in the order of ``songs``.
 
     Raises:
         FxnormError: the first song's error, if errors are not skipped; what other songs finished by then is kept
             by ``function`` itself, if it writes anything.
     """
-    seconds = {song.name: _seconds_or_zero(song) for song in songs}
-    results: dict[str, Result] = {}
-    failures: dict[str, str] = {}
+    results: dict[int, Result] = {}
+    failures: dict[int, str] = {}
     workers = min(workers or available_cores(), len(songs))
     # spawned, not forked: a fork of a process that runs threads (PyTorch, NumPy's BLAS) can hang
     context = multiprocessing.get_context("spawn")
@@ -56,22 +55,25 @@ def map_songs(
         ProcessPoolExecutor(workers, mp_context=context) as pool,
         tqdm(total=len(songs), desc=description, unit="song", dynamic_ncols=True, mininterval=0.5) as bar,
     ):
-        futures = {pool.submit(function, song): song for song in songs}
+        futures = {pool.submit(function, song): index for index, song in enumerate(songs)}
         done_seconds = 0.0
         for future in as_completed(futures):
-            song = futures[future]
+            index = futures[future]
             try:
-                results[song.name] = future.result()
+                results[index] = future.result()
             except FxnormError as error:
                 if not skip_errors:
                     _cancel(futures)
                     raise
-                failures[song.name] = str(error)
-            done_seconds += seconds[song.name]
+                failures[index] = str(error)
+            done_seconds += _seconds_or_zero(songs[index])
             elapsed = bar.format_dict["elapsed"] or 1e-9
             bar.set_postfix_str(f"{done_seconds / elapsed:.1f} s of audio/s", refresh=False)
             bar.update()
-    return {song.name: results[song.name] for song in songs if song.name in results}, failures
+    return (
+        [(songs[index], results[index]) for index in sorted(results)],
+        [(songs[index], failures[index]) for index in sorted(failures)],
+    )
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def _one_thread_a_worker() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _cancel(futures: dict[Future[Result], Song]) -> None:
+def _cancel(futures: Iterable[Future[Result]]) -> None:
     for future in futures:
         future.cancel()
 

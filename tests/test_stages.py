@@ -152,6 +152,58 @@ def test_a_bad_file_stops_a_stage_with_its_name_and_leaves_nothing_half_written(
     assert "3 songs, 1 with problems" in checked.output
 
 
+def test_a_bad_song_can_be_left_out_and_is_listed(wet: Path, statistics: Path, tmp_path: Path) -> None:
+    said = spoil_text(wet / "train/B")
+    for command in (("statistics", wet, tmp_path / "new.npz"), ("normalize", wet, statistics, tmp_path / "out")):
+        result = fxnorm(*command, "--workers", 1, "--on-error", "skip")
+        assert result.exit_code == 0, result.output
+        (line,) = [line for line in result.output.splitlines() if line.startswith("left out: ")]
+        assert line.startswith(f"left out: {wet / 'train/B'}: ")
+        assert said in line
+    assert DatasetStatistics.load(tmp_path / "new.npz").count("loudness", "bass") == 1
+    assert {path.name for path in (tmp_path / "out/train").iterdir()} == {"A"}
+
+
+def test_statistics_go_on_from_the_songs_that_were_measured(wet: Path, statistics: Path, tmp_path: Path) -> None:
+    bass = (wet / "train/B/bass.wav").read_bytes()
+    spoil_text(wet / "train/B")
+    output = tmp_path / "later.npz"
+    assert fxnorm("statistics", wet, output, "--workers", 1).exit_code == 1
+    (kept,) = (tmp_path / ".later.npz.songs").iterdir()
+    DatasetStatistics.load(kept)
+    (wet / "train/B/bass.wav").write_bytes(bass)
+    assert fxnorm("statistics", wet, output, "--workers", 1).exit_code == 0
+    assert output.read_bytes() == statistics.read_bytes()
+    assert not (tmp_path / ".later.npz.songs").exists()
+
+
+def test_the_songs_behind_statistics_do_not_drift_from_them_together(wet: Path, tmp_path: Path) -> None:
+    shutil.rmtree(wet / "val")
+    assert fxnorm("statistics", wet, tmp_path / "s.npz", "--workers", 1).exit_code == 0
+    result = fxnorm("drift", tmp_path / "s.npz", wet, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    together = result.output[result.output.index("all together") :].split()
+    assert [abs(float(value)) for value in together if value.replace("-", "").replace(".", "").isdigit()] == [0.0] * 16
+    alone = result.output[: result.output.index("all together")]
+    assert "1.00" in alone, "each of two songs lies one standard deviation from their mean"
+
+
+def test_the_published_statistics_are_imported_from_their_pickle(tmp_path: Path) -> None:
+    names = {"eq": np.ones(32_769), "panning": np.ones(32_769), "compression": np.ones(2), "loudness": np.ones(1)}
+    features = {effect: dict.fromkeys(STEMS, values) for effect, values in names.items()}
+    np.save(tmp_path / "features.npy", np.array(features, dtype=object), allow_pickle=True)
+    result = fxnorm("import-statistics", tmp_path / "features.npy", tmp_path / "s.npz")
+    assert result.exit_code == 0, result.output
+    assert DatasetStatistics.load(tmp_path / "s.npz").mean("equalization", "bass").shape == (32_769,)
+
+
+def test_songs_of_one_name_in_two_splits_are_told_apart(wet: Path) -> None:
+    shutil.copytree(wet / "train/A", wet / "val/A")
+    result = fxnorm("check", wet, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert "4 songs, 0 with problems" in result.output
+
+
 def test_a_good_dataset_passes_the_check(wet: Path) -> None:
     result = fxnorm("check", wet, "--workers", 1)
     assert result.exit_code == 0

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from fxnorm import audio, dataset
-from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.files import whole_file, whole_folder
@@ -31,7 +31,8 @@ def run(
     dry: bool = False,
     plot: Path | None = None,
     workers: int = 0,
-) -> None:
+    skip_errors: bool = False,
+) -> dict[str, str]:
     """Normalize the songs of a dataset.
 
     A song that was finished before, from the same files with the same recipe, is not done again.
@@ -46,6 +47,10 @@ def run(
         dry: the songs are dry recordings: the pre-reverb comes first.
         plot: a ``.png`` file that shows one song before and after, if wanted.
         workers: processes; 0 for one a core.
+        skip_errors: leave out songs that cannot be read instead of stopping at the first.
+
+    Returns:
+        the reason for each song that was left out.
     """
     splits = {split: dataset.songs(source, split) for split in settings.splits}
     songs = [song for found in splits.values() for song in found]
@@ -60,11 +65,17 @@ def run(
     with whole_folder(recipe_folder) as temporary:
         recipe.save(temporary)
     _remove_others(output, splits)
+    skipped: dict[str, str] = {}
     for split, found in splits.items():
         work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
-        map_songs(work, found, f"normalize {split}", workers or None)
-    if plot is not None:
-        _plot_one(recipe, songs[0], plot, dry)
+        _, failures = map_songs(work, found, f"normalize {split}", workers or None, skip_errors)
+        for song, reason in failures:
+            shutil.rmtree(output / split / song.name, ignore_errors=True)  # what an earlier run made of another file
+            skipped[str(song.folder)] = reason
+    usable = [song for song in songs if str(song.folder) not in skipped]
+    if plot is not None and usable:
+        _plot_one(recipe, usable[0], plot, dry)
+    return skipped
 
 
 def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) -> None:
@@ -76,11 +87,11 @@ def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) ->
     if done.is_file() and done.read_text(encoding="utf-8").strip() == digest:
         return
     seed = song_seed(recipe.settings.seed, song.name)
-    normalized = recipe.normalizer().normalize_stems(song.read_stems(), SAMPLE_RATE, seed=seed, dry=dry)
+    normalizer = recipe.normalizer()
     with whole_folder(target) as folder:
-        for stem in STEMS:
-            if stem in normalized:
-                audio.write(folder / f"{stem}.wav", normalized[stem], subtype=_SUBTYPE)
+        for stem, path in song.stems.items():  # one at a time: a long song's four stems would fill the memory
+            normalized = normalizer.normalize(audio.read(path)[0], SAMPLE_RATE, stem, seed=seed, dry=dry)
+            audio.write(folder / f"{stem}.wav", normalized, subtype=_SUBTYPE)
         if song.mixture is not None:
             audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
