@@ -114,6 +114,7 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
     assert wet["loudness_mape"] < 1e-3, "on wet songs the sum of the stems is the mixture"
     page = (project.folder / "reports/report.html").read_text()
     assert "sum of the normalized stems at the reference" in page
+    assert " of 1 songs." in page
     for source in [part.split('"')[0] for part in page.split('src="')[1:]]:
         assert (project.folder / "reports" / urllib.parse.unquote(source)).is_file(), source
 

@@ -19,6 +19,7 @@ TITLES = {
     "panning_mape": "panning error",
     "dynamic_mape": "dynamic error",
 }
+_DECISIVE = "stereo_loss_b"
 SYSTEM_TITLES = {
     "reference": "reference mix",
     "input_sum": "sum of the input stems",
@@ -57,20 +58,32 @@ def write(
         titles=TITLES,
         system_titles=SYSTEM_TITLES,
         verdict=verdict,
+        rivals=rivals,
         players=players,
     )
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def verdict(split: str, means: Mapping[str, Mapping[str, float]], metric: str = "stereo_loss_b") -> str:
+def rivals(systems: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """The systems that can win: not the sum of wet stems, which is the reference itself."""
+    return {name: metrics for name, metrics in systems.items() if metrics.get(_DECISIVE) != 0}
+
+
+def verdict(split: str, means: Mapping[str, Mapping[str, float]], songs: SongMetrics) -> str:
     """One sentence: whether the network beats the sum of the normalized stems, with the numbers."""
+    metric = _DECISIVE
     networks = [system for system in means if system not in ("input_sum", "normalized_sum")]
     if not networks or metric not in means.get("normalized_sum", {}):
         return f"{split}: there is nothing to compare."
     system = networks[0]
     value, baseline = means[system][metric], means["normalized_sum"][metric]
     change = f"{TITLES[metric]} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
+    compared = [found for found in songs.values() if metric in found[system]]
+    better = sum(found[system][metric] < found["normalized_sum"][metric] for found in compared)
     word = "is better than" if value < baseline else "is NOT better than"
     name = SYSTEM_TITLES.get(system, system)
-    return f"{split}: {name} {word} the sum of the normalized stems at the reference's loudness, {change}."
+    return (
+        f"{split}: {name} {word} the sum of the normalized stems at the reference's loudness: {change},"
+        f" better on {better} of {len(compared)} songs."
+    )

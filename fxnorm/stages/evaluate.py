@@ -102,7 +102,7 @@ def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> lis
         }
         tracked.log(0, flat)
         tracked.add_folder(output, "evaluation")
-    return [report.verdict(split, systems) for split, systems in metrics.items()]
+    return [report.verdict(split, systems, comparisons[split].songs) for split, systems in metrics.items()]
 
 
 def _splits(data: Path, split: str) -> dict[str, list[Song]]:
