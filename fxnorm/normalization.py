@@ -53,8 +53,8 @@ class EffectNormalizer:
             impulse_responses: rooms for the reverberation; synthesized ones of 2 s without.
             pre_impulse_responses: rooms for dry recordings; synthesized ones of 1 s without.
             panning_limit: Hz from which up panning is left alone, for all stems or by stem; ``None`` is no limit.
-            precise: match thirds of an octave, and refine the panning once. Stems then lie closer to the targets than
-                the published method brings them, which the networks were trained on.
+            precise: bring every third of an octave and the similarity of left and right to the targets themselves.
+                The published chain, which published networks were trained behind, misses them by up to 10 dB and 0.1.
 
         Raises:
             SettingsError: an unknown effect or stem.
@@ -123,7 +123,8 @@ class EffectNormalizer:
         if effect == "compression":
             return compression.match(audio, sample_rate, target, compression.PUBLISHED_SETTINGS[stem])
         if effect == "panning":
-            panner = panning.PanningSettings(self.panning_limits[stem], refinements=int(self.precise))
+            limit = self.panning_limits[stem]
+            panner = panning.PanningSettings.precise(limit) if self.precise else panning.PanningSettings(limit)
             return panning.match(audio, sample_rate, target, panner)
         return loudness.match(audio, sample_rate, float(target))
 

@@ -49,6 +49,7 @@ class Recipe:
             impulse_responses=self.impulse_responses,
             pre_impulse_responses=self.pre_impulse_responses,
             panning_limit=self.settings.panning_limit_hz,
+            precise=self.settings.precise,
         )
 
     def save(self, folder: Path) -> None:

@@ -41,6 +41,9 @@ class NormalizeSettings(_Section):
     """Applied in this, the published, order."""
     panning_limit_hz: dict[str, float | None] = {**dict.fromkeys(STEMS, 16_000.0), "drums": 6_000.0}
     """Bins above this frequency are not panned; null for no limit."""
+    precise: bool = False
+    """Bring the spectrum of every third of an octave and the panning to the targets themselves, instead of as near as
+    the published filters come; only for networks that are trained behind it."""
     splits: tuple[str, ...] = ("train", "val")
     seed: int = 0
     """Draws the impulse response and the reverberation's shelves, for each song by its name."""

@@ -80,6 +80,30 @@ def test_refining_brings_the_similarity_closer() -> None:
     assert missing[1] < 0.5 * missing[0]
 
 
+def test_independent_sides_are_narrowed_where_gains_do_not_suffice() -> None:
+    wide = noise(SECONDS, 0.5)
+    target = curve(0.97)
+    by_gains = panning.match(wide, SAMPLE_RATE, target, PanningSettings(None, scale=1.0))
+    precise = panning.match(wide, SAMPLE_RATE, target, PanningSettings.precise(None))
+    assert panning.measure(by_gains, SAMPLE_RATE).mean() < 0.9
+    assert panning.measure(precise, SAMPLE_RATE).mean() == pytest.approx(0.97, abs=0.05)
+
+
+def test_without_a_gate_quiet_sounds_are_panned_like_loud_ones() -> None:
+    settings = PanningSettings.precise(None)
+    loud = panned_noise(0.4, 0.6)
+    matched, quiet = (panning.match(level * loud, SAMPLE_RATE, curve(0.9), settings) for level in (1.0, 1e-4))
+    np.testing.assert_allclose(quiet, 1e-4 * matched, atol=1e-9)
+
+
+@pytest.mark.parametrize("exponent", [-18, -20, -25, -30, -40])
+def test_a_channel_of_next_to_nothing_is_not_turned_up_beyond_the_other(exponent: int) -> None:
+    audio = noise(1.0, 0.5) * np.array([[10.0**exponent], [1]], dtype=np.float32)
+    for settings in (PanningSettings(None), PanningSettings.precise(None)):
+        matched = panning.match(audio, SAMPLE_RATE, curve(0.9), settings)
+        assert np.abs(matched[0]).max() <= 2 * np.abs(matched[1]).max()
+
+
 def test_mono_audio_cannot_be_panned() -> None:
     with pytest.raises(AudioError, match="two channels"):
         panning.match(noise(1.0, channels=1), SAMPLE_RATE, curve(0.9))

@@ -134,24 +134,37 @@ def test_a_precise_match_brings_every_third_of_an_octave_to_the_target(
     matched = equalization.match(padded(song[stem]), SAMPLE_RATE, target, settings)
     frequencies = np.linspace(0, SAMPLE_RATE / 2, target.size)
     bands = [(frequencies >= c * 2 ** (-1 / 6)) & (frequencies < c * 2 ** (1 / 6)) for c in CENTRES]
-    own = equalization.measure(matched, SAMPLE_RATE)
+    # as it is: how loud a spectrum is depends on the sound, so that at -30 LUFS only its shape can be the target's
+    own = equalization.measure(matched, SAMPLE_RATE, reference_loudness=None)
     difference = np.array([20 * np.log10(own[band].mean() / target[band].mean()) for band in bands])
-    # measuring sets the level anew, by a loudness that no equalizer can foresee: the shape is what counts
-    assert np.abs(difference - np.median(difference)).max() < 0.5
+    assert np.abs(difference).max() < 0.2
+    at_loudness = equalization.measure(matched, SAMPLE_RATE)
+    np.testing.assert_allclose(at_loudness / own, np.median(at_loudness / own), rtol=1e-5)
 
 
-def test_matched_panning_lies_at_the_similarity_asked_for(
+def test_precisely_matched_panning_lies_at_the_target(
     stem: str, song: dict[str, np.ndarray], statistics: DatasetStatistics
 ) -> None:
     limit = panning.PUBLISHED_LIMITS[stem]
     assert limit is not None
-    settings = panning.PanningSettings(frequency_limit=limit, refinements=1)
     target = statistics.target("panning", stem)
-    matched = panning.match(padded(song[stem]), SAMPLE_RATE, target, settings)
+    matched = panning.match(padded(song[stem]), SAMPLE_RATE, target, panning.PanningSettings.precise(limit))
     bins = int(limit * spectrum.FFT_SIZE / SAMPLE_RATE)
-    missing = panning.measure(matched, SAMPLE_RATE)[:bins] - settings.scale * target[:bins]
+    missing = panning.measure(matched, SAMPLE_RATE)[:bins] - target[:bins]
     assert abs(missing.mean()) < 0.02
-    assert np.abs(missing).mean() < 0.055
+    assert np.abs(missing).mean() < 0.05
+
+
+def test_published_panning_lies_at_nine_tenths_of_the_target(
+    stem: str, song: dict[str, np.ndarray], statistics: DatasetStatistics
+) -> None:
+    limit = panning.PUBLISHED_LIMITS[stem]
+    assert limit is not None
+    target = statistics.target("panning", stem)
+    matched = panning.match(padded(song[stem]), SAMPLE_RATE, target, panning.PanningSettings(limit))
+    bins = int(limit * spectrum.FFT_SIZE / SAMPLE_RATE)
+    missing = panning.measure(matched, SAMPLE_RATE)[:bins] - 0.9 * target[:bins]
+    assert np.abs(missing).mean() < 0.06
 
 
 def test_matched_compression_leaves_no_peaks_over_the_target(

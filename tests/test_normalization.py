@@ -179,7 +179,7 @@ def test_a_precise_chain_matches_thirds_of_an_octave_and_refines_panning(statist
     padded = np.pad(stem, ((0, 0), (FFT_SIZE, FFT_SIZE)))
     thirds = equalization.EqualizationSettings(third_octaves=True)
     equalized = equalization.match(padded, SAMPLE_RATE, statistics.target("equalization", "vocals"), thirds)
-    refined = panning.PanningSettings(refinements=1)
+    refined = panning.PanningSettings.precise(16_000.0)
     expected = panning.match(equalized, SAMPLE_RATE, statistics.target("panning", "vocals"), refined)
     found = chain.normalize(stem, SAMPLE_RATE, "vocals")
     np.testing.assert_array_equal(found, expected[:, FFT_SIZE:-FFT_SIZE])

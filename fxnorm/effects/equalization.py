@@ -43,17 +43,24 @@ class EqualizationSettings:
     third_octaves: bool = False
 
 
-def measure(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mean magnitude spectrum of ``audio`` (channels, samples) at -30 LUFS: float32 (32769,), 0 to 22,050 Hz.
+def measure(audio: np.ndarray, sample_rate: int, reference_loudness: float | None = REFERENCE_LOUDNESS) -> np.ndarray:
+    """Mean magnitude spectrum of ``audio`` (channels, samples): float32 (32769,), 0 to 22,050 Hz.
 
-    Audio without loudness is measured as it is.
+    Args:
+        audio: float32 array (channels, samples).
+        sample_rate: Hz, must be 44,100.
+        reference_loudness: LUFS that the audio is brought to first; ``None`` measures it as it is, and so is audio
+            without loudness.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
     """
     audio = checked(audio, sample_rate)
-    gain = loudness.gain_to(loudness.measure(audio, sample_rate), REFERENCE_LOUDNESS, float(peaks(audio).max()))
-    return (gain * spectrum.mean_curves(audio)[0]).astype(np.float32)
+    magnitude = spectrum.mean_curves(audio)[0]
+    if reference_loudness is not None:
+        own = loudness.measure(audio, sample_rate)
+        magnitude *= loudness.gain_to(own, reference_loudness, float(peaks(audio).max()))
+    return magnitude.astype(np.float32)
 
 
 def match(
