@@ -59,6 +59,19 @@ _on_error = click.option(
 )
 
 
+class _Shard(click.ParamType):
+    name = "NUMBER/COUNT"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        number, slash, count = str(value).partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal()):
+            self.fail(f"expected {self.name} like 2/8, found {value}", parameter, context)
+        return int(number), int(count)
+
+
+_shard = click.option("--shard", type=_Shard(), help="Only this part of the songs, such as 2/8: for several machines.")
+
+
 def _list(skipped: dict[str, str]) -> None:
     """Name the songs that were left out, and why."""
     for song, reason in skipped.items():
@@ -112,14 +125,26 @@ def check(dataset: Path, workers: int) -> None:
 @click.argument("dataset", type=_FOLDER)
 @click.argument("output", type=_FILE)
 @click.option("--plot", type=_FILE, help="Draw the curves into this .png file.")
+@_shard
 @_workers
 @_on_error
 @_with_settings
-def statistics(settings: Settings, dataset: Path, output: Path, plot: Path | None, workers: int, on_error: str) -> None:
+def statistics(settings: Settings, dataset: Path, output: Path, on_error: str, **options: Any) -> None:
     """Measure the average effects of the wet songs of DATASET into OUTPUT (.npz)."""
     from fxnorm.stages import statistics as stage
 
-    _list(stage.run(settings.statistics, dataset, output, plot, workers, on_error == "skip"))
+    _list(stage.run(settings.statistics, dataset, output, skip_errors=on_error == "skip", **options))
+
+
+@main.command("merge-statistics")
+@click.argument("output", type=_FILE)
+@click.argument("parts", type=_FILE, nargs=-1, required=True)
+@click.option("--plot", type=_FILE, help="Draw the curves into this .png file.")
+def merge_statistics(output: Path, parts: tuple[Path, ...], plot: Path | None) -> None:
+    """Put PARTS, what 'fxnorm statistics --shard' made, together into OUTPUT: as if measured in one go."""
+    from fxnorm.stages import statistics as stage
+
+    stage.merge(parts, output, plot)
 
 
 @main.command()
@@ -155,6 +180,7 @@ def import_statistics(source: Path, output: Path) -> None:
 @click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
 @click.option("--dry", is_flag=True, help="The songs are dry recordings: the pre-reverb comes first.")
 @click.option("--plot", type=_FILE, help="Draw one song before and after into this .png file.")
+@_shard
 @_workers
 @_on_error
 @_with_settings

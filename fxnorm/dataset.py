@@ -15,7 +15,7 @@ import numpy as np
 
 from fxnorm import audio
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, SILENCE_DBFS, STEMS
-from fxnorm.errors import AudioError, DatasetError
+from fxnorm.errors import AudioError, DatasetError, SettingsError
 
 SPLITS = ("train", "val", "test")
 _HASH_BLOCK = 1 << 20
@@ -91,6 +91,22 @@ def songs(root: str | Path, split: str | None = None) -> list[Song]:
         where = ", ".join(str(folder) for folder in folders)
         raise DatasetError(f"{where}: expected song folders with {'.wav, '.join(STEMS)}.wav, found none")
     return found
+
+
+def shard_of(songs: list[Song], shard: tuple[int, int] | None) -> list[Song]:
+    """Every ``shard[1]``-th song, from the ``shard[0]``-th on; all without a shard.
+
+    Raises:
+        SettingsError: there is no such shard, or fewer songs than shards.
+    """
+    if shard is None:
+        return songs
+    number, count = shard
+    if not 1 <= number <= count:
+        raise SettingsError(f"shard {number}/{count}: expected a number from 1 to {count}")
+    if count > len(songs):
+        raise SettingsError(f"shard {number}/{count}: expected at most as many shards as songs, found {len(songs)}")
+    return songs[number - 1 :: count]
 
 
 def digest(dataset: Iterable[Song]) -> str:

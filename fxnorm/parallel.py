@@ -45,6 +45,8 @@ def map_songs(
         FxnormError: the first song's error, if errors are not skipped; what other songs finished by then is kept
             by ``function`` itself, if it writes anything.
     """
+    if not songs:
+        return [], []
     results: dict[int, Result] = {}
     failures: dict[int, str] = {}
     workers = min(workers or available_cores(), len(songs))

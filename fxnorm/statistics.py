@@ -41,75 +41,103 @@ _REFERENCE_NAMES = {
 """How files of the reference implementation call the effects."""
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Count, mean and sum of squared deviations of features; float64 arrays.
+_STEPS_PER_UNIT = 2**29
+"""Features are counted in whole steps of 2e-9, because sums of whole numbers do not depend on their order."""
+_LARGEST = 2**46  # steps, which is 131,072 units: more than any audio within full scale measures
+_MOST_SONGS = 2**16  # whose sums cannot overflow
+_HALF_BITS = 23  # steps are squared in two halves
 
-    ``squares`` is None where only a mean is known, as in a file of published averages.
+
+@dataclass(frozen=True)
+class _Sums:
+    """Features of some songs added up.
+
+    Attributes:
+        count: of songs.
+        totals: int64 (4, ...): the sums of steps, and of the high halves' squares, the products of high and low halves,
+            and the low halves' squares, of which squares of steps consist.
     """
 
     count: int
-    mean: np.ndarray
-    squares: np.ndarray | None
+    totals: np.ndarray
 
-    def merged(self, other: "_Moments") -> "_Moments":
-        """Of both together; Chan, Golub and LeVeque (1979), which does not lose the spread to rounding."""
-        if self.squares is None or other.squares is None:
-            raise DatasetError("statistics without spread and count, such as published averages, cannot be merged")
-        count = self.count + other.count
-        difference = other.mean - self.mean
-        mean = self.mean + difference * (other.count / count)
-        squares = self.squares + other.squares + difference**2 * (self.count * other.count / count)
-        return _Moments(count, mean, squares)
+    @classmethod
+    def of_one(cls, feature: np.ndarray) -> "_Sums":
+        steps = np.rint(feature * _STEPS_PER_UNIT).astype(np.int64)
+        high, low = steps >> _HALF_BITS, steps & (2**_HALF_BITS - 1)
+        return cls(1, np.stack([steps, high * high, high * low, low * low]))
+
+    def merged(self, other: "_Sums") -> "_Sums":
+        return _Sums(self.count + other.count, self.totals + other.totals)
+
+    @property
+    def mean(self) -> np.ndarray:
+        return np.asarray(self.totals[0] / (self.count * _STEPS_PER_UNIT))
+
+    @property
+    def standard_deviation(self) -> np.ndarray:
+        # unbounded integers, since the difference of the two is far smaller than they are
+        total, high, mixed, low = self.totals.astype(object)
+        squares = (high << 2 * _HALF_BITS) + (mixed << _HALF_BITS + 1) + low
+        variance = np.asarray(self.count * squares - total * total, dtype=np.float64)
+        return np.asarray(np.sqrt(variance) / (self.count * _STEPS_PER_UNIT))
 
 
 class DatasetStatistics:
     """Mean, standard deviation and count of every effect's feature, per stem, over the songs added so far."""
 
     def __init__(self) -> None:
-        self._moments: dict[tuple[str, str], _Moments] = {}
+        self._sums: dict[tuple[str, str], _Sums] = {}
+        self._averages: dict[tuple[str, str], np.ndarray] = {}
+        """Means of which no more is known, as in a file of published averages."""
 
     def add(self, stem: str, features: Mapping[str, np.ndarray | float]) -> None:
         """Count in what :func:`measure_stem` found for one stem of one song.
 
         Raises:
-            DatasetError: an unknown effect or stem, or a feature of another shape.
+            DatasetError: an unknown effect or stem, or a feature of another shape or beyond all bounds.
         """
         for effect, feature in features.items():
             value = np.asarray(feature, dtype=np.float64)
             if effect not in EFFECTS or stem not in STEMS:
                 raise DatasetError(f"statistics: unknown {effect}/{stem}; expected a name like equalization/vocals")
-            if value.shape != SHAPES[effect] or not np.isfinite(value).all():
+            if value.shape != SHAPES[effect] or not (np.abs(value) < _LARGEST / _STEPS_PER_UNIT).all():
                 raise DatasetError(f"statistics: {effect}/{stem}: expected finite numbers of shape {SHAPES[effect]}")
-            self._merge_moments((effect, stem), _Moments(1, value, np.zeros_like(value)))
+            self._add((effect, stem), _Sums.of_one(value))
 
     def merge(self, other: "DatasetStatistics") -> None:
-        """Count in the songs of ``other``; in what order and parts songs come together makes no difference."""
-        for key, moments in other._moments.items():
-            self._merge_moments(key, moments)
+        """Count in the songs of ``other``; in what order and parts songs come together makes no difference at all.
 
-    def _merge_moments(self, key: tuple[str, str], moments: _Moments) -> None:
-        known = self._moments.get(key)
-        self._moments[key] = known.merged(moments) if known else moments
+        Raises:
+            DatasetError: one of the two holds averages alone, or there are more than 65,536 songs.
+        """
+        if self._averages or other._averages:
+            raise DatasetError("statistics without spread and count, such as published averages, cannot be merged")
+        for key, sums in other._sums.items():
+            self._add(key, sums)
+
+    def _add(self, key: tuple[str, str], sums: _Sums) -> None:
+        known = self._sums.get(key)
+        if known is not None and known.count + sums.count > _MOST_SONGS:
+            raise DatasetError(f"statistics: more than {_MOST_SONGS} songs")
+        self._sums[key] = known.merged(sums) if known else sums
 
     def __contains__(self, key: tuple[str, str]) -> bool:
         """Whether an (effect, stem) is there."""
-        return key in self._moments
+        return key in self._sums or key in self._averages
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """The (effect, stem) pairs that are there, always in the same order."""
-        return iter([(effect, stem) for effect in EFFECTS for stem in STEMS if (effect, stem) in self._moments])
-
-    def _get(self, effect: str, stem: str) -> _Moments:
-        try:
-            return self._moments[effect, stem]
-        except KeyError:
-            raise DatasetError(f"statistics: no {effect}/{stem}; no song of the dataset has it") from None
+        return iter([(effect, stem) for effect in EFFECTS for stem in STEMS if (effect, stem) in self])
 
     def count(self, effect: str, stem: str) -> int:
-        """Number of songs behind the mean; 0 if that is not known."""
-        moments = self._get(effect, stem)
-        return 0 if moments.squares is None else moments.count
+        """Number of songs behind the mean; 0 if that is not known.
+
+        Raises:
+            DatasetError: no song had this effect and stem.
+        """
+        self._require(effect, stem)
+        return self._sums[effect, stem].count if (effect, stem) in self._sums else 0
 
     def mean(self, effect: str, stem: str) -> np.ndarray:
         """Mean feature over songs, float64, as measured: not smoothed.
@@ -117,7 +145,9 @@ class DatasetStatistics:
         Raises:
             DatasetError: no song had this effect and stem.
         """
-        return self._get(effect, stem).mean
+        self._require(effect, stem)
+        sums = self._sums.get((effect, stem))
+        return self._averages[effect, stem] if sums is None else sums.mean
 
     def standard_deviation(self, effect: str, stem: str) -> np.ndarray:
         """Standard deviation of the feature over songs, float64.
@@ -125,10 +155,14 @@ class DatasetStatistics:
         Raises:
             DatasetError: no song had this effect and stem, or only averages are known.
         """
-        moments = self._get(effect, stem)
-        if moments.squares is None:
+        self._require(effect, stem)
+        if (effect, stem) not in self._sums:
             raise DatasetError(f"statistics: the spread of {effect}/{stem} is not known, only its average")
-        return np.sqrt(moments.squares / moments.count)
+        return self._sums[effect, stem].standard_deviation
+
+    def _require(self, effect: str, stem: str) -> None:
+        if (effect, stem) not in self:
+            raise DatasetError(f"statistics: no {effect}/{stem}; no song of the dataset has it")
 
     def target(self, effect: str, stem: str) -> np.ndarray:
         """What a stem is brought to: the mean, its curves smoothed over frequency (Savitzky-Golay of order 1).
@@ -173,16 +207,20 @@ class DatasetStatistics:
         return drifts
 
     def save(self, path: str | Path) -> None:
-        """Write an npz with keys ``equalization/vocals``, ``spread/…`` and ``count/…``; same statistics, same bytes."""
+        """Write an npz; the same songs, in whatever order and parts they came, give the same bytes.
+
+        Its keys are ``equalization/vocals`` and so on for the means, and with ``spread/``, ``count/`` and ``sums/``
+        before them for standard deviations, numbers of songs, and the exact sums that parts are merged from.
+        """
         arrays: dict[str, np.ndarray] = {}
         for effect, stem in self:
-            moments = self._moments[effect, stem]
-            arrays[f"{effect}/{stem}"] = moments.mean
-            if moments.squares is not None:
-                arrays[f"spread/{effect}/{stem}"] = self.standard_deviation(effect, stem)
-                arrays[f"count/{effect}/{stem}"] = np.array(moments.count)
+            arrays[f"{effect}/{stem}"] = self.mean(effect, stem)
+            if sums := self._sums.get((effect, stem)):
+                arrays[f"spread/{effect}/{stem}"] = sums.standard_deviation
+                arrays[f"count/{effect}/{stem}"] = np.array(sums.count)
+                arrays[f"sums/{effect}/{stem}"] = sums.totals
         with whole_file(Path(path)) as temporary:
-            np.savez(temporary, allow_pickle=False, **arrays)
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> "DatasetStatistics":
@@ -194,9 +232,14 @@ class DatasetStatistics:
         statistics = cls()
         arrays = _read_npz(path)
         for effect, stem in itertools.product(EFFECTS, STEMS):
-            if f"{effect}/{stem}" in arrays:
-                statistics._moments[effect, stem] = _stored_moments(path, f"{effect}/{stem}", SHAPES[effect], arrays)
-        known = {f"{part}{effect}/{stem}" for part in ("", "spread/", "count/") for effect, stem in statistics}
+            name = f"{effect}/{stem}"
+            if name in arrays:
+                average = _as_shape(path, name, SHAPES[effect], arrays[name])
+                if sums := _stored_sums(path, name, average, arrays):
+                    statistics._sums[effect, stem] = sums
+                else:
+                    statistics._averages[effect, stem] = average
+        known = {f"{part}{effect}/{stem}" for part in ("", *_PARTS) for effect, stem in statistics}
         if not known or set(arrays) - known:
             unknown = ", ".join(sorted(set(arrays) - known)) or "none"
             raise ModelError(f"{path}: expected keys like equalization/vocals, found beside these: {unknown}")
@@ -210,6 +253,9 @@ class DatasetStatistics:
         plot_statistics(self, Path(path))
 
 
+_PARTS = ("spread/", "count/", "sums/")
+
+
 def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
@@ -218,14 +264,22 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
         raise ModelError(f"{path}: not readable as statistics, expected an npz file ({error})") from error
 
 
-def _stored_moments(path: str | Path, name: str, shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> _Moments:
-    mean = _as_shape(path, name, shape, arrays[name])
-    spread, count = arrays.get(f"spread/{name}"), arrays.get(f"count/{name}")
-    if spread is None and count is None:
-        return _Moments(0, mean, None)
-    if spread is None or count is None or count.shape != () or count < 1:
-        raise ModelError(f"{path}: {name} needs both a spread and a count of at least 1 beside its mean")
-    return _Moments(int(count), mean, _as_shape(path, f"spread/{name}", shape, spread) ** 2 * int(count))
+def _stored_sums(path: str | Path, name: str, mean: np.ndarray, arrays: dict[str, np.ndarray]) -> _Sums | None:
+    """The sums behind a mean, if the file holds more than averages."""
+    parts = [arrays.get(f"{part}{name}") for part in _PARTS]
+    if all(part is None for part in parts):
+        return None
+    _, count, totals = parts
+    if any(part is None for part in parts) or count is None or totals is None:
+        raise ModelError(f"{path}: {name} needs a spread, a count and sums beside its mean, or none of them")
+    if count.shape != () or count.dtype != np.int64 or not 1 <= count <= _MOST_SONGS:
+        raise ModelError(f"{path}: count/{name}: expected a whole number from 1 to {_MOST_SONGS}")
+    if totals.shape != (4, *mean.shape) or totals.dtype != np.int64:
+        raise ModelError(f"{path}: sums/{name}: expected whole numbers of shape {(4, *mean.shape)}")
+    sums = _Sums(int(count), totals)
+    if not np.allclose(sums.mean, mean, rtol=1e-12, atol=0):
+        raise ModelError(f"{path}: {name}: is not the mean of its sums")
+    return sums
 
 
 def _as_shape(path: str | Path, name: str, shape: tuple[int, ...], array: Any) -> np.ndarray:
@@ -257,7 +311,7 @@ def import_reference_statistics(path: str | Path) -> DatasetStatistics:
             if stem not in stems:
                 raise ModelError(f"{path}: {effect}: no {stem}")
             mean = _as_shape(path, f"{effect}/{stem}", SHAPES[effect], stems[stem])
-            statistics._moments[effect, stem] = _Moments(0, mean, None)
+            statistics._averages[effect, stem] = mean
     return statistics
 
 

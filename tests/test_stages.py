@@ -170,11 +170,51 @@ def test_statistics_go_on_from_the_songs_that_were_measured(wet: Path, statistic
     output = tmp_path / "later.npz"
     assert fxnorm("statistics", wet, output, "--workers", 1).exit_code == 1
     (kept,) = (tmp_path / ".later.npz.songs").iterdir()
-    DatasetStatistics.load(kept)
+    with np.load(kept, allow_pickle=False) as features:
+        assert "vocals/equalization" in features.files
     (wet / "train/B/bass.wav").write_bytes(bass)
     assert fxnorm("statistics", wet, output, "--workers", 1).exit_code == 0
     assert output.read_bytes() == statistics.read_bytes()
     assert not (tmp_path / ".later.npz.songs").exists()
+
+
+def test_shards_put_together_are_the_bytes_of_one_run(wet: Path, tmp_path: Path) -> None:
+    shutil.copytree(wet / "train/A", wet / "train/C")
+    (wet / "train/C/bass.wav").unlink()
+    assert fxnorm("statistics", wet, tmp_path / "whole.npz", "--workers", 1).exit_code == 0
+    assert fxnorm("normalize", wet, tmp_path / "whole.npz", tmp_path / "out", "--workers", 1).exit_code == 0
+    parts = [tmp_path / f"{number}.npz" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        assert fxnorm("statistics", wet, part, "--workers", 1, "--shard", f"{number}/2").exit_code == 0
+    plot = tmp_path / "merged.png"
+    assert fxnorm("merge-statistics", tmp_path / "merged.npz", *reversed(parts), "--plot", plot).exit_code == 0
+    assert (tmp_path / "merged.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    files: dict[Path, bytes] = {}
+    for number in (1, 2, 3, 4):
+        output = tmp_path / f"out{number}"
+        command = ("normalize", wet, tmp_path / "merged.npz", output, "--workers", 1, "--shard", f"{number}/4")
+        assert fxnorm(*command).exit_code == 0
+        found = {path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+        assert sum(path.name == "mixture.wav" for path in found) == 1
+        files |= found
+    whole = tmp_path / "out"
+    assert files == {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("shard", "said"), [("0/2", "from 1 to 2"), ("3/2", "from 1 to 2"), ("1/9", "found 2")])
+def test_a_shard_that_is_none_is_refused(shard: str, said: str, wet: Path, tmp_path: Path) -> None:
+    line = the_line(fxnorm("statistics", wet, tmp_path / "new.npz", "--shard", shard))
+    assert f"shard {shard}: expected" in line
+    assert said in line
+    assert fxnorm("statistics", wet, tmp_path / "new.npz", "--shard", "half").exit_code == 2
+
+
+def test_statistics_without_spread_cannot_be_merged(statistics: Path, tmp_path: Path) -> None:
+    published = Path(__file__).parent / "data/effects/musdb18_statistics.npz"
+    line = the_line(fxnorm("merge-statistics", tmp_path / "new.npz", statistics, published))
+    assert f"{published}: statistics without spread" in line
+    assert not (tmp_path / "new.npz").exists()
 
 
 def test_the_songs_behind_statistics_do_not_drift_from_them_together(wet: Path, tmp_path: Path) -> None:

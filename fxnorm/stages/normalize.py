@@ -32,6 +32,7 @@ def run(
     plot: Path | None = None,
     workers: int = 0,
     skip_errors: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """Normalize the songs of a dataset.
 
@@ -48,6 +49,7 @@ def run(
         plot: a ``.png`` file that shows one song before and after, if wanted.
         workers: processes; 0 for one a core.
         skip_errors: leave out songs that cannot be read instead of stopping at the first.
+        shard: (number, of how many), from 1: normalize only this part of the songs.
 
     Returns:
         the reason for each song that was left out.
@@ -61,6 +63,7 @@ def run(
         _impulse_responses(pre_impulse_responses, settings.seed, pre=True),
         data_version(source, songs),
     )
+    mine = dataset.shard_of(songs, shard)
     recipe_folder = output / RECIPE_FOLDER
     with whole_folder(recipe_folder) as temporary:
         recipe.save(temporary)
@@ -68,11 +71,12 @@ def run(
     skipped: dict[str, str] = {}
     for split, found in splits.items():
         work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
-        _, failures = map_songs(work, found, f"normalize {split}", workers or None, skip_errors)
+        part = [song for song in found if song in mine]
+        _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
             shutil.rmtree(output / split / song.name, ignore_errors=True)  # what an earlier run made of another file
             skipped[str(song.folder)] = reason
-    usable = [song for song in songs if str(song.folder) not in skipped]
+    usable = [song for song in mine if str(song.folder) not in skipped]
     if plot is not None and usable:
         _plot_one(recipe, usable[0], plot, dry)
     return skipped

@@ -3,16 +3,23 @@
 import functools
 import hashlib
 import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from fxnorm import __version__, audio, dataset
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError
+from fxnorm.files import whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
-from fxnorm.statistics import DatasetStatistics, measure_stem
+from fxnorm.statistics import DatasetStatistics, Features, measure_stem
+
+SongFeatures = dict[str, Features]
+"""What the stems of one song measure, by stem."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ def run(
     plot: Path | None = None,
     workers: int = 0,
     skip_errors: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """Measure the songs of a wet dataset and write their averages.
 
@@ -43,54 +51,80 @@ def run(
         plot: a ``.png`` file for the curves, if wanted.
         workers: processes; 0 for one a core.
         skip_errors: leave out songs that cannot be read instead of stopping at the first.
+        shard: (number, of how many), from 1: measure only this part of the songs, for :func:`merge` to put together.
 
     Returns:
         the reason for each song that was left out.
     """
-    songs = dataset.songs(wet, settings.split)
+    songs = dataset.shard_of(dataset.songs(wet, settings.split), shard)
     finished = output.with_name(f".{output.name}.songs")
     measured, skipped = _measure(songs, workers, skip_errors, finished)
-    _merged(measured).save(output)
+    statistics = _together(features for _, features in measured)
+    statistics.save(output)
     shutil.rmtree(finished, ignore_errors=True)
     if plot is not None:
-        DatasetStatistics.load(output).plot(plot)
+        statistics.plot(plot)
     return {str(song.folder): reason for song, reason in skipped}
+
+
+def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None:
+    """Put the statistics of shards together: the bytes are those of all songs measured at once."""
+    total = DatasetStatistics()
+    for part in parts:
+        try:
+            total.merge(DatasetStatistics.load(part))
+        except DatasetError as error:
+            raise DatasetError(f"{part}: {error}") from error
+    total.save(output)
+    if plot is not None:
+        total.plot(plot)
 
 
 def drift(statistics_file: Path, songs_folder: Path, workers: int = 0) -> Drift:
     """Measure a dataset's songs (all splits) and say how far they lie from the statistics, together and each."""
     known = DatasetStatistics.load(statistics_file)
     measured, _ = _measure(dataset.songs(songs_folder), workers, skip_errors=False, finished=None)
-    songs = {str(song.folder): known.drift(statistics) for song, statistics in measured}
-    return Drift(known.drift(_merged(measured)), songs)
+    songs = {str(song.folder): known.drift(features) for song, features in measured}
+    return Drift(known.drift(_together(features for _, features in measured)), songs)
 
 
 def _measure(
     songs: list[Song], workers: int, skip_errors: bool, finished: Path | None
-) -> tuple[list[tuple[Song, DatasetStatistics]], list[tuple[Song, str]]]:
+) -> tuple[list[tuple[Song, SongFeatures]], list[tuple[Song, str]]]:
     work = functools.partial(_measure_song, finished=finished)
     return map_songs(work, songs, "statistics", workers or None, skip_errors)
 
 
-def _measure_song(song: Song, finished: Path | None) -> DatasetStatistics:
-    """One song's statistics, from ``finished`` if an earlier run has left them there."""
+def _measure_song(song: Song, finished: Path | None) -> SongFeatures:
+    """One song's features, from ``finished`` if an earlier run has left them there."""
     name = hashlib.sha256(f"{__version__} {song.digest()}".encode()).hexdigest() if finished else ""
     kept = finished / f"{name}.npz" if finished else None
     if kept is not None and kept.is_file():
-        return DatasetStatistics.load(kept)
-    statistics = DatasetStatistics()
-    for stem, path in song.stems.items():
-        statistics.add(stem, measure_stem(audio.read(path)[0], SAMPLE_RATE, stem))
+        return _read(kept)
+    # one at a time: a long song's four stems would fill the memory
+    features = {stem: measure_stem(audio.read(path)[0], SAMPLE_RATE, stem) for stem, path in song.stems.items()}
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        statistics.save(kept)
-    return statistics
+        with whole_file(kept) as temporary:
+            arrays = {f"{stem}/{effect}": value for stem, found in features.items() for effect, value in found.items()}
+            np.savez(temporary, allow_pickle=False, **arrays)
+    return features
 
 
-def _merged(measured: list[tuple[Song, DatasetStatistics]]) -> DatasetStatistics:
+def _read(kept: Path) -> SongFeatures:
+    features: SongFeatures = {}
+    with np.load(kept, allow_pickle=False) as file:
+        for key in file.files:
+            stem, _, effect = key.partition("/")
+            features.setdefault(stem, {})[effect] = file[key]
+    return features
+
+
+def _together(songs: Iterable[SongFeatures]) -> DatasetStatistics:
     total = DatasetStatistics()
-    for _, statistics in measured:
-        total.merge(statistics)
+    for song in songs:
+        for stem, features in song.items():
+            total.add(stem, features)
     if not list(total):
         raise DatasetError("statistics: no song has a stem that sounds")
     return total
