@@ -97,11 +97,16 @@ class Mixer:
             (8, samples), in the order of STEMS with left before right.
         """
         length = max(stem.shape[1] for stem in stems.values())
-        padded = {name: audio.pad_to(audio.to_stereo(stem), length) for name, stem in stems.items()}
         seed = self.recipe.settings.seed if seed is None else seed
-        normalized = self.recipe.normalizer().normalize_stems(padded, SAMPLE_RATE, seed=seed, dry=dry)
-        silence = np.zeros((2, length), dtype=np.float32)
-        return np.concatenate([normalized.get(stem, silence) for stem in STEMS])
+        normalizer = self.recipe.normalizer()
+        normalized = np.zeros((2 * len(STEMS), length), dtype=np.float32)
+        for number, stem in enumerate(STEMS):
+            if stem in stems:
+                padded = audio.pad_to(stems[stem], length)
+                normalized[2 * number : 2 * number + 2] = normalizer.normalize(
+                    padded, SAMPLE_RATE, stem, seed=seed, dry=dry
+                )
+        return normalized
 
     def mix_normalized(self, normalized: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The network's mix (2, samples) of normalized stems (8, samples)."""

@@ -100,7 +100,7 @@ class EffectNormalizer:
         random = np.random.default_rng([seed, STEMS.index(stem)])
         if dry and stem in REVERBERATED_STEMS:
             room = (self._pre_impulse_responses or _synthesized(PRE_REVERBERATION_RT60)).choose(random)
-            padded = reverberation.match(padded, sample_rate, room, reverberation.PRE_REVERBERATION)
+            padded = reverberation.match(padded, sample_rate, room, reverberation.PRE_REVERBERATION, out=padded)
         for effect in self.effects:
             padded = self._apply(effect, padded, sample_rate, stem, random)
         return padded[:, FFT_SIZE:-FFT_SIZE].copy()
@@ -114,26 +114,27 @@ class EffectNormalizer:
     def _apply(
         self, effect: str, audio: np.ndarray, sample_rate: int, stem: str, random: np.random.Generator
     ) -> np.ndarray:
+        """One effect; ``audio`` is overwritten, so that a long stem needs little more memory than its own."""
         if effect == REVERBERATION:
             return self._reverberate(audio, sample_rate, random) if stem in REVERBERATED_STEMS else audio
         target = self.statistics.target(effect, stem)
         if effect == "equalization":
             equalizer = equalization.EqualizationSettings(third_octaves=self.precise)
-            return equalization.match(audio, sample_rate, target, equalizer)
+            return equalization.match(audio, sample_rate, target, equalizer, out=audio)
         if effect == "compression":
-            return compression.match(audio, sample_rate, target, compression.PUBLISHED_SETTINGS[stem])
+            return compression.match(audio, sample_rate, target, compression.PUBLISHED_SETTINGS[stem], out=audio)
         if effect == "panning":
             limit = self.panning_limits[stem]
             panner = panning.PanningSettings.precise(limit) if self.precise else panning.PanningSettings(limit)
             return panning.match(audio, sample_rate, target, panner)
-        return loudness.match(audio, sample_rate, float(target))
+        return loudness.match(audio, sample_rate, float(target), out=audio)
 
     def _reverberate(self, audio: np.ndarray, sample_rate: int, random: np.random.Generator) -> np.ndarray:
         room = (self._impulse_responses or _synthesized(REVERBERATION_RT60)).choose(random)
         send = reverberation.ReverberationSettings(
             low_shelf_frequency=random.uniform(*_LOW_SHELF_HZ), high_shelf_frequency=random.uniform(*_HIGH_SHELF_HZ)
         )
-        return reverberation.match(audio, sample_rate, room, send)
+        return reverberation.match(audio, sample_rate, room, send, out=audio)
 
 
 @functools.cache

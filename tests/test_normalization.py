@@ -107,6 +107,16 @@ def test_a_normalized_stem_has_the_target_s_loudness(
     assert features["loudness"] == pytest.approx(float(statistics.mean("loudness", stem)), abs=0.1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_song_of_20_minutes_goes_through(normalizer: EffectNormalizer, statistics: DatasetStatistics) -> None:
+    minutes = np.tile(audio.read(DATA / "song" / "vocals.flac")[0], (1, 200))
+    assert minutes.shape[1] >= 1200 * SAMPLE_RATE
+    normalized = normalizer.normalize(minutes, SAMPLE_RATE, "vocals")
+    assert np.isfinite(normalized).all()
+    target = float(statistics.mean("loudness", "vocals"))
+    assert measure_stem(normalized, SAMPLE_RATE, "vocals")["loudness"] == pytest.approx(target, abs=0.1)
+
+
 def test_the_level_of_a_stem_makes_no_difference(normalizer: EffectNormalizer) -> None:
     loud, quiet = (normalizer.normalize(noise(3.0, level), SAMPLE_RATE, "bass") for level in (0.9, 0.02))
     np.testing.assert_allclose(loud, quiet, atol=1e-3 * np.abs(loud).max())

@@ -86,38 +86,48 @@ def onset_peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts / SAMPLE_RATE, decibels(_segment_peaks(audio, starts)) + shift
 
 
-def match(audio: np.ndarray, sample_rate: int, target: np.ndarray, settings: CompressionSettings) -> np.ndarray:
+def match(
+    audio: np.ndarray,
+    sample_rate: int,
+    target: np.ndarray,
+    settings: CompressionSettings,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """``audio`` (channels, samples) at a peak of -10 dBFS per channel, compressed until its peaks fit ``target``.
 
     Peaks fit when their mean is under target[0] + target[1] (peak and deviation, dB). The first ratio and threshold
     that reaches this is taken, or the strongest of all if none does. What fits already is not compressed, and nothing
-    is expanded. A channel that does not pass -50 dBFS stays as it is.
+    is expanded. A channel that does not pass -50 dBFS stays as it is. The result is written to ``out``, which may be
+    ``audio``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
     """
     audio = checked(audio, sample_rate)
     part = sounding_part(audio, onsets.FRAME, _MARGIN)
-    matched = np.zeros_like(audio)
+    matched = np.empty_like(audio) if out is None else out
     for channel, highest in enumerate(peaks(audio)):
-        sound = audio[channel, part]
         if decibels(highest) > SILENCE_DBFS:
-            sound = sound * np.float32(amplitude(REFERENCE_PEAK_DBFS) / highest)
-            sound = _compressed_to_fit(sound, float(target[0] + target[1]), settings)
-        matched[channel, part] = sound
+            sound = audio[channel, part] * np.float32(amplitude(REFERENCE_PEAK_DBFS) / highest)
+            _compress_to_fit(sound, float(target[0] + target[1]), settings, matched[channel, part])
+            matched[channel, : part.start] = matched[channel, part.stop :] = 0
+        else:
+            matched[channel] = audio[channel]
     return matched
 
 
-def _compressed_to_fit(audio: np.ndarray, limit: float, settings: CompressionSettings) -> np.ndarray:
+def _compress_to_fit(audio: np.ndarray, limit: float, settings: CompressionSettings, output: np.ndarray) -> None:
     """``audio`` (samples,) compressed with the first setting that brings the mean of its peaks under ``limit`` dB."""
     starts = onsets.detect(audio)
     if _peak(audio, starts) < limit:
-        return audio
-    search = _Search(audio, limit, settings)
+        output[:] = audio
+        return
+    search = _Search(audio, limit, settings, output)
     for ratio in range(settings.lowest_ratio, _HIGHEST_RATIO + 1):
         if search.run(ratio, starts):
             break
-    return search.best
+    if search.best is not output:
+        output[:] = search.best
 
 
 class _Search:
@@ -129,11 +139,11 @@ class _Search:
     onsets, and if they are not where the peaks pass under the limit, the search goes on from there.
     """
 
-    def __init__(self, audio: np.ndarray, limit: float, settings: CompressionSettings) -> None:
+    def __init__(self, audio: np.ndarray, limit: float, settings: CompressionSettings, room: np.ndarray) -> None:
         self.audio, self.limit = audio, limit
         self.smoothing = compressor.smoothing(settings.attack_ms), compressor.smoothing(settings.release_ms)
         self.level = compressor.levels(audio)
-        self.best, self._other = np.empty_like(audio), np.empty_like(audio)
+        self.best, self._other = np.empty_like(audio), room
         """What the latest threshold that fits, or else the strongest, makes of the audio; and room for the next."""
 
     def run(self, ratio: int, starts: np.ndarray) -> bool:

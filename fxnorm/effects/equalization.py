@@ -64,12 +64,17 @@ def measure(audio: np.ndarray, sample_rate: int, reference_loudness: float | Non
 
 
 def match(
-    audio: np.ndarray, sample_rate: int, target: np.ndarray, settings: EqualizationSettings | None = None
+    audio: np.ndarray,
+    sample_rate: int,
+    target: np.ndarray,
+    settings: EqualizationSettings | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """``audio`` (channels, samples) with each channel at -30 LUFS filtered towards the spectrum ``target`` (32769,).
 
     A channel that does not pass -50 dBFS stays as it is. Outside of ``audio`` is silence: what the filter needs of
-    its surroundings, up to its own length at both ends, is taken as zero.
+    its surroundings, up to its own length at both ends, is taken as zero. The result is written to ``out``, which may
+    be ``audio``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -79,7 +84,7 @@ def match(
     highest = peaks(audio)
     energies = loudness.step_energies(audio)
     magnitudes = spectrum.mean_magnitude(audio)
-    matched = np.empty_like(audio)
+    matched = np.empty_like(audio) if out is None else out
     for channel in range(audio.shape[0]):
         own = loudness.integrated(energies[channel], audio.shape[1])
         if decibels(highest[channel]) <= SILENCE_DBFS or not np.isfinite(own):

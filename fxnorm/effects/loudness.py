@@ -32,16 +32,17 @@ def measure(audio: np.ndarray, sample_rate: int) -> float:
     return integrated(step_energies(checked(audio, sample_rate)).sum(axis=0), audio.shape[1])
 
 
-def match(audio: np.ndarray, sample_rate: int, target: float) -> np.ndarray:
+def match(audio: np.ndarray, sample_rate: int, target: float, out: np.ndarray | None = None) -> np.ndarray:
     """``audio`` (channels, samples) at ``target`` LUFS, divided by its peak should that pass full scale.
 
-    Audio without loudness comes back unchanged.
+    Audio without loudness comes back unchanged. The result is written to ``out``, which may be ``audio``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
     """
     audio = checked(audio, sample_rate)
-    return audio * np.float32(gain_to(measure(audio, sample_rate), target, float(peaks(audio).max())))
+    gain = np.float32(gain_to(measure(audio, sample_rate), target, float(peaks(audio).max())))
+    return np.multiply(audio, gain, out=out)
 
 
 def gain_to(loudness: float, target: float, peak: float) -> float:

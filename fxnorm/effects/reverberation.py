@@ -46,11 +46,13 @@ def match(
     sample_rate: int,
     impulse_response: np.ndarray,
     settings: ReverberationSettings | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """``audio`` (channels, samples) with the reverberation of ``impulse_response`` (1 or 2 channels, samples).
 
     The impulse response's peak is taken as time 0, so that the wet signal does not come late. A mono one serves all
-    channels; of a stereo one mono audio takes the first channel. The tail after the end is cut off.
+    channels; of a stereo one mono audio takes the first channel. The tail after the end is cut off. The result is
+    written to ``out``, which may be ``audio``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -59,7 +61,7 @@ def match(
     audio = checked(audio, sample_rate)
     response = checked(impulse_response, sample_rate)
     start = int(np.abs(response).max(axis=0).argmax())
-    reverberated = np.empty_like(audio)
+    reverberated = np.empty_like(audio) if out is None else out
     shelves = _shelves(settings)
     for channel, dry in enumerate(audio):
         wet = convolve(_filtered(dry, shelves), response[channel % len(response)], start)
