@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(
     songs = dataset.shard_of(dataset.songs(wet, settings.split), shard)
     finished = output.with_name(f".{output.name}.songs")
     measured, skipped = _measure(songs, workers, skip_errors, finished)
-    statistics = _together(features for _, features in measured)
+    statistics = _together(_read(file) for _, file in measured)
     statistics.save(output)
     shutil.rmtree(finished, ignore_errors=True)
     if plot is not None:
@@ -83,37 +84,35 @@ def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None
 def drift(statistics_file: Path, songs_folder: Path, workers: int = 0) -> Drift:
     """Measure a dataset's songs (all splits) and say how far they lie from the statistics, together and each."""
     known = DatasetStatistics.load(statistics_file)
-    measured, _ = _measure(dataset.songs(songs_folder), workers, skip_errors=False, finished=None)
-    songs = {str(song.folder): known.drift(features) for song, features in measured}
-    return Drift(known.drift(_together(features for _, features in measured)), songs)
+    with tempfile.TemporaryDirectory() as folder:
+        measured, _ = _measure(dataset.songs(songs_folder), workers, skip_errors=False, folder=Path(folder))
+        songs = {str(song.folder): known.drift(_read(file)) for song, file in measured}
+        return Drift(known.drift(_together(_read(file) for _, file in measured)), songs)
 
 
 def _measure(
-    songs: list[Song], workers: int, skip_errors: bool, finished: Path | None
-) -> tuple[list[tuple[Song, SongFeatures]], list[tuple[Song, str]]]:
-    work = functools.partial(_measure_song, finished=finished)
-    return map_songs(work, songs, "statistics", workers or None, skip_errors)
+    songs: list[Song], workers: int, skip_errors: bool, folder: Path
+) -> tuple[list[tuple[Song, Path]], list[tuple[Song, str]]]:
+    """Songs with the files of ``folder`` that hold their features: those of a thousand songs would fill the memory."""
+    return map_songs(functools.partial(_measure_song, folder=folder), songs, "statistics", workers or None, skip_errors)
 
 
-def _measure_song(song: Song, finished: Path | None) -> SongFeatures:
-    """One song's features, from ``finished`` if an earlier run has left them there."""
-    name = hashlib.sha256(f"{__version__} {song.digest()}".encode()).hexdigest() if finished else ""
-    kept = finished / f"{name}.npz" if finished else None
-    if kept is not None and kept.is_file():
-        return _read(kept)
-    # one at a time: a long song's four stems would fill the memory
-    features = {stem: measure_stem(audio.read(path)[0], SAMPLE_RATE, stem) for stem, path in song.stems.items()}
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(kept) as temporary:
-            arrays = {f"{stem}/{effect}": value for stem, found in features.items() for effect, value in found.items()}
+def _measure_song(song: Song, folder: Path) -> Path:
+    """The file of ``folder`` with one song's features, which an earlier run may have left there."""
+    digest = hashlib.sha256(f"{__version__} {song.digest()}".encode()).hexdigest()
+    path = folder / f"{digest}.npz"
+    if not path.is_file():
+        # one stem at a time: a long song's four would fill the memory
+        features = {stem: measure_stem(audio.read(file)[0], SAMPLE_RATE, stem) for stem, file in song.stems.items()}
+        arrays = {f"{stem}/{effect}": value for stem, found in features.items() for effect, value in found.items()}
+        with whole_file(path) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
-    return features
+    return path
 
 
-def _read(kept: Path) -> SongFeatures:
+def _read(path: Path) -> SongFeatures:
     features: SongFeatures = {}
-    with np.load(kept, allow_pickle=False) as file:
+    with np.load(path, allow_pickle=False) as file:
         for key in file.files:
             stem, _, effect = key.partition("/")
             features.setdefault(stem, {})[effect] = file[key]
