@@ -47,7 +47,7 @@ def smooth(frames: Tensor, matrices: Tensor) -> Tensor:
     count = frames.shape[-2] - len(matrices) + 1
     smoothed = frames[..., :count, :] @ matrices[0]
     for shift, matrix in enumerate(matrices[1:], start=1):
-        smoothed = smoothed + frames[..., shift : shift + count, :] @ matrix
+        smoothed += frames[..., shift : shift + count, :] @ matrix
     return smoothed
 
 

@@ -49,10 +49,11 @@ def _measure(front_end: FrontEnd, song: Song, pooled: Tensor, magnitudes: Tensor
     matrices = banded_matrices(front_end.smoothing[:, 0], front_end.pooling)
     reach, count = len(matrices) // 2, pooled.shape[-1]
     for start, stop in _blocks(front_end, 0, count):
-        first, last = max(start - reach, 0), min(stop + reach, count)
-        magnitude = _subbands(front_end, song, first, last).abs()
-        magnitudes[:, start:stop] = magnitude[:, start - first : stop - first].mean(-1)
-        around = functional.pad(magnitude, (0, 0, first - (start - reach), stop + reach - last))
+        first = start - reach
+        around = _subbands(front_end, song, first, stop + reach).abs_()
+        around[:, : max(-first, 0)] = 0  # the envelopes see silence where the song has no frames
+        around[:, count - first :] = 0
+        magnitudes[:, start:stop] = around[:, reach : reach + stop - start].mean(-1)
         pooled[:, start:stop] = functional.softplus(smooth(around, matrices).amax(-1))
         progress(stop / count)
 
@@ -64,7 +65,7 @@ def _synthesize(front_end: FrontEnd, song: Song, mask: Tensor, progress: Progres
     first = max((song.run_in - left) // frame, 0)  # earlier frames do not reach past the run-in
     mix = mask.new_zeros(filters.shape[1], (count - first) * frame + taps - 1)
     for start, stop in _blocks(front_end, first, count):
-        masked = _subbands(front_end, song, start, stop) * mask[:, start:stop, None]
+        masked = _subbands(front_end, song, start, stop).mul_(mask[:, start:stop, None])
         masked = without_ends(masked, slice(start, stop), count, taps)
         reached = slice((start - first) * frame, (stop - first) * frame + taps - 1)
         mix[:, reached] += functional.conv_transpose1d(masked.flatten(1), filters)
