@@ -7,6 +7,7 @@ piece, and anew for each of its two norms, which span the song, and for its resu
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,10 +36,12 @@ def mask_in_place(latent_mixer: LatentMixer, latents: Tensor, progress: Progress
     features, states = latents[:filters], latents[filters : 2 * filters]
     for part in _parts(skips):
         features[:, part] = functional.softplus(latent_mixer.output(latent_mixer.output_activation(skips[:, part])))
-    for layer in range(layers):
-        _recur(latent_mixer.recurrent, layer, features, states)
-        features, states = states, features
-        progress(share_of_blocks + (1 - share_of_blocks) * (layer + 1) / layers)
+    # Steps are so short that threads would spend them waiting for each other, and on a busy machine far longer.
+    with threadpool_limits(1, user_api="openmp"):
+        for layer in range(layers):
+            _recur(latent_mixer.recurrent, layer, features, states)
+            features, states = states, features
+            progress(share_of_blocks + (1 - share_of_blocks) * (layer + 1) / layers)
     for part in _parts(features):
         features[:, part] = functional.softplus(features[:, part])
     return features
