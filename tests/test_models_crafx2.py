@@ -294,6 +294,12 @@ def test_mixing_is_the_same_in_training_mode_and_keeps_no_graph() -> None:
     assert network.training and not mix.requires_grad
 
 
+def test_mixing_leaves_the_number_of_threads_as_it_is() -> None:
+    torch.set_num_threads(2)
+    network_with_random_weights(**SMALL).mix(stems(100)[0])
+    assert torch.get_num_threads() == 2
+
+
 def test_mixing_leaves_the_song_as_it_is() -> None:
     network, song = network_with_random_weights(**SMALL), stems(2_000)[0]
     before = song.clone()
