@@ -127,7 +127,7 @@ def test_its_config_builds_its_like() -> None:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"stride": 2, "levels": 4}, {"kernel": 7}, {"features": 24, "levels": 5}])
-@pytest.mark.parametrize("at_a_time", [333, 1 << 13])
+@pytest.mark.parametrize("at_a_time", [333, 1 << 12])
 def test_a_song_as_long_as_a_sequence_is_mixed_at_once(
     sizes: dict[str, int], at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ _SEQUENCE = 176_400
 """Samples of a song that are mixed at a time: 4 s, 0.5 GB of feature maps at the published sizes."""
 _CROSS_FADE = 22_050
 _RESAMPLING_REACH = (_RESAMPLING_TAPS - 1) // 2
-_SAMPLES_AT_A_TIME = 1 << 13
+_SAMPLES_AT_A_TIME = 1 << 12
 """Of a sequence that a layer overwrites."""
 
 
