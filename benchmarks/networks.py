@@ -1,9 +1,11 @@
 """Time and memory of CRAFx2 against a plain formulation of it in the same run, on CPU and, if there is one, GPU.
 
-    python benchmarks/networks.py [--seconds 10] [--song-seconds 60] [--threads 2] [--json FILE]
+    python benchmarks/networks.py [--seconds 10] [--song-seconds 60] [--song-network NAME] [--threads 2] [--json FILE]
+    python benchmarks/networks.py --song-seconds 600 --song-network crafx2
 
-Times are seconds per second of audio, the fastest of some runs that take turns. Song memory is the peak of a process of
-its own, Python and the song's 8 channels included.
+Times are seconds per second of audio, the fastest of some runs that take turns. A song is mixed once, in a process of
+its own: its memory is that process's peak, Python and the song's 8 channels included. A mix should keep as many cores
+busy as it has threads; where it does not, other processes ran as well, and its time says little.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "filters=32": {"filters": 32, "bottleneck": 32, "hidden": 32, "skip": 32, "blocks": 4, "repeats": 2},
 }
 TARGETS = {"forward": None, "forward and backward": 0.7, "mix": 0.18}
+SONG_GIGABYTES = 2.0
+"""The target for songs of up to 10 minutes."""
+RUN_INS = {"crafx2": RUN_IN_SECONDS, "wave_u_net": 0}
+"""Seconds of run-in with which each network mixes a song; the Wave-U-Net has no use for one."""
 GPU_BATCH = 4
 
 
@@ -112,37 +119,51 @@ def measure_gpu(sizes: dict[str, Any], seconds: float) -> dict[str, float]:
     return {name: 1e3 * found for name, found in fastest(runs, torch.cuda.synchronize).items()}
 
 
-def mix_song(seconds: float, threads: int, results: Any) -> None:
-    """Time per second of a song, and the process's peak memory in GB."""
+def mix_song(name: str, seconds: float, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    network = models.build("crafx2").eval()
+    network = models.build(name).eval()
     song = torch.empty(INPUT_CHANNELS, round(seconds * SAMPLE_RATE)).normal_(0, 0.1)
-    start = time.perf_counter()
-    network.mix(song, run_in=RUN_IN_SECONDS * SAMPLE_RATE)
-    elapsed = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    results.put({"seconds": seconds, "per_second": elapsed / seconds, "peak_gigabytes": peak})
+    run_in = min(RUN_INS[name], seconds)
+    start, busy_start = time.perf_counter(), time.process_time()
+    network.mix(song, run_in=round(run_in * SAMPLE_RATE))
+    elapsed, busy = time.perf_counter() - start, time.process_time() - busy_start
+    return {
+        "seconds": seconds,
+        "run_in_seconds": run_in,
+        "per_second": elapsed / seconds,
+        "per_processed_second": elapsed / (seconds + run_in),
+        "busy_cores": busy / elapsed,
+        "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
 
 
-def measure_song(seconds: float, threads: int) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=mix_song, args=(seconds, threads, results))
-    process.start()
-    found: dict[str, float] = results.get()
-    process.join()
-    return found
+def measure_song(name: str, seconds: float, threads: int) -> dict[str, float]:
+    """:func:`mix_song` in a fresh process."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(mix_song, name, seconds, threads).result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--song-seconds", type=float, default=60.0)
+    parser.add_argument("--song-network", choices=list(RUN_INS), help="mix a song with this network only")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    report: dict[str, Any] = {"threads": arguments.threads, "cpu": {}, "gpu": {}}
+    report: dict[str, Any] = {"threads": arguments.threads, "songs": {}, "cpu": {}, "gpu": {}}
+    print(f"Songs of {arguments.song_seconds:g} s, {arguments.threads} threads, seconds per second of audio")
+    # First of all: on Linux a new process starts with the peak memory of the one that starts it.
+    for name in [arguments.song_network] if arguments.song_network else RUN_INS:
+        song = report["songs"][name] = measure_song(name, arguments.song_seconds, arguments.threads)
+        aim = f" (target {TARGETS['mix']})" if name == "crafx2" else ""
+        print(
+            f"  {name:<12}{song['per_processed_second']:.3f}{aim} of the song and its run-in of "
+            f"{song['run_in_seconds']:g} s, {song['per_second']:.3f} of the song alone; "
+            f"{song['busy_cores']:.2f} cores busy; peak {song['peak_gigabytes']:.2f} GB (target {SONG_GIGABYTES:g})",
+            flush=True,
+        )
     print(f"CPU, {arguments.threads} threads, {arguments.seconds:g} s, seconds per second of audio")
     for name, sizes in SIZES.items():
         found = report["cpu"][name] = measure_cpu(sizes, arguments.seconds)
@@ -151,11 +172,6 @@ def main() -> None:
             notes = [f"plain {plain:.3f}"] if plain else []
             notes += [f"target {target}"] if target and name == "published" else []
             print(f"  {name:<12}{what:<24}{found[what]:.3f}  {', '.join(notes)}", flush=True)
-    song = report["song"] = measure_song(arguments.song_seconds, arguments.threads)
-    print(
-        f"  song of {song['seconds']:g} s with {RUN_IN_SECONDS} s run-in: {song['per_second']:.3f} s per second, "
-        f"peak {song['peak_gigabytes']:.2f} GB"
-    )
     if torch.cuda.is_available():
         print(f"GPU, {torch.cuda.get_device_name()}, {GPU_BATCH} x {arguments.seconds:g} s, ms")
         for name, sizes in SIZES.items():
