@@ -18,14 +18,14 @@ _PARAMS = Path("params.yaml")
 
 
 class _OneLineErrors(click.Group):
-    """Prints a user's error as one line and exits with status 1; anything else is a defect and keeps its trace."""
+    """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except FxnormError as error:
             click.echo(f"fxnorm: {error}", err=True)
-            sys.exit(1)
+            sys.exit(error.exit_status)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

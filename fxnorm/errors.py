@@ -2,7 +2,9 @@
 
 
 class FxnormError(Exception):
-    """Something the user gave cannot be used. Faces print the text alone and exit with status 1."""
+    """Something the user gave cannot be used. Faces print the text alone and exit with ``exit_status``."""
+
+    exit_status = 1
 
 
 class AudioError(FxnormError):
@@ -19,3 +21,14 @@ class SettingsError(FxnormError):
 
 class ModelError(FxnormError):
     """A Mixer directory or checkpoint that is incomplete or does not fit."""
+
+
+class StoppedError(FxnormError):
+    """A signal stopped work that goes on when it is started again; the exit status is 128 + the signal's number.
+
+    A shell gives a process that the signal ended the same status, so whoever started it sees that it did not finish.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number

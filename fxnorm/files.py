@@ -1,4 +1,7 @@
-"""Files that are either whole or not there: write under a temporary name, move into place when done."""
+"""Files that are either whole or not there: write under a temporary name, move into place when done.
+
+What a file holds is on the disk before it gets its name, so a machine that loses its power leaves no empty file either.
+"""
 
 import contextlib
 import json
@@ -17,6 +20,15 @@ def _new_file_mode() -> int:
     return 0o666 & ~mask
 
 
+def _to_disk(path: Path) -> None:
+    """Have the system write a file's content, or a folder's names, to the disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes if it does not.
@@ -31,7 +43,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(_new_file_mode())
+        _to_disk(temporary)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,9 +59,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(_new_file_mode() | 0o111)
+        for content in [*temporary.rglob("*"), temporary]:
+            _to_disk(content)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

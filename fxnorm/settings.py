@@ -59,12 +59,19 @@ class ScheduleStep(_Section):
 class TrainSettings(_Section):
     """The network and its training."""
 
+    task: Literal["mix", "front_end"] = "mix"
+    """What is learnt: to mix; or, as a start for that, CRAFx2's front-end alone, to rebuild the stems it is given."""
     network: Literal["crafx2", "wave_u_net"] = "crafx2"
     sizes: dict[str, int | str] = {}
     """Sizes of the network that differ from the published ones."""
+    initial_weights: str | None = None
+    """What an earlier run wrote (its folder, or a .safetensors file) and the network starts from; of a front-end that
+    was trained alone, the front-end takes it over."""
     loss: Literal["a", "b"] = "b"
+    """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
     sequence_seconds: Positive = 440_960 / 44_100
     batch_size: PositiveInt = 4
+    """Examples of a step, of all processes together."""
     batches_per_epoch: PositiveInt = 1_600
     warm_up_batches: int = Field(default=1_600, ge=0)
     """Steps at learning rate 0 that only fill Adam's moments."""
@@ -83,8 +90,20 @@ class TrainSettings(_Section):
     themselves, it evens out what small batches leave of noise. 0, as published, is no average."""
     swap_channels: bool = True
     """Swap left and right at random, for stems and mixture together."""
+    reverberation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability with which vocals and other of a training crop, each for itself, get one more reverberation from the
+    recipe's impulse responses: another one each time, where that of ``fxnorm normalize`` is one for a whole song."""
+    early_stopping_epochs: int = Field(default=0, ge=0)
+    """Epochs without a better validation loss after which the training ends; 0, as published, is the whole schedule."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's arithmetic; auto is bfloat16 (mixed precision) on CUDA devices that have it, else float32.
+    Weights and losses are float32 always."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start for faster steps. Checkpoints stay the same."""
     checkpoint_every: PositiveInt = 200
     """Steps between checkpoints."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest checkpoints are kept. The second is there for the day the newest cannot be read."""
     threads: int = Field(default=0, ge=0)
     """Threads of the CPU's arithmetic; 0 leaves it to PyTorch. A small network gains little from more than one, and one
     does not suffer from other work on the machine (idle threads of a team spin while they wait)."""

@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.versions import code_version
 
@@ -28,7 +28,7 @@ NETWORK_TAG = "network"
 _ARTIFACTS = "mlartifacts"
 _BATCH = 500  # a request to the server may hold 1,000 metrics
 _FLUSH_SECONDS = 5.0
-_FINISHED, _FAILED = "FINISHED", "FAILED"
+_FINISHED, _FAILED, _STOPPED = "FINISHED", "FAILED", "KILLED"
 
 
 def configure() -> str:
@@ -115,7 +115,8 @@ class TrackedRun:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._send()
-        self._client.set_terminated(self.run_id, _FINISHED if kind is None else _FAILED)
+        stopped = kind is not None and issubclass(kind, StoppedError)
+        self._client.set_terminated(self.run_id, _FINISHED if kind is None else _STOPPED if stopped else _FAILED)
 
     def _send(self) -> None:
         while self._waiting:

@@ -12,10 +12,14 @@ from torch import nn
 from fxnorm import audio, dataset, models
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import DatasetError, FxnormError, ModelError
+from fxnorm.losses import StereoLoss
 from fxnorm.settings import TrainSettings
 from fxnorm.training import loop
-from fxnorm.training.checkpoints import Checkpoints
+from fxnorm.training.checkpoints import Checkpoints, folder_of
 from fxnorm.training.data import RandomCrops, Sequences, StoredSong
+from fxnorm.training.distributed import Processes
+from fxnorm.training.interruption import Interruption
+from fxnorm.training.tasks import guard_frames, task
 from tests.conftest import SIZES, noise
 
 MakeSong = Callable[..., Path]
@@ -49,8 +53,18 @@ def train(
 ) -> tuple[nn.Module, loop.Outcome]:
     torch.manual_seed(settings.seed)
     network = models.build(settings.network, **settings.sizes)
-    device = torch.device("cpu")
-    return network, loop.train(network, settings, songs["train"], songs["val"], folder, device, log)
+    checkpoints = Checkpoints(folder_of(folder, loop.identity(settings)), settings.keep_checkpoints)
+    outcome = loop.train(
+        task(network, settings),
+        settings,
+        songs["train"],
+        songs["val"],
+        checkpoints,
+        log,
+        processes=Processes(torch.device("cpu")),
+        interruption=Interruption(),
+    )
+    return network, outcome
 
 
 def test_a_crop_past_the_end_goes_on_at_the_beginning(songs: dict[str, list[dataset.Song]]) -> None:
@@ -131,8 +145,8 @@ def test_training_lowers_the_loss_and_keeps_the_best_weights(
 
 
 def test_the_published_guard_formula() -> None:
-    assert loop.guard_frames(32_446) == math.ceil((32_446 - 4_096) / 1_024 + 1) + 1 == 30
-    assert loop.guard_frames(0) == 0
+    assert guard_frames(32_446) == math.ceil((32_446 - 4_096) / 1_024 + 1) + 1 == 30
+    assert guard_frames(0) == 0
 
 
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
@@ -181,7 +195,7 @@ def test_a_finished_run_started_again_does_nothing_and_gives_the_same(
 def test_a_loss_that_is_not_a_number_stops_with_step_songs_and_advice(
     songs: dict[str, list[dataset.Song]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.StereoLoss, "forward", broken_loss)
+    monkeypatch.setattr(StereoLoss, "forward", broken_loss)
     with pytest.raises(FxnormError, match=r"loss is nan at step 1 \(songs: .*[AB].*\); try a lower"):
         train(songs, tmp_path / "c", SETTINGS.model_copy(update={"warm_up_batches": 1}))
 
@@ -191,15 +205,39 @@ def broken_loss(self: nn.Module, output: torch.Tensor, target: torch.Tensor) -> 
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "run", keep=2)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.newest() is None
     for step in (1, 2, 3):
         checkpoints.save(step, {"step": step})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002.pt", "step-000000003.pt"]
     assert checkpoints.newest() == {"step": 3}
-    assert Checkpoints(tmp_path, "another run").newest() is None
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_serves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, {"step": 1})
+    checkpoints.save(2, {"step": 2})
+    newest = tmp_path / "step-000000002.pt"
+    newest.write_bytes(newest.read_bytes()[:-300])
+    assert checkpoints.newest() == {"step": 1}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"train: {newest}: not readable as a checkpoint (")
+    assert line.endswith("going on from step-000000001.pt, the one before")
+    checkpoints.save(3, {"step": 3})
+    assert checkpoints.newest() == {"step": 3}
+    assert (tmp_path / "step-000000001.pt").exists(), "the damaged one does not count among those kept"
+
+
+def test_when_no_checkpoint_can_be_read_nothing_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "step-000000001.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(ModelError, match=r"step-000000001\.pt: not readable"):
-        Checkpoints(tmp_path, "run").newest()
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"step-000000001\.pt: not readable .* remove .* to start anew"):
+            Checkpoints(tmp_path).newest()
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".step-000000002.x1y2.pt").write_bytes(b"half a checkpoint")
+    assert Checkpoints(tmp_path).newest() is None
+    assert list(tmp_path.iterdir()) == []

@@ -1,33 +1,63 @@
-"""Stage 3: a network that mixes normalized stems as the dataset's mixes are mixed; the result is a Mixer."""
+"""Stage 3: a network that mixes normalized stems as the dataset's mixes are mixed; the result is a Mixer.
 
+Started by ``torchrun``, it trains in several processes, of which the first writes and reports. Its other task is a
+front-end for that network (``train.task: front_end``), whose result is what ``train.initial_weights`` takes.
+"""
+
+import contextlib
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from fxnorm import dataset, models
 from fxnorm.errors import DatasetError
-from fxnorm.files import whole_file
-from fxnorm.mixer import Mixer, default_device
-from fxnorm.recipe import Recipe
+from fxnorm.files import whole_file, whole_folder
+from fxnorm.mixer import WEIGHTS_FILE, Mixer
+from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.stages.normalize import RECIPE_FOLDER
-from fxnorm.tracking import NETWORK_TAG, TrackedRun
-from fxnorm.training import loop
+from fxnorm.tracking import NETWORK_TAG, RUN_FILE, TrackedRun
+from fxnorm.training import initial_weights, loop
+from fxnorm.training.checkpoints import Checkpoints, folder_of
+from fxnorm.training.data import Reverberation
+from fxnorm.training.distributed import Processes
+from fxnorm.training.interruption import Interruption
+from fxnorm.training.tasks import Task, task
 
 
 def run(settings: Settings, normalized: Path, output: Path, checkpoints: Path, curve: Path, plots: Path | None) -> None:
-    """Train a network and write its Mixer directory.
+    """Train a network and write its Mixer directory, or a front-end and write its weights.
 
     Args:
         settings: of all stages, because they are the parameters of the experiment that this run opens.
         normalized: what stage 2 wrote, with the splits ``train`` and ``val``.
         output: the Mixer directory.
-        checkpoints: a folder to go on from after an interruption.
+        checkpoints: a folder to go on from after an interruption; each run has its own in it.
         curve: a ``.csv`` file for the loss over epochs.
         plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
+
+    Raises:
+        StoppedError: SIGTERM or SIGINT came; a checkpoint was written, and no output.
+        FxnormError: something that the run needs is not there or does not fit, or the loss is not a number.
     """
-    recipe = Recipe.load(normalized / RECIPE_FOLDER)
+    with Interruption() as interruption, Processes.joined() as processes:
+        _run(settings, normalized, output, checkpoints, curve, plots, processes, interruption)
+
+
+def _run(
+    settings: Settings,
+    normalized: Path,
+    output: Path,
+    checkpoint_parent: Path,
+    curve: Path,
+    plots: Path | None,
+    processes: Processes,
+    interruption: Interruption,
+) -> None:
+    recipe = _recipe(normalized)
     training_songs = dataset.songs(normalized, "train")
     validation_songs = dataset.songs(normalized, "val")
     if not any(song.mixture for song in training_songs):
@@ -37,26 +67,87 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: Path, c
         torch.set_num_threads(train.threads)
     torch.manual_seed(train.seed)
     network = models.build(train.network, **train.sizes)
-    device = default_device()
-    name = f"{train.network} loss {train.loss} seed {train.seed}"
-    tags = {f"data.{key}": value for key, value in recipe.data.items()} | {
-        "device": str(device),
-        NETWORK_TAG: train.network,
-    }
-    params = settings.model_copy(update={"normalize": recipe.settings}).flat("statistics", "normalize", "train")
-    with TrackedRun.start(name, params, tags) as run:
-        outcome = loop.train(network, train, training_songs, validation_songs, checkpoints, device, run.log)
+    if train.initial_weights is not None:
+        initial_weights.load(network, Path(train.initial_weights))
+    work = task(network, train)
+
+    def own_folder() -> Path:
+        digests = [dataset.digest([*training_songs, *validation_songs])]
+        if train.reverberation:
+            digests.append(recipe.digest(normalized / RECIPE_FOLDER))
+        if train.initial_weights is not None:
+            digests.append(initial_weights.digest(network))
+        return folder_of(checkpoint_parent, loop.identity(train, *digests))
+
+    checkpoints = Checkpoints(processes.from_first(own_folder), train.keep_checkpoints)
+    with _tracked(settings, recipe, checkpoints.folder, processes) as tracked:
+        outcome = loop.train(
+            work,
+            train,
+            training_songs,
+            validation_songs,
+            checkpoints,
+            tracked.log if tracked else lambda step, values: None,
+            processes=processes,
+            interruption=interruption,
+            reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
+        )
+        if tracked is None:
+            return
         _write_curve(outcome, curve)
-        mixer = Mixer(recipe, network.eval(), train.run_in_seconds, device)
-        mixer.save(output)
-        run.leave_in(output)
-        run.log(
+        if train.task == "mix":
+            Mixer(recipe, network.eval(), train.run_in_seconds, processes.device).save(output)
+        else:
+            _save_front_end(work, output)
+        tracked.leave_in(output)
+        tracked.log(
             outcome.steps,
             {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step},
         )
-        run.add_file(curve)
+        tracked.add_file(curve)
         if plots is not None:
-            run.add_folder(plots, "plots")
+            tracked.add_folder(plots, "plots")
+        (checkpoints.folder / RUN_FILE).unlink()
+
+
+def _recipe(normalized: Path) -> Recipe:
+    """The recipe beside the stems; without it there would be no Mixer that treats other stems as these were."""
+    folder = normalized / RECIPE_FOLDER
+    if normalized.is_dir() and not (folder / SETTINGS_FILE).is_file():
+        raise DatasetError(
+            f"{normalized}: expected normalized stems with a {RECIPE_FOLDER} folder; for stems as they are"
+            f" run 'fxnorm statistics {normalized} statistics.npz', then 'fxnorm normalize {normalized} statistics.npz"
+            " NORMALIZED', and train on NORMALIZED"
+        )
+    return Recipe.load(folder)
+
+
+@contextlib.contextmanager
+def _tracked(settings: Settings, recipe: Recipe, folder: Path, processes: Processes) -> Iterator[TrackedRun | None]:
+    """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in."""
+    if not processes.first:
+        yield None
+        return
+    train = settings.train
+    tracked = TrackedRun.resume(folder)
+    if tracked is None:
+        tags = {f"data.{key}": value for key, value in recipe.data.items()} | {
+            "device": str(processes.device),
+            "processes": str(processes.count),
+            NETWORK_TAG: train.network,
+        }
+        params = settings.model_copy(update={"normalize": recipe.settings}).flat("statistics", "normalize", "train")
+        what = f"loss {train.loss}" if train.task == "mix" else "front-end"
+        tracked = TrackedRun.start(f"{train.network} {what} seed {train.seed}", params, tags)
+        tracked.leave_in(folder)
+    with tracked:
+        yield tracked
+
+
+def _save_front_end(work: Task, output: Path) -> None:
+    with whole_folder(output) as folder:
+        weights = {f"front_end.{name}": value.detach().cpu() for name, value in work.module.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE)
 
 
 def _write_curve(outcome: loop.Outcome, path: Path) -> None:

@@ -4,17 +4,35 @@ Files hold tensors and plain values only and are read with PyTorch's weights-onl
 cannot run code.
 """
 
+import hashlib
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
 
 from fxnorm.errors import ModelError
 from fxnorm.files import whole_file
 
+BEST_FILE = "best.safetensors"
 _PATTERN = "step-*.pt"
+_FORMAT = 2
+_NAME_LENGTH = 16
+
+
+def folder_of(parent: Path, identity: str) -> Path:
+    """Where the checkpoints of one run lie: a folder of its own for each ``identity``, which says what is learnt.
+
+    So a run never goes on from another one's checkpoints, and never removes them either: whoever takes a setting back
+    goes on with the run that had it.
+    """
+    name = hashlib.sha256(f"format {_FORMAT}\n{identity}".encode()).hexdigest()[:_NAME_LENGTH]
+    return parent / name
 
 
 @dataclass(frozen=True)
@@ -23,44 +41,68 @@ class Checkpoints:
 
     Args:
         folder: where they lie.
-        fingerprint: names the settings and data of the run; a checkpoint of another run is not gone on from.
         keep: how many of the newest are kept.
     """
 
     folder: Path
-    fingerprint: str
     keep: int = 2
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps, whole or not at all, and let the oldest go."""
-        with whole_file(self.folder / f"step-{step:09d}.pt") as temporary:
-            torch.save({"fingerprint": self.fingerprint, "state": state}, temporary)
+        """Write the state after ``step`` steps, whole or not at all, and let the oldest go.
+
+        Raises:
+            ModelError: it cannot be written; those written before stay.
+        """
+        path = self.folder / f"step-{step:09d}.pt"
+        try:
+            with whole_file(path) as temporary:
+                torch.save({"state": state}, temporary)
+        except (OSError, RuntimeError) as error:
+            raise ModelError(f"{path}: the checkpoint cannot be written ({_first_line(error)})") from error
         for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
             old.unlink()
+
+    def save_best(self, weights: Mapping[str, Tensor], step: int, validation_loss: float) -> None:
+        """Write the best weights so far, to look at or to start from; going on does not need them."""
+        with whole_file(self.folder / BEST_FILE) as temporary:
+            save_file(dict(weights), temporary, {"step": str(step), "validation_loss": repr(validation_loss)})
 
     def newest(self) -> dict[str, Any] | None:
         """The state to go on from, or None if this run has not begun yet.
 
-        Raises:
-            ModelError: a checkpoint is there and cannot be read.
-        """
-        for path in sorted(self.folder.glob(_PATTERN), reverse=True):
-            stored = _load(path)
-            if stored.get("fingerprint") == self.fingerprint:
-                return stored["state"]
-        return None
+        A checkpoint that cannot be read is said, put aside under another name, and the one before it serves.
 
-    def clear(self) -> None:
-        """Remove what another run left."""
-        for path in self.folder.glob("*.pt"):
-            path.unlink()
+        Raises:
+            ModelError: checkpoints are there and none can be read.
+        """
+        for leftover in self.folder.glob(".step-*.pt"):
+            leftover.unlink()  # of a process that was killed while it wrote
+        unreadable: list[ModelError] = []
+        paths = sorted(self.folder.glob(_PATTERN), reverse=True)
+        for path in paths:
+            try:
+                state = _load(path)
+            except ModelError as error:
+                unreadable.append(error)
+                continue
+            for damaged, reason in zip(paths, unreadable, strict=False):
+                tqdm.write(f"train: {reason}; going on from {path.name}, the one before")
+                damaged.rename(damaged.with_suffix(".unreadable"))
+            return state
+        if unreadable:
+            raise ModelError(f"{unreadable[0]}; nor is one before it: remove {self.folder} to start anew")
+        return None
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path}: not readable as a checkpoint ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{path}: not readable as a checkpoint ({_first_line(error)})") from error
     if not isinstance(stored, dict) or "state" not in stored:
         raise ModelError(f"{path}: expected a training checkpoint with a state, found something else")
-    return stored
+    return stored["state"]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

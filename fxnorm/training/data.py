@@ -5,6 +5,7 @@ uninterrupted one would have seen, with any number of reading processes.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from torch.utils.data import Dataset, Sampler
 
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song
+from fxnorm.effects import loudness
 from fxnorm.errors import DatasetError
+from fxnorm.normalization import REVERBERATED_STEMS, REVERBERATION, EffectNormalizer
+from fxnorm.recipe import Recipe
 
 Example = tuple[torch.Tensor, torch.Tensor]
 """Stems (8, samples), in the order of STEMS with left before right, and the mixture (2, samples)."""
@@ -47,16 +51,68 @@ class StoredSong:
         stretch = np.zeros((2, samples), dtype=np.float32)
         if path is None:
             return stretch
-        with soundfile.SoundFile(path) as file:
-            filled, position = 0, start % self.samples
-            while filled < samples:
-                wanted = min(samples - filled, self.samples - position)
-                if position < file.frames:
-                    file.seek(position)
-                    found = file.read(min(wanted, file.frames - position), dtype="float32", always_2d=True).T
-                    stretch[:, filled : filled + found.shape[1]] = found  # a mono file fills both channels
-                filled, position = filled + wanted, 0
+        try:
+            with soundfile.SoundFile(path) as file:
+                filled, position = 0, start % self.samples
+                while filled < samples:
+                    wanted = min(samples - filled, self.samples - position)
+                    if position < file.frames:
+                        file.seek(position)
+                        found = file.read(min(wanted, file.frames - position), dtype="float32", always_2d=True).T
+                        stretch[:, filled : filled + found.shape[1]] = found  # a mono file fills both channels
+                    filled, position = filled + wanted, 0
+        except soundfile.LibsndfileError as error:
+            raise DatasetError(f"{path}: cannot be read any more ({error})") from error
         return stretch
+
+
+@dataclass(frozen=True)
+class Reverberation:
+    """One more reverberation for vocals and other of a training crop, at the level that the stem had before.
+
+    It is what ``fxnorm normalize`` adds (:mod:`fxnorm.effects.reverberation`), with another impulse response each time.
+    There, loudness is matched after it; here likewise: the stem goes back to the loudness it had, as far as its peak
+    stays under full scale, since the send would make it louder by some dB and level is what the network reads the mix
+    from. Its spectrum, panning and dynamics stay as the send leaves them.
+
+    Args:
+        normalizer: applies reverberation and nothing else.
+        probability: that a stem of a crop gets any.
+        lead_samples: how much of the song before a crop still rings on in it.
+    """
+
+    normalizer: EffectNormalizer
+    probability: float
+    lead_samples: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, probability: float) -> "Reverberation":
+        """With the impulse responses of a recipe."""
+        responses = recipe.impulse_responses
+        normalizer = EffectNormalizer(recipe.statistics, effects=(REVERBERATION,), impulse_responses=responses)
+        return cls(normalizer, probability, max(response.shape[1] for response in responses.responses))
+
+    def draw(self, generator: np.random.Generator) -> dict[str, int]:
+        """For each stem that gets reverberation, a seed of its impulse response and shelves."""
+        draws = {stem: (generator.random(), int(generator.integers(2**32))) for stem in REVERBERATED_STEMS}
+        return {stem: seed for stem, (chance, seed) in draws.items() if chance < self.probability}
+
+    def apply(self, audio: np.ndarray, stem: str, seed: int) -> np.ndarray:
+        """``audio`` (2, samples) with reverberation, as loud as before; what is too quiet to have a loudness stays."""
+        before = loudness.measure(audio, SAMPLE_RATE)
+        if not np.isfinite(before):
+            return audio
+        return loudness.match(self.normalizer.normalize(audio, SAMPLE_RATE, stem, seed=seed), SAMPLE_RATE, before)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What the n-th example is."""
+
+    song: StoredSong
+    start: int
+    swapped: bool
+    reverberated: dict[str, int]
 
 
 class RandomCrops(Dataset[Example]):
@@ -67,43 +123,75 @@ class RandomCrops(Dataset[Example]):
         samples: length of a crop.
         seed: of all draws.
         swap_channels: swap left and right of stems and mixture together in half of the crops.
+        reverberation: what some stems (never the mixture) get, if anything.
     """
 
-    def __init__(self, songs: Sequence[Song], samples: int, seed: int, swap_channels: bool) -> None:
+    def __init__(
+        self,
+        songs: Sequence[Song],
+        samples: int,
+        seed: int,
+        swap_channels: bool,
+        reverberation: Reverberation | None = None,
+    ) -> None:
         self.songs = [StoredSong(song) for song in songs]
         self.samples = samples
         self._seed = seed
         self._swap_channels = swap_channels
+        self._reverberation = reverberation
 
     def song_of(self, number: int) -> str:
         """The name of the song that the crop is from."""
-        return self._draw(number)[0].name
+        return self._draw(number).song.name
 
     def __getitem__(self, number: int) -> Example:
-        song, start, swapped = self._draw(number)
-        stems, mixture = song.read(start, self.samples)
-        if swapped:
+        draw = self._draw(number)
+        stems, mixture = draw.song.read(draw.start, self.samples)
+        if self._reverberation is not None and draw.reverberated:
+            lead = self._reverberation.lead_samples
+            longer, _ = draw.song.read(draw.start - lead, lead + self.samples)
+            for stem, seed in draw.reverberated.items():
+                channels = slice(2 * STEMS.index(stem), 2 * STEMS.index(stem) + 2)
+                reverberated = self._reverberation.apply(longer[channels].numpy(), stem, seed)
+                stems[channels] = torch.from_numpy(reverberated[:, lead:])
+        if draw.swapped:
             return stems.unflatten(0, (-1, 2)).flip(1).flatten(0, 1), mixture.flip(0)
         return stems, mixture
 
-    def _draw(self, number: int) -> tuple[StoredSong, int, bool]:
+    def _draw(self, number: int) -> _Draw:
         generator = np.random.default_rng((self._seed, number))
         song = self.songs[generator.integers(len(self.songs))]
         start = int(generator.integers(song.samples))
-        return song, start, self._swap_channels and bool(generator.integers(2))
+        swapped = self._swap_channels and bool(generator.integers(2))
+        return _Draw(song, start, swapped, self._reverberation.draw(generator) if self._reverberation else {})
 
 
-class Consecutive(Sampler[int]):
-    """Example numbers from ``first`` up to ``end``: where a run goes on is where its sampler starts."""
+class Shares(Sampler[int]):
+    """The numbers of the examples that one of several processes computes, batch after batch.
 
-    def __init__(self, first: int, end: int) -> None:
-        self._range = range(first, end)
+    Batch b of all processes together holds the examples from b · ``batch_size`` on; a process takes the share at its
+    rank. Where a run goes on is where its first batch lies.
+
+    Args:
+        batches: numbers of the batches.
+        batch_size: of all processes together; a multiple of ``count``.
+        rank: of this process.
+        count: of processes.
+    """
+
+    def __init__(self, batches: range, batch_size: int, rank: int = 0, count: int = 1) -> None:
+        self._batches = batches
+        self._batch_size = batch_size
+        self._share = batch_size // count
+        self._offset = rank * self._share
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._range)
+        for batch in self._batches:
+            first = batch * self._batch_size + self._offset
+            yield from range(first, first + self._share)
 
     def __len__(self) -> int:
-        return len(self._range)
+        return len(self._batches) * self._share
 
 
 class Sequences(Dataset[Example]):

@@ -2,34 +2,47 @@
 
 The published recipe is Adam with AMSGrad, clipped gradients, an epoch at learning rate 0 that only fills Adam's
 moments, and learning rates that fall in steps; the weights with the best mean validation loss are kept.
+
+A run that was ended, by a signal or without any warning, goes on from its newest checkpoint and finds the weights that
+it would have found undisturbed: on a CPU bit for bit, on a GPU as far as its arithmetic repeats itself.
 """
 
+import contextlib
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from fxnorm import dataset
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
-from fxnorm.errors import FxnormError
-from fxnorm.losses import StereoLoss
+from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.settings import TrainSettings
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import Consecutive, Example, RandomCrops, Sequences
+from fxnorm.training.data import Example, RandomCrops, Reverberation, Sequences, Shares
+from fxnorm.training.distributed import Processes
+from fxnorm.training.interruption import Interruption, leave_to_parent
+from fxnorm.training.tasks import Task
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Takes the step and the values measured at it."""
 
-_LOSS_FFT, _LOSS_HOP = 4_096, 1_024
+_NOT_LEARNT_FROM = {
+    "run_in_seconds",
+    "compile",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "threads",
+    "loader_workers",
+}
+"""Settings that may change while a run is interrupted."""
 
 
 @dataclass(frozen=True)
@@ -43,144 +56,211 @@ class Outcome:
     """One row an epoch: step, learning rate, mean training loss, validation loss."""
 
 
-def guard_frames(edge_guard: int) -> int:
-    """STFT frames at either end whose samples the network sees only part of the surroundings of (published formula)."""
-    if edge_guard <= 0:
-        return 0
-    return max(math.ceil((edge_guard - _LOSS_FFT) / _LOSS_HOP + 1) + 1, 0)
+def identity(settings: TrainSettings, *digests: str) -> str:
+    """What a run learns and from what: a checkpoint of the same identity can be gone on from.
+
+    Args:
+        settings: the recipe.
+        digests: of all that the run reads.
+    """
+    return "\n".join([settings.model_dump_json(exclude=_NOT_LEARNT_FROM), *digests])
 
 
 def train(
-    network: nn.Module,
+    task: Task,
     settings: TrainSettings,
     training_songs: Sequence[Song],
     validation_songs: Sequence[Song],
-    checkpoint_folder: Path,
-    device: torch.device,
+    checkpoints: Checkpoints,
     log: Log,
+    *,
+    processes: Processes,
+    interruption: Interruption,
+    reverberation: Reverberation | None = None,
 ) -> Outcome:
-    """Train ``network`` in place; at the end it holds the weights with the best validation loss.
+    """Train the task's module in place; at the end it holds the weights with the best validation loss.
 
     Args:
-        network: takes (batch, 8, samples), gives (batch, 2, samples); has ``edge_guard`` in samples.
+        task: what learns; every process has the same.
         settings: the recipe.
         training_songs: normalized songs with mixtures.
         validation_songs: likewise.
-        checkpoint_folder: a run that was stopped goes on from what lies there, if settings and data are the same.
-        device: where to compute.
-        log: called with what there is to plot, at each step.
+        checkpoints: of this very run; it goes on from the newest.
+        log: called with what there is to plot, at each step, in the first process.
+        processes: among whom the batches are shared out.
+        interruption: notes the signals that end the run.
+        reverberation: for the training crops, if any.
 
     Raises:
+        StoppedError: a signal came to any of the processes; the checkpoint is written.
         FxnormError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
+        SettingsError: the batch cannot be shared out evenly.
     """
-    run = _Run(network, settings, training_songs, validation_songs, checkpoint_folder, device, log)
+    run = _Run(
+        task,
+        settings,
+        training_songs,
+        validation_songs,
+        checkpoints,
+        log if processes.first else lambda step, values: None,
+        processes,
+        interruption,
+        reverberation,
+    )
     return run.to_the_end()
 
 
 class _Run:
     def __init__(
         self,
-        network: nn.Module,
+        task: Task,
         settings: TrainSettings,
         training_songs: Sequence[Song],
         validation_songs: Sequence[Song],
-        checkpoint_folder: Path,
-        device: torch.device,
+        checkpoints: Checkpoints,
         log: Log,
+        processes: Processes,
+        interruption: Interruption,
+        reverberation: Reverberation | None,
     ) -> None:
-        self.network = network.to(device)
+        self.task = task
         self.settings = settings
-        self.device = device
+        self.processes = processes
+        self.device = processes.device
+        self.interruption = interruption
         self.log = log
-        edge_guard = int(getattr(network, "edge_guard", 0))
+        self.share = processes.share(settings.batch_size, "train.batch_size")
+        self.bfloat16 = _uses_bfloat16(settings, self.device)
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
-        self.crops = RandomCrops(training_songs, samples, settings.seed, settings.swap_channels)
-        self.sequences = Sequences(validation_songs, samples, overlap=2 * edge_guard)
-        self.loss = StereoLoss(settings.loss, guard_frames=guard_frames(edge_guard)).to(device)
+        self.crops = RandomCrops(training_songs, samples, settings.seed, settings.swap_channels, reverberation)
+        self.sequences = Sequences(validation_songs, samples, overlap=2 * task.edge_guard)
+        self.module = task.module.to(self.device)
+        self.loss = task.loss.to(self.device)
+        wrapped = processes.wrap(self.module)
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(wrapped) if settings.compile else wrapped
         self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True
+            self.module.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True
         )
         self.learning_rates = _learning_rates(settings)
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.weight_average))
-        fingerprint = f"{settings.model_dump_json()} {dataset.digest([*training_songs, *validation_songs])}"
-        self.checkpoints = Checkpoints(checkpoint_folder, fingerprint)
-        self.step = 0
+        self.average = AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.weight_average))
+        self.checkpoints = checkpoints
+        self.step = self.saved_step = 0
+        self.signal_number = 0
         self.losses: list[float] = []
         self.best_loss, self.best_step = math.inf, 0
-        self.best_weights = _copy(network)
+        self.best_weights = _copy(self.module)
         self.curve: list[dict[str, float]] = []
 
     def to_the_end(self) -> Outcome:
         self._go_on()
-        total = len(self.learning_rates)
-        with tqdm(
-            total=total, initial=self.step, desc="train", unit="step", mininterval=2.0, dynamic_ncols=True
-        ) as bar:
-            start, began = self.step, time.monotonic()
-            for stems, mixture in self._batches(total):
-                loss = self._train_step(stems, mixture)
-                speed = (self.step - start) * self.settings.batch_size / (time.monotonic() - began)
-                self.log(self.step, {"train.loss": loss, "train.examples_per_second": speed})
-                if self._epoch_ended():
-                    self._validate()
-                if self.step % self.settings.checkpoint_every == 0 or self.step == total:
-                    self.checkpoints.save(self.step, self._state())
-                validation = f"{self.best_loss:.3f}" if math.isfinite(self.best_loss) else "not yet"
-                bar.set_postfix_str(f"loss {loss:.3f}, best validation {validation}, {speed:.2f} examples/s", False)
-                bar.update()
-        self.network.load_state_dict(self.best_weights)
+        with self._bar("train", "step", len(self.learning_rates), initial=self.step) as bar:
+            self._validate_if_due()
+            if not self._over():
+                self._train(bar)
+        self.module.load_state_dict(self.best_weights)
         return Outcome(self.best_loss, self.best_step, self.step, self.curve)
 
-    def _batches(self, total: int) -> Iterator[Example]:
+    def _train(self, bar: tqdm) -> None:
+        first_step, began = self.step, time.monotonic()
+        with _one_line_errors():
+            for stems, mixture in self._batches():
+                loss, gradient_norm = self._train_step(stems, mixture)
+                seconds = (time.monotonic() - began) / (self.step - first_step)
+                speed = self.settings.batch_size / seconds
+                measured = {
+                    "train.loss": loss,
+                    "train.gradient_norm": gradient_norm,
+                    "train.examples_per_second": speed,
+                    "train.hours_left": (len(self.learning_rates) - self.step) * seconds / 3600,
+                }
+                self.log(self.step, measured)
+                self._stop_if_asked()
+                self._validate_if_due()
+                over = self._over()
+                if over or self.step % self.settings.checkpoint_every == 0:
+                    self._save()
+                validation = f"{self.best_loss:.4g}" if math.isfinite(self.best_loss) else "not yet"
+                bar.set_postfix_str(f"loss {loss:.4g}, best validation {validation}, {speed:.3g} examples/s", False)
+                bar.update()
+                if over:
+                    return
+
+    def _over(self) -> bool:
+        """Whether the schedule has ended, or no epoch of the last few has made it better."""
+        if self.step >= len(self.learning_rates):
+            return True
+        patience = self.settings.early_stopping_epochs
+        since_best = [row for row in self.curve if row["step"] > self.best_step]
+        return 0 < patience <= len(since_best)
+
+    def _batches(self) -> Iterator[Example]:
         size = self.settings.batch_size
+        batches = range(self.step, len(self.learning_rates))
+        return self._loader(self.crops, self.share, Shares(batches, size, self.processes.rank, self.processes.count))
+
+    def _loader(
+        self, examples: RandomCrops | Sequences, batch_size: int, sampler: Shares | Sequence[int]
+    ) -> Iterator[Example]:
         return iter(
             DataLoader(
-                self.crops,
-                batch_size=size,
-                sampler=Consecutive(self.step * size, total * size),
+                examples,
+                batch_size=batch_size,
+                sampler=sampler,
                 num_workers=self.settings.loader_workers,
+                worker_init_fn=leave_to_parent,
                 pin_memory=self.device.type == "cuda",
                 generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
             )
         )
 
-    def _train_step(self, stems: torch.Tensor, mixture: torch.Tensor) -> float:
-        self.network.train()
+    def _train_step(self, stems: Tensor, mixture: Tensor) -> tuple[float, float]:
+        """The loss of the whole batch and the norm of its gradient, the same in all processes."""
+        self.module.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rates[self.step]
-        loss = self._loss(self.network, stems, mixture)
+        output, target = self._output_and_target(self.forward, stems, mixture)
+        # Every process takes the loss of the whole batch (which for loss "a" is no mean over its examples) and the
+        # gradient of its own share; their sum is the whole gradient, and the backward pass takes their mean.
+        loss = self.loss(self.processes.gather(output), self.processes.gather(target))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * self.processes.count).backward()
+        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_norm))
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FxnormError(self._not_a_number(value))
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        broken = not (math.isfinite(value) and math.isfinite(norm))
+        self.signal_number, any_broken = self.processes.highest(self.interruption.signal_number, broken)
+        if any_broken:
+            raise self.processes.agreed(FxnormError(self._not_a_number(value, norm)))
         self.optimizer.step()
-        self.average.update_parameters(self.network)
+        self.average.update_parameters(self.module)
         self.step += 1
         self.losses.append(value)
-        return value
+        return value, norm
 
-    def _loss(self, network: nn.Module, stems: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+    def _output_and_target(
+        self, module: Callable[[Tensor], Tensor], stems: Tensor, mixture: Tensor
+    ) -> tuple[Tensor, Tensor]:
         stems = stems.to(self.device, non_blocking=True)
-        mixture = mixture.to(self.device, non_blocking=True)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            output = network(stems)
-        return self.loss(output.float(), mixture)
+        target = self.task.target(stems, mixture.to(self.device, non_blocking=True))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            output = module(stems)
+        return output.float(), target
 
-    def _epoch_ended(self) -> bool:
-        warm_up, epoch = self.settings.warm_up_batches, self.settings.batches_per_epoch
-        return self.step >= warm_up and (self.step - warm_up) % epoch == 0
-
-    @torch.no_grad()
-    def _validate(self) -> None:
-        network = self.average.module.eval()
-        loader = DataLoader(self.sequences, batch_size=self.settings.batch_size, generator=torch.Generator())
-        total = sum(float(self._loss(network, stems, mixture)) * len(stems) for stems, mixture in loader)
-        validation = total / len(self.sequences)
+    def _validate_if_due(self) -> None:
+        since_warm_up = self.step - self.settings.warm_up_batches
+        epoch_ended = since_warm_up >= 0 and since_warm_up % self.settings.batches_per_epoch == 0
+        if not epoch_ended or (self.curve and self.curve[-1]["step"] == self.step):
+            return
+        validation = self._validation_loss()
+        self._stop_if_asked()  # the validation begins anew then
+        if not math.isfinite(validation):
+            raise self.processes.agreed(
+                FxnormError(f"training: the validation loss is {validation} after step {self.step}; {self._advice()}")
+            )
         if validation < self.best_loss:
             self.best_loss, self.best_step = validation, self.step
-            self.best_weights = _copy(network)
+            self.best_weights = _copy(self.average.module)
+            if self.processes.first:
+                self.checkpoints.save_best(self.best_weights, self.step, validation)
         training = sum(self.losses) / len(self.losses) if self.losses else math.nan
         self.losses = []
         rate = self.learning_rates[max(self.step - 1, 0)]
@@ -188,46 +268,100 @@ class _Run:
         row = {"step": self.step, "learning_rate": rate, "train_loss": training, "validation_loss": validation}
         self.curve.append({key: value for key, value in row.items() if math.isfinite(value)})
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-            "losses": self.losses,
-            "best": {"loss": self.best_loss, "step": self.best_step, "weights": self.best_weights},
-            "curve": self.curve,
-        }
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """The mean over all sequences, each for itself, so that it depends on no batch; not a number at a signal."""
+        module = self.average.module.eval()
+        count = self.processes.count
+        own = range(self.processes.rank, len(self.sequences), count)
+        batches = self._loader(self.sequences, self.share, own)
+        rounds = -(-len(range(0, len(self.sequences), count)) // self.share)  # of the process with most to do
+        losses = 0.0
+        with self._bar("validate", "sequence", len(self.sequences), leave=False, delay=2.0) as bar, _one_line_errors():
+            for _ in range(rounds):
+                batch = next(batches, None)
+                if batch is not None:
+                    outputs, targets = self._output_and_target(module, *batch)
+                    pairs = zip(outputs.split(1), targets.split(1), strict=True)
+                    losses += float(torch.stack([self.loss(output, target) for output, target in pairs]).sum())
+                bar.update(min(self.share * count, len(self.sequences) - bar.n))
+                (self.signal_number,) = self.processes.highest(self.interruption.signal_number)
+                if self.signal_number:
+                    return math.nan
+        (total,) = self.processes.total(losses)
+        return total / len(self.sequences)
+
+    def _save(self) -> None:
+        random = self.processes.from_all(_random_state(self.device))
+        if self.processes.first:
+            state = {
+                "step": self.step,
+                "module": self.module.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": random,
+                "losses": self.losses,
+                "best": {"loss": self.best_loss, "step": self.best_step, "weights": self.best_weights},
+                "curve": self.curve,
+            }
+            self.checkpoints.save(self.step, state)
+        self.saved_step = self.step
 
     def _go_on(self) -> None:
-        """Take up the newest checkpoint of this very run; another run's are in the way and go."""
-        state = self.checkpoints.newest()
+        """Take up the newest checkpoint, or begin."""
+        torch.manual_seed(self.settings.seed + self.processes.rank)
+        state = self.processes.from_first(self.checkpoints.newest)
         if state is None:
-            self.checkpoints.clear()
-            torch.manual_seed(self.settings.seed)
-            if self._epoch_ended():  # no warm-up: what the untrained network gives is the first point of the curve
-                self._validate()
             return
-        self.step = state["step"]
-        self.network.load_state_dict(state["network"])
+        self.step = self.saved_step = state["step"]
+        self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["cuda_random"])
         self.losses, self.curve = state["losses"], state["curve"]
         self.best_loss, self.best_step = state["best"]["loss"], state["best"]["step"]
         self.best_weights = state["best"]["weights"]
-        tqdm.write(f"train: goes on at step {self.step} of {len(self.learning_rates)} from its checkpoint")
+        count = self.processes.count
+        if len(state["random"]) == count:
+            _set_random_state(state["random"][self.processes.rank], self.device)
+        else:
+            torch.manual_seed(hash((self.settings.seed, self.step, self.processes.rank)))
+            self._say(f"with {count} processes instead of {len(state['random'])}, so dropout is drawn anew")
+        self._say(f"goes on at step {self.step} of {len(self.learning_rates)} from its checkpoint")
 
-    def _not_a_number(self, value: float) -> str:
+    def _stop_if_asked(self) -> None:
+        if not self.signal_number:
+            return
+        if self.step != self.saved_step or self.step == 0:
+            self._save()
+        raise self.processes.agreed(
+            StoppedError(
+                f"training: stopped by {signal.Signals(self.signal_number).name} after step {self.step} of"
+                f" {len(self.learning_rates)}, not finished; the same command goes on from the checkpoint in"
+                f" {self.checkpoints.folder}",
+                self.signal_number,
+            )
+        )
+
+    def _not_a_number(self, loss: float, gradient_norm: float) -> str:
         size = self.settings.batch_size
         names = sorted({self.crops.song_of(number) for number in range(self.step * size, (self.step + 1) * size)})
+        what = f"the gradient's norm is {gradient_norm}" if math.isfinite(loss) else f"the loss is {loss}"
+        return f"training: {what} at step {self.step + 1} (songs: {', '.join(names)}); {self._advice()}"
+
+    def _advice(self) -> str:
         return (
-            f"training: the loss is {value} at step {self.step + 1} (songs: {', '.join(names)}); try a lower"
-            f" train.schedule learning_rate or train.gradient_norm; the checkpoints in {self.checkpoints.folder} stay"
+            "try a lower train.schedule learning_rate or train.gradient_norm, or train.precision float32; the"
+            f" checkpoints in {self.checkpoints.folder} stay"
+        )
+
+    def _say(self, text: str) -> None:
+        if self.processes.first:
+            tqdm.write(f"train: {text}")
+
+    def _bar(self, description: str, unit: str, total: int, **options: Any) -> tqdm:
+        hidden = not self.processes.first
+        return tqdm(
+            desc=description, unit=unit, total=total, mininterval=2.0, dynamic_ncols=True, disable=hidden, **options
         )
 
 
@@ -239,5 +373,34 @@ def _learning_rates(settings: TrainSettings) -> list[float]:
     return rates
 
 
-def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+def _uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
+    if settings.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return settings.precision == "bfloat16"
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
+
+
+def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """A reading process's error arrives with its trace as its text; the user's line is the last of it."""
+    try:
+        yield
+    except FxnormError as error:
+        lines = str(error).strip().splitlines()
+        if len(lines) == 1:
+            raise
+        raise FxnormError(lines[-1].partition(": ")[2]) from error

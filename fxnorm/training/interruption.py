@@ -1,0 +1,48 @@
+"""Signals that ask a training run to end: they are noted, and the run ends where it can go on from.
+
+A node that is taken away sends SIGTERM and, some seconds later, SIGKILL; Ctrl-C sends SIGINT. Further ones of the same
+kind change nothing: batch systems and ``torchrun`` pass the same signal on more than once.
+"""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interruption:
+    """While the ``with`` block lasts, SIGTERM and SIGINT do not end the process but are noted in ``signal_number``.
+
+    Python lets the main thread alone handle signals; in another thread nothing is noted, and they end the process.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+        """The first signal that came; 0 for none."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = self.signal_number or number
+
+
+def leave_to_parent(worker: int) -> None:
+    """In a process that reads data: leave it to the training process what a signal means.
+
+    Signals to a whole process group (Ctrl-C, a batch system) reach the readers too, whose end would be an error in the
+    middle of the step that is to be finished.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,54 @@
+"""What a run learns: to mix, or (before that) to rebuild stems with CRAFx2's front-end alone."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from fxnorm.errors import SettingsError
+from fxnorm.losses import FFT_SIZE, HOP, StereoLoss
+from fxnorm.models import CRAFx2, MixingNetwork
+from fxnorm.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Task:
+    """What learns, from what, and how far it is from it.
+
+    Args:
+        module: takes stems (batch, 8, samples).
+        loss: of the module's output and its target, a scalar.
+        rebuilds_stems: the target is the input itself, and not the mixture.
+        edge_guard: samples at either end of a sequence that the loss leaves out.
+    """
+
+    module: nn.Module
+    loss: nn.Module
+    rebuilds_stems: bool = False
+    edge_guard: int = 0
+
+    def target(self, stems: Tensor, mixture: Tensor) -> Tensor:
+        """What the module's output is compared with."""
+        return stems if self.rebuilds_stems else mixture
+
+
+def task(network: MixingNetwork, settings: TrainSettings) -> Task:
+    """The task that the settings ask for, with ``network`` or its part that learns.
+
+    Raises:
+        SettingsError: the network has no front-end to train.
+    """
+    if settings.task == "mix":
+        guard = network.edge_guard
+        return Task(network, StereoLoss(settings.loss, guard_frames=guard_frames(guard)), edge_guard=guard)
+    if not isinstance(network, CRAFx2):
+        raise SettingsError(f"train.task: front_end needs train.network crafx2, found {settings.network}")
+    # time-domain L1, as published; the rest of the network takes no part
+    return Task(network.front_end, nn.L1Loss(), rebuilds_stems=True)
+
+
+def guard_frames(edge_guard: int) -> int:
+    """STFT frames at either end whose samples the network sees only part of the surroundings of (published formula)."""
+    if edge_guard <= 0:
+        return 0
+    return max(math.ceil((edge_guard - FFT_SIZE) / HOP + 1) + 1, 0)

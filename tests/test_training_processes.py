@@ -1,0 +1,284 @@
+"""``fxnorm train`` as real processes: signalled, killed, in pairs; what remains is what an undisturbed run leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fxnorm import Mixer, audio
+from fxnorm.constants import STEMS
+from fxnorm.recipe import Recipe
+from tests.conftest import SIZES, noise
+
+SETTINGS = {
+    "sizes": dict(SIZES),
+    "sequence_seconds": 0.25,
+    "batch_size": 2,
+    "batches_per_epoch": 4,
+    "warm_up_batches": 2,
+    "schedule": [{"epochs": 7, "learning_rate": 1e-3}],
+    "checkpoint_every": 1,
+    "loader_workers": 1,
+    "threads": 1,
+}
+STEPS = 2 + 7 * 4
+
+
+class Project:
+    """A folder with normalized songs and settings, in which commands run as a user would run them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        self.environment |= {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def set(self, **values: object) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump({"train": SETTINGS | values}))
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str) -> str:
+        process = self.start(*command)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return output
+
+    def train(self, output: str, *options: str) -> str:
+        return self.run("-m", "fxnorm", "train", "normalized", output, *options)
+
+    def weights(self, output: str) -> dict[str, Tensor]:
+        return load_file(self.folder / output / "weights.safetensors")
+
+    def checkpoint(self, parent: str) -> Path:
+        """The newest one."""
+        return max((self.folder / parent).glob("*/step-*.pt"))
+
+    def wait_for_step(self, parent: str, step: int) -> None:
+        deadline = time.monotonic() + 60
+        while not list((self.folder / parent).glob(f"*/step-{step:09d}.pt")):
+            assert time.monotonic() < deadline, f"no checkpoint of step {step} after a minute"
+            time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    for number, song in enumerate(("train/A", "train/B", "val/C", "val/D", "val/E")):
+        stems = {stem: noise(0.6, 0.2, 10 * number + index) for index, stem in enumerate(STEMS)}
+        for stem, samples in stems.items():
+            audio.write(folder / "normalized" / song / f"{stem}.wav", samples)
+        mixture = stems["bass"] + 1.5 * stems["vocals"] + 0.3 * stems["drums"]
+        audio.write(folder / "normalized" / song / "mixture.wav", mixture)
+    (folder / "normalized/recipe").mkdir()
+    Recipe.load(mixer_folder).save(folder / "normalized/recipe")
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(project: Project) -> dict[str, Tensor]:
+    """The weights that a run ends with that nothing happened to."""
+    project.set()
+    project.train("undisturbed")
+    return project.weights("undisturbed")
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_a_run_told_to_end_leaves_a_checkpoint_and_no_mixer_and_goes_on(
+    project: Project, undisturbed: dict[str, Tensor]
+) -> None:
+    process = project.start("-m", "fxnorm", "train", "normalized", "told")
+    project.wait_for_step("told-checkpoints", 3)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "Traceback" not in output
+    stopped_at = int(project.checkpoint("told-checkpoints").stem.removeprefix("step-"))
+    assert 3 <= stopped_at < STEPS
+    (line,) = [line for line in output.splitlines() if line.startswith("fxnorm: ")]
+    assert f"stopped by SIGTERM after step {stopped_at} of {STEPS}, not finished" in line
+    assert not (project.folder / "told").exists()
+    assert "goes on at step" in project.train("told")
+    assert_same(project.weights("told"), undisturbed)
+
+
+TRAINING = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from fxnorm import dataset, models
+from fxnorm.settings import Settings
+from fxnorm.training import loop
+from fxnorm.training.checkpoints import Checkpoints
+from fxnorm.training.distributed import Processes
+from fxnorm.training.interruption import Interruption
+from fxnorm.training.tasks import task
+
+torch.set_num_threads(1)
+output = Path(sys.argv[1])
+
+def train(spoil=lambda network, processes: None):
+    settings = Settings.load("params.yaml").train
+    torch.manual_seed(settings.seed)
+    network = models.build(settings.network, **settings.sizes)
+    songs = [dataset.songs("normalized", split) for split in ("train", "val")]
+    with Interruption() as interruption, Processes.joined() as processes:
+        spoil(network, processes)
+        loop.train(
+            task(network, settings), settings, *songs, Checkpoints(output), lambda step, values: None,
+            processes=processes, interruption=interruption,
+        )
+        if processes.first:
+            save_file(network.state_dict(), output / "weights.safetensors")
+"""
+"""A training without the stage round it, which takes seconds to start."""
+
+KILLER = """
+import io, random
+
+def die_while_writing(content, path):
+    whole = io.BytesIO()
+    save(content, whole)
+    Path(path).write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+save, generator = torch.save, random.Random(0)
+for step in (1, 3, 6, 10, 18, 24, None, "end"):
+    process = os.fork()  # every attempt is a process of its own, spared the imports
+    if process == 0:
+        if step is None:
+            torch.save = die_while_writing
+        train()
+        os._exit(0)
+    if isinstance(step, int):
+        while not (output / f"step-{step:09d}.pt").exists():
+            time.sleep(0.001)
+        time.sleep(generator.uniform(0, 0.06))  # a step takes some 40 ms, a part of it the checkpoint
+        os.kill(process, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    print("\\nENDED", status, "half a checkpoint" if list(output.glob(".step-*")) else "")
+"""
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_weights(
+    project: Project, undisturbed: dict[str, Tensor]
+) -> None:
+    project.set(loader_workers=0)
+    output = project.run("-c", TRAINING + KILLER, "killed")
+    ends = [line for line in output.splitlines() if line.startswith("ENDED")]
+    assert len(ends) == 8
+    assert all(line.startswith("ENDED -9") for line in ends[:-1]), "killed before it ended"
+    assert ends[-2:] == ["ENDED -9 half a checkpoint", "ENDED 0 "]
+    assert_same(load_file(project.folder / "killed/weights.safetensors"), undisturbed)
+
+
+def torchrun(*command: str) -> tuple[str, ...]:
+    return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command)
+
+
+def first_gradient(project: Project, output: str) -> dict[int, Tensor]:
+    """The gradient of the first step, by the parameter's number: Adam's first moment is a tenth of it."""
+    (path,) = (project.folder / output).glob("step-000000001.pt")
+    moments = torch.load(path, weights_only=True)["state"]["optimizer"]["state"]
+    return {number: 10 * moment["exp_avg"] for number, moment in moments.items()}
+
+
+SHARED_BATCHES = """
+def without_dropout(network, processes):
+    network.latent_mixer.recurrent.dropout = 0.0  # each process draws its own
+
+train(without_dropout)
+"""
+
+BROKEN_SHARE = """
+from fxnorm.errors import FxnormError
+from fxnorm.training.data import RandomCrops
+
+def broken_in_one(network, processes):
+    if processes.rank == 1:
+        RandomCrops.__getitem__ = lambda self, number: (torch.full((8, 11025), torch.nan), torch.zeros(2, 11025))
+
+output = output / "broken"
+try:
+    train(broken_in_one)
+except FxnormError as error:
+    print("SAID:", error)
+"""
+
+
+def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_broken_loss(project: Project) -> None:
+    project.set(
+        loss="a",  # which is no mean over examples
+        batch_size=4,
+        warm_up_batches=0,
+        batches_per_epoch=1,
+        schedule=[{"epochs": 1, "learning_rate": 0.0}],
+        gradient_norm=1e9,
+        weight_decay=0.0,
+        loader_workers=0,
+    )
+    script = project.folder / "shared.py"
+    script.write_text(TRAINING + SHARED_BATCHES)
+    project.run(str(script), "one")
+    script.write_text(TRAINING + SHARED_BATCHES + BROKEN_SHARE)
+    process = project.start(*torchrun(str(script), "two"))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0, "the second process ends with status 1"
+    assert output.count("SAID: training: the loss is nan at step 1 (songs: ") == 1, output
+    assert not list((project.folder / "two/broken").glob("step-*"))
+    one, two = first_gradient(project, "one"), first_gradient(project, "two")
+    whole = torch.cat([gradient.flatten() for gradient in one.values()])
+    difference = torch.cat([(two[number] - gradient).flatten() for number, gradient in one.items()])
+    assert whole.norm() > 0.01
+    assert difference.norm() < 1e-5 * whole.norm()
+
+
+def test_two_processes_stop_together_at_a_signal_to_one_and_end_with_a_mixer(project: Project) -> None:
+    project.set()
+    process = project.start(*torchrun("-m", "fxnorm", "train", "normalized", "pair"))
+    project.wait_for_step("pair-checkpoints", 3)
+    os.kill(rank_one(process.pid), signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert output.count("fxnorm: training: stopped by SIGTERM") == 1, output
+    assert not (project.folder / "pair").exists()
+    output = project.run(*torchrun("-m", "fxnorm", "train", "normalized", "pair"))
+    assert output.count("goes on at step") == 1
+    assert Mixer.load(project.folder / "pair").network.config["filters"] == SIZES["filters"]
+    with open(project.folder / "pair-loss.csv", encoding="utf-8") as file:
+        assert len(file.readlines()) == 1 + 8, "the curve of both parts"
+
+
+def rank_one(torchrun_process: int) -> int:
+    """The process that torchrun started second."""
+    for children in Path(f"/proc/{torchrun_process}/task").glob("*/children"):
+        for child in children.read_text().split():
+            if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes():
+                return int(child)
+    raise AssertionError("torchrun has no second process")
