@@ -141,7 +141,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.module.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True
         )
-        self.learning_rates = _learning_rates(settings)
+        self.learning_rates = learning_rates(settings)
         self.average = AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.weight_average))
         self.checkpoints = checkpoints
         self.step = self.saved_step = 0
@@ -365,7 +365,7 @@ class _Run:
         )
 
 
-def _learning_rates(settings: TrainSettings) -> list[float]:
+def learning_rates(settings: TrainSettings) -> list[float]:
     """The learning rate of each step: the warm-up's zeros, then the schedule's."""
     rates = [0.0] * settings.warm_up_batches
     for part in settings.schedule:
