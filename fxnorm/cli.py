@@ -172,6 +172,26 @@ def import_statistics(source: Path, output: Path) -> None:
     import_reference_statistics(source).save(output)
 
 
+@main.command("import-weights")
+@click.argument("checkpoint", type=_FILE)
+@click.argument("output", type=_FOLDER)
+@click.option(
+    "--statistics", type=_FILE, required=True, help="What stems are brought to (.npz); see import-statistics."
+)
+@click.option("--config", type=_FILE, help="The network's settings under the reference's names (.json, .yaml).")
+@click.option("--impulse-responses", type=_FOLDER, help="Impulse responses for the reverberation; else synthesized.")
+@click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
+@_with_settings
+def import_weights(settings: Settings, checkpoint: Path, output: Path, **options: Any) -> None:
+    """Turn the reference implementation's CHECKPOINT (a state dict) into the Mixer directory OUTPUT.
+
+    Sizes are read off the weights; those of --config come before them. Nothing in CHECKPOINT is executed.
+    """
+    from fxnorm.stages import import_weights as stage
+
+    click.echo(f"{output}: {stage.run(settings, checkpoint, output, **options)}")
+
+
 @main.command()
 @click.argument("dataset", type=_FOLDER)
 @click.argument("statistics", type=_FILE)

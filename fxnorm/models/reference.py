@@ -1,19 +1,20 @@
 """Weights of the method's reference implementation, under the names and settings of its checkpoints.
 
 Its parameters are a fixed renaming of ours; its settings are taken as the networks here know them, and what they do not
-know is refused.
+know is refused. Most settings can be read off the weights' shapes.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from fxnorm.errors import ModelError
 from fxnorm.models.crafx2 import CRAFx2
 from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes, parse
-from fxnorm.models.wave_u_net import WaveUNet
+from fxnorm.models.wave_u_net import WaveUNet, low_pass
 
 _Network = TypeVar("_Network", CRAFx2, WaveUNet)
 
@@ -69,6 +70,7 @@ _WAVE_U_NET_NAMES = (
     (r"output_conv\.", "output."),
 )
 _WAVE_U_NET_PREFIX = "network.waveunets.ALL."
+_HIGHEST_STRIDE = 8
 
 
 def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) -> CRAFx2 | WaveUNet:
@@ -92,6 +94,72 @@ def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
     crafx2 = CRAFx2(parse(Crafx2Sizes, _sizes(config, _CRAFX2_SIZES) | {"front_end": "random"}))
     blocks = crafx2.sizes.blocks
     return _load(crafx2, {_crafx2_name(name, blocks): value for name, value in state_dict.items()})
+
+
+def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The reference's settings as far as the weights tell them: all but CRAFx2's ``MAX_POOLING``.
+
+    Args:
+        state_dict: tensors under the reference's parameter names.
+
+    Raises:
+        ModelError: a parameter that tells a size is missing or of another shape.
+    """
+    if any(name.startswith(_WAVE_U_NET_PREFIX) for name in state_dict):
+        return _infer_wave_u_net(state_dict)
+    filters, _, encoder_kernel = _convolution(state_dict, "conv_1.weight")
+    hidden, _, kernel = _convolution(state_dict, "repeats.0.0.depthwise_conv.weight")
+    return {
+        "N_FEATURES_ENCODER": filters,
+        "KERNEL_SIZE_ENCODER": encoder_kernel,
+        "N_FEATURES_SEPARATION_MODULE": _convolution(state_dict, "bottleneck_conv1x1.weight")[0],
+        "N_FEATURES_TB": hidden,
+        "N_FEATURES_OUT": _convolution(state_dict, "repeats.0.0.skip_out.weight")[0],
+        "KERNEL_SIZE_TB": kernel,
+        "N_TB_PER_REPEAT": _count(state_dict, r"repeats\.0\.(\d+)\."),
+        "N_REPEATS": _count(state_dict, r"repeats\.(\d+)\."),
+        "SE_AMP_RATIO": _parameter(state_dict, "se_block.net.0.bias", 1).shape[0] // filters,
+    }
+
+
+def _infer_wave_u_net(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    first = f"{_WAVE_U_NET_PREFIX}downsampling_blocks.0."
+    features, _, kernel = _convolution(state_dict, f"{first}pre_shortcut_convs.0.filter.weight")
+    taps = _parameter(state_dict, f"{first}downconv.filter", 3)[:1].float()
+    strides = [stride for stride in range(1, _HIGHEST_STRIDE + 1) if _same(taps, low_pass(stride))]
+    if not strides:
+        raise ModelError(f"{first}downconv.filter: not the low-pass of a stride of 1 to {_HIGHEST_STRIDE}")
+    return {
+        "N_FEATURES_ENCODER": features,
+        "LEVELS": 1 + _count(state_dict, re.escape(_WAVE_U_NET_PREFIX) + r"downsampling_blocks\.(\d+)\."),
+        "KERNEL_SIZE_ENCODER": kernel,
+        "STRIDES": strides[0],
+    }
+
+
+def _parameter(state_dict: Mapping[str, Tensor], name: str, dimensions: int) -> Tensor:
+    found = state_dict.get(name)
+    if found is None or found.dim() != dimensions:
+        what = "none" if found is None else f"one of {found.dim()}"
+        raise ModelError(
+            f"expected a parameter {name!r} of {dimensions} dimensions, as the reference has, found {what}"
+        )
+    return found
+
+
+def _convolution(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, int, int]:
+    """Outputs, inputs of a group, and taps."""
+    outputs, inputs, taps = _parameter(state_dict, name, 3).shape
+    return outputs, inputs, taps
+
+
+def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
+    """How many parts there are whose numbers the pattern finds in parameters' names."""
+    return 1 + max(int(found[1]) for name in state_dict if (found := re.match(pattern, name)))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, atol=1e-4)
 
 
 def _check(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Resampling(nn.Module):
         self.stride = stride
         self.interpolate = interpolate
         self.filter: Tensor
-        self.register_buffer("filter", _low_pass(stride).repeat(channels, 1, 1))
+        self.register_buffer("filter", low_pass(stride).repeat(channels, 1, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         if self.stride == 1:
@@ -239,7 +239,7 @@ def _centre(features: Tensor, samples: int) -> Tensor:
     return features[..., spare : spare + samples]
 
 
-def _low_pass(stride: int) -> Tensor:
+def low_pass(stride: int) -> Tensor:
     """Sinc of cut-off 1 / (2 stride) under a Hann window, the released networks' filter, shape (1, 1, taps)."""
     place = torch.arange(_RESAMPLING_TAPS) - _RESAMPLING_REACH
     window = 0.5 + 0.5 * torch.cos(math.pi * place / _RESAMPLING_REACH)
