@@ -76,3 +76,20 @@ def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = models.build("crafx2", **SIZES)
     Mixer(recipe, network.eval(), 1.0, torch.device("cpu")).save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Path:
+    """What ``fxnorm normalize`` leaves, of short songs, each not the sum of its stems; not to be written to."""
+    from fxnorm.recipe import Recipe
+
+    folder = tmp_path_factory.mktemp("normalized")
+    for number, song in enumerate(("train/A", "train/B", "val/C", "val/D", "val/E")):
+        stems = {stem: noise(0.6, 0.2, 10 * number + index) for index, stem in enumerate(STEMS)}
+        for stem, samples in stems.items():
+            audio.write(folder / song / f"{stem}.wav", samples)
+        mixture = stems["bass"] + 1.5 * stems["vocals"] + 0.3 * stems["drums"]
+        audio.write(folder / song / "mixture.wav", mixture)
+    (folder / "recipe").mkdir()
+    Recipe.load(mixer_folder).save(folder / "recipe")
+    return folder

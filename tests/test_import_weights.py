@@ -94,7 +94,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (without("conv_1.weight"), "expected a parameter 'conv_1.weight'"),
+        (without("conv_1.weight"), "expected the reference's parameter 'conv_1.weight'"),
         (without("conv_1.weight") | {"conv_1.weight": torch.zeros(3)}, "'conv_1.weight' of 3 dimensions"),
         (without("blstm.weight_hh_l0"), "Missing key"),
         ({"weights": Path("here")}, "more than tensors"),

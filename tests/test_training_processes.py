@@ -13,10 +13,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fxnorm import Mixer, audio
-from fxnorm.constants import STEMS
-from fxnorm.recipe import Recipe
-from tests.conftest import SIZES, noise
+from fxnorm import Mixer
+from tests.conftest import SIZES
 
 SETTINGS = {
     "sizes": dict(SIZES),
@@ -82,16 +80,9 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, normalized_folder: Path) -> Project:
     folder = tmp_path_factory.mktemp("project")
-    for number, song in enumerate(("train/A", "train/B", "val/C", "val/D", "val/E")):
-        stems = {stem: noise(0.6, 0.2, 10 * number + index) for index, stem in enumerate(STEMS)}
-        for stem, samples in stems.items():
-            audio.write(folder / "normalized" / song / f"{stem}.wav", samples)
-        mixture = stems["bass"] + 1.5 * stems["vocals"] + 0.3 * stems["drums"]
-        audio.write(folder / "normalized" / song / "mixture.wav", mixture)
-    (folder / "normalized/recipe").mkdir()
-    Recipe.load(mixer_folder).save(folder / "normalized/recipe")
+    (folder / "normalized").symlink_to(normalized_folder)
     return Project(folder)
 
 

@@ -141,9 +141,7 @@ def _parameter(state_dict: Mapping[str, Tensor], name: str, dimensions: int) -> 
     found = state_dict.get(name)
     if found is None or found.dim() != dimensions:
         what = "none" if found is None else f"one of {found.dim()}"
-        raise ModelError(
-            f"expected a parameter {name!r} of {dimensions} dimensions, as the reference has, found {what}"
-        )
+        raise ModelError(f"expected the reference's parameter {name!r} of {dimensions} dimensions, found {what}")
     return found
 
 

@@ -4,6 +4,7 @@ A node that is taken away sends SIGTERM and, some seconds later, SIGKILL; Ctrl-C
 kind change nothing: batch systems and ``torchrun`` pass the same signal on more than once.
 """
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -41,8 +42,15 @@ class Interruption:
 def leave_to_parent(worker: int) -> None:
     """In a process that reads data: leave it to the training process what a signal means.
 
-    Signals to a whole process group (Ctrl-C, a batch system) reach the readers too, whose end would be an error in the
-    middle of the step that is to be finished.
+    Signals to a whole group of processes (Ctrl-C, a batch system) reach the readers too, whose end would be an error in
+    the middle of the step that is to be finished. SIGTERM from the training process itself ends them as ever.
     """
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_parent(parent: int) -> None:
+    while True:
+        received = signal.sigwaitinfo(_SIGNALS)
+        if received.si_signo == signal.SIGTERM and received.si_pid == parent:
+            os._exit(0)

@@ -1,0 +1,275 @@
+"""``fxnorm train``: its tasks and settings, what it starts from, what it tells MLflow, and what it says of mistakes."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from fxnorm import Mixer, audio
+from fxnorm.cli import main
+from fxnorm.training import loop
+from tests.conftest import SIZES, noise
+
+TINY = {
+    "sizes": dict(SIZES),
+    "sequence_seconds": 0.25,
+    "batch_size": 2,
+    "batches_per_epoch": 3,
+    "warm_up_batches": 1,
+    "schedule": [{"epochs": 2, "learning_rate": 1e-3}],
+    "checkpoint_every": 2,
+    "loader_workers": 0,
+}
+
+Train = Callable[..., Result]
+
+
+@pytest.fixture
+def train(normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """``fxnorm train normalized OUT`` in an empty folder, with tiny settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    Path("normalized").symlink_to(normalized_folder)
+
+    def run(output: str, status: int = 0, source: str = "normalized", **settings: Any) -> Result:
+        Path("params.yaml").write_text(yaml.safe_dump({"train": TINY | settings}))
+        result = CliRunner().invoke(main, ["train", source, output])
+        assert result.exit_code == status, result.output
+        assert Path(output).exists() == (status == 0)
+        return result
+
+    return run
+
+
+def the_line(result: Result) -> str:
+    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
+    return line
+
+
+def curve(output: str) -> list[list[str]]:
+    return [line.split(",") for line in Path(f"{output}-loss.csv").read_text().splitlines()[1:]]
+
+
+def weights(output: str) -> dict[str, torch.Tensor]:
+    return load_file(f"{output}/weights.safetensors")
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def checkpoints(output: str) -> list[int]:
+    return sorted(int(path.stem[5:]) for path in Path(f"{output}-checkpoints").glob("*/step-*.pt"))
+
+
+def test_a_front_end_learns_to_rebuild_stems_and_a_network_takes_it_over(train: Train) -> None:
+    train("front_end", task="front_end", batches_per_epoch=20, schedule=[{"epochs": 3, "learning_rate": 3e-3}])
+    losses = [float(row[-1]) for row in curve("front_end")]
+    assert losses[-1] < 0.95 * losses[0]
+    learnt = weights("front_end")
+    assert learnt.keys() == {"front_end.filters", "front_end.smoothing"}
+    still = [{"epochs": 1, "learning_rate": 0.0}]
+    train("mixer", initial_weights="front_end", schedule=still)
+    train("fresh", schedule=still)
+    taken, fresh = weights("mixer"), weights("fresh")
+    for name, value in taken.items():
+        assert torch.equal(value, learnt.get(name, fresh[name])), name
+    assert not torch.equal(taken["front_end.filters"], fresh["front_end.filters"])
+
+
+def test_a_network_starts_from_another_runs_weights(train: Train) -> None:
+    train("first")
+    train("second", initial_weights="first", schedule=[{"epochs": 1, "learning_rate": 0.0}])
+    assert same(weights("second"), weights("first"))
+    (best,) = Path("first-checkpoints").glob("*/best.safetensors")
+    assert same(load_file(best), weights("first"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"initial_weights": "nowhere"}, "train.initial_weights: nowhere: cannot be read"),
+        ({"initial_weights": "{mixer}", "sizes": SIZES | {"filters": 16}}, "does not fit train.network crafx2"),
+        ({"initial_weights": "{mixer}", "network": "wave_u_net", "sizes": {}}, "does not fit train.network wave"),
+        (
+            {"task": "front_end", "network": "wave_u_net", "sizes": {}},
+            "train.task: front_end needs train.network crafx2",
+        ),
+        ({"task": "both"}, "train.task: input should be 'mix' or 'front_end'"),
+        ({"precision": "half"}, "train.precision: input should be 'auto', 'float32' or 'bfloat16'"),
+        ({"reverberation": 1.5}, "train.reverberation: input should be less than or equal to 1"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(
+    train: Train, mixer_folder: Path, settings: dict[str, Any], said: str
+) -> None:
+    if settings.get("initial_weights") == "{mixer}":
+        settings = settings | {"initial_weights": str(mixer_folder)}
+    assert said in the_line(train("out", status=1, **settings))
+
+
+def test_training_ends_when_some_epochs_have_not_made_it_better(train: Train) -> None:
+    parts = [{"epochs": 2, "learning_rate": 1e-3}, {"epochs": 20, "learning_rate": 0.0}]
+    train("out", early_stopping_epochs=3, schedule=parts)
+    losses = [float(row[-1]) for row in curve("out")]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 1 + 3 < 22
+    before = weights("out")
+    shutil.rmtree("out")
+    result = train("out", early_stopping_epochs=3, schedule=parts)
+    assert "goes on at step" in result.output
+    assert same(weights("out"), before), "started again, it is over at once"
+
+
+def test_a_compiled_network_leaves_the_same_names_and_goes_on_uncompiled(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[object] = []
+    compile_for_real = torch.compile
+
+    def compile_without_a_compiler(module: torch.nn.Module) -> Any:
+        compiled.append(module)
+        return compile_for_real(module, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile_without_a_compiler)
+    train("plain")
+    assert not compiled
+    train("compiled", compile=True)
+    assert compiled
+    ours, theirs = weights("plain"), weights("compiled")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(value, theirs[name], atol=1e-5) for name, value in ours.items())
+    (folder,) = Path("compiled-checkpoints").glob("*")
+    (folder / "step-000000007.pt").unlink()
+    shutil.rmtree("compiled")
+    assert "goes on at step 6" in train("compiled", compile=False).output
+
+
+def test_bfloat16_rounds_the_networks_arithmetic_and_leaves_weights_and_loss_alone(train: Train) -> None:
+    train("exact")
+    train("rounded", precision="bfloat16")
+    exact, rounded = float(curve("exact")[-1][-1]), float(curve("rounded")[-1][-1])
+    assert 0 < abs(exact - rounded) < 0.05 * exact
+    assert {value.dtype for value in weights("rounded").values()} == {torch.float32}
+
+
+def test_the_newest_checkpoints_are_kept_as_many_as_are_wanted(train: Train) -> None:
+    train("out", keep_checkpoints=3, checkpoint_every=1)
+    assert checkpoints("out") == [5, 6, 7]
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(train: Train) -> None:
+    train("out")
+    before = weights("out")
+    (newest,) = Path("out-checkpoints").glob("*/step-000000007.pt")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    shutil.rmtree("out")
+    result = train("out")
+    assert f"{newest}: not readable as a checkpoint" in result.output
+    assert "going on from step-000000006.pt, the one before" in result.output
+    assert "goes on at step 6 of 7" in result.output
+    assert same(weights("out"), before)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have this process sent SIGINT the first time that a method of the loop begins."""
+
+    def at(method: str) -> None:
+        original = getattr(loop._Run, method)
+
+        def interrupted(self: loop._Run, *arguments: Any) -> Any:
+            monkeypatch.setattr(loop._Run, method, original)
+            os.kill(os.getpid(), signal.SIGINT)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(loop._Run, method, interrupted)
+
+    return at
+
+
+@pytest.mark.parametrize(("method", "step"), [("_train_step", 1), ("_validation_loss", 1)])
+def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
+    train: Train, interrupt: Callable[[str], None], method: str, step: int
+) -> None:
+    train("whole")
+    interrupt(method)
+    assert f"stopped by SIGINT after step {step} of 7, not finished" in the_line(train("out", status=130, seed=0))
+    client = mlflow.MlflowClient()
+    (run,) = [run for run in runs(client) if run.info.status != "FINISHED"]
+    assert run.info.status == "KILLED"
+    train("out")
+    assert same(weights("out"), weights("whole"))
+    found = runs(client)
+    assert len(found) == 2
+    assert {run.info.status for run in found} == {"FINISHED"}
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "validation.loss")]
+    assert steps == [1, 4, 7], "each point once, of both parts"
+    for name in ("train.loss", "train.examples_per_second", "train.hours_left", "train.gradient_norm"):
+        assert len(client.get_metric_history(run.info.run_id, name)) == 7
+
+
+def runs(client: mlflow.MlflowClient) -> list[Any]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments))
+
+
+def test_other_settings_are_another_run_and_leave_the_first_ones_checkpoints(train: Train) -> None:
+    train("out")
+    first = weights("out")
+    shutil.rmtree("out")
+    assert "goes on" not in train("out", seed=1).output
+    assert not same(weights("out"), first)
+    shutil.rmtree("out")
+    changed = {"loader_workers": 1, "threads": 1, "checkpoint_every": 3, "run_in_seconds": 1.0}
+    assert "goes on at step 7 of 7" in train("out", **changed).output, "how it is computed may change"
+    assert same(weights("out"), first)
+
+
+def test_a_file_that_vanishes_during_the_training_is_named_in_one_line(train: Train, normalized_folder: Path) -> None:
+    Path("normalized").unlink()
+    shutil.copytree(normalized_folder, "normalized")
+    lengths = loop.RandomCrops.__init__
+
+    def vanish(self: loop.RandomCrops, *arguments: Any) -> None:
+        lengths(self, *arguments)
+        for song in ("A", "B"):
+            (Path("normalized/train") / song / "bass.wav").unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.RandomCrops, "__init__", vanish)
+        line = the_line(train("out", status=1, loader_workers=1))
+    assert line.startswith("fxnorm: normalized/train/")
+    assert "bass.wav: cannot be read any more" in line
+
+
+def test_reverberation_on_the_fly_is_learnt_with(train: Train) -> None:
+    train("dry")
+    train("reverberated", reverberation=1.0)
+    assert not same(weights("dry"), weights("reverberated"))
+
+
+def test_two_folders_of_stems_become_a_mixer_by_the_three_commands_that_train_names(
+    train: Train, normalized_folder: Path
+) -> None:
+    for split, name in (("train", "A"), ("train", "B"), ("val", "C")):
+        shutil.copytree(normalized_folder / split / name, Path("data") / split / name)
+        for stem in ("vocals", "bass", "drums", "other", "mixture"):
+            audio.write(Path("data") / split / name / f"{stem}.wav", noise(2.0, 0.2, seed=len(name + stem)))
+    line = the_line(train("mixer", status=1, source="data"))
+    commands = [part.split() for part in line.split("'")[1::2]]
+    assert [command[1] for command in commands] == ["statistics", "normalize"]
+    for command in commands:
+        done = CliRunner().invoke(main, command[1:])
+        assert done.exit_code == 0, done.output
+    train("mixer", source="NORMALIZED")
+    assert Mixer.load("mixer").mix({"vocals": noise(0.5)}, 44_100).shape == (2, 22_050)
