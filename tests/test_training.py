@@ -11,12 +11,14 @@ from torch import nn
 
 from fxnorm import audio, dataset, models
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError, FxnormError, ModelError
 from fxnorm.losses import StereoLoss
+from fxnorm.recipe import Recipe
 from fxnorm.settings import TrainSettings
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints, folder_of
-from fxnorm.training.data import RandomCrops, Sequences, StoredSong
+from fxnorm.training.data import RandomCrops, Reverberation, Sequences, StoredSong
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import guard_frames, task
@@ -122,6 +124,42 @@ def test_swapping_swaps_left_and_right_of_stems_and_mixture_together(songs: dict
             assert torch.equal(stems[[1, 0, 3, 2, 5, 4, 7, 6]], other_stems)
             assert torch.equal(mixture[[1, 0]], other_mixture)
     assert 4 < swapped < 16
+
+
+@pytest.fixture
+def reverberation(mixer_folder: Path) -> Reverberation:
+    return Reverberation.of(Recipe.load(mixer_folder), 0.5)
+
+
+def test_reverberation_comes_to_some_vocals_and_other_and_to_nothing_else(
+    songs: dict[str, list[dataset.Song]], reverberation: Reverberation
+) -> None:
+    samples, count = SAMPLE_RATE // 4, 40
+    plain = RandomCrops(songs["train"], samples, seed=5, swap_channels=True)
+    one, two = (RandomCrops(songs["train"], samples, 5, True, reverberation) for _ in range(2))
+    changed: dict[str, int] = dict.fromkeys(STEMS, 0)
+    for number in range(count):
+        (stems, mixture), (other_stems, other_mixture) = plain[number], one[number]
+        assert torch.equal(mixture, other_mixture), "the same crop, and the target as it was"
+        for index, stem in enumerate(STEMS):
+            pair = slice(2 * index, 2 * index + 2)
+            changed[stem] += not torch.equal(stems[pair], other_stems[pair])
+    assert changed["bass"] == changed["drums"] == 0
+    assert count / 4 < changed["vocals"] < 3 / 4 * count
+    assert count / 4 < changed["other"] < 3 / 4 * count
+    assert all(torch.equal(one[number][0], two[number][0]) for number in (count, 3)), "the n-th is always the same"
+
+
+def test_reverberation_leaves_the_loudness_and_rings_on_from_before_a_crop(reverberation: Reverberation) -> None:
+    sound = noise(3.0, 0.2, seed=9)
+    sound[:, SAMPLE_RATE:] = 0
+    wet = reverberation.apply(sound, "vocals", 1)
+    assert measure(wet, SAMPLE_RATE) == pytest.approx(measure(sound, SAMPLE_RATE), abs=0.1)
+    assert not np.array_equal(wet[:, :SAMPLE_RATE], sound[:, :SAMPLE_RATE])
+    tail = np.sqrt(np.mean(wet[:, SAMPLE_RATE:][:, : SAMPLE_RATE // 2] ** 2))
+    assert tail > 1e-3, "what a crop that begins here hears of the second before it"
+    silence = np.zeros((2, SAMPLE_RATE), dtype=np.float32)
+    assert not reverberation.apply(silence, "vocals", 1).any()
 
 
 def test_validation_sequences_cover_every_sample_outside_the_guards(songs: dict[str, list[dataset.Song]]) -> None:
