@@ -28,6 +28,7 @@ NETWORK_TAG = "network"
 _ARTIFACTS = "mlartifacts"
 _BATCH = 500  # a request to the server may hold 1,000 metrics
 _FLUSH_SECONDS = 5.0
+_RETRY_SECONDS = 600.0
 _FINISHED, _FAILED, _STOPPED = "FINISHED", "FAILED", "KILLED"
 
 
@@ -41,7 +42,8 @@ def configure() -> str:
 class TrackedRun:
     """One MLflow run that can be left and taken up again by its id.
 
-    Metrics are sent in batches; leaving the ``with`` block sends the rest and sets the run's status.
+    Metrics are sent in batches; leaving the ``with`` block sends the rest and sets the run's status. While the tracking
+    server does not answer, metrics wait here: what is computed in the meantime does not depend on it.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -49,6 +51,7 @@ class TrackedRun:
         self._client = mlflow.MlflowClient()
         self._waiting: list[Metric] = []
         self._sent_at = time.monotonic()
+        self._retry_at = 0.0
 
     @classmethod
     def start(cls, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "TrackedRun":
@@ -86,8 +89,9 @@ class TrackedRun:
         """Note values at a step; they are sent every few seconds."""
         now = int(time.time() * 1000)
         self._waiting += [Metric(name, value, now, step) for name, value in values.items()]
-        if len(self._waiting) >= _BATCH or time.monotonic() - self._sent_at > _FLUSH_SECONDS:
-            self._send()
+        seconds = time.monotonic()
+        if seconds >= self._retry_at and (len(self._waiting) >= _BATCH or seconds - self._sent_at > _FLUSH_SECONDS):
+            self._send_or_keep()
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Parameters of the whole execution; values that are set already must be the same."""
@@ -114,14 +118,31 @@ class TrackedRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._send()
+        try:
+            self._send()
+            self._finish(kind)
+        except MlflowException as exception:
+            message = f"MLflow: run {self.run_id} cannot be completed ({_first_line(exception)})"
+            if kind is None:
+                raise FxnormError(message) from exception
+            tqdm.write(message)  # the error that ends the block is the one to be seen
+
+    def _finish(self, kind: type[BaseException] | None) -> None:
         stopped = kind is not None and issubclass(kind, StoppedError)
         self._client.set_terminated(self.run_id, _FINISHED if kind is None else _STOPPED if stopped else _FAILED)
 
+    def _send_or_keep(self) -> None:
+        try:
+            self._send()
+        except MlflowException as error:
+            # the client has waited minutes for the server by now, which not every step should do
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            tqdm.write(f"MLflow: metrics cannot be sent ({_first_line(error)}); they wait for {_RETRY_SECONDS:.0f} s")
+
     def _send(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            self._client.log_batch(self.run_id, metrics=batch)
+            self._client.log_batch(self.run_id, metrics=self._waiting[:_BATCH])
+            del self._waiting[:_BATCH]
         self._sent_at = time.monotonic()
 
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
+from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
-from fxnorm import Mixer, audio
+from fxnorm import Mixer, audio, tracking
 from fxnorm.cli import main
 from fxnorm.training import loop
 from tests.conftest import SIZES, noise
@@ -221,6 +222,27 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
 def runs(client: mlflow.MlflowClient) -> list[Any]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments))
+
+
+def test_a_tracking_server_that_does_not_answer_for_a_while_stops_nothing_and_misses_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, calls = mlflow.MlflowClient.log_batch, 0
+
+    def fail_twice(client: mlflow.MlflowClient, run_id: str, **what: Any) -> None:
+        nonlocal calls
+        calls += "metrics" in what
+        if "metrics" in what and calls <= 2:
+            raise MlflowException("no answer\nafter 7 tries")
+        send(client, run_id, **what)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail_twice)
+    monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(tracking, "_RETRY_SECONDS", 0.0)
+    assert train("out").output.count("MLflow: metrics cannot be sent (no answer)") == 2
+    client = mlflow.MlflowClient()
+    (run,) = runs(client)
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train.loss")] == list(range(1, 8))
 
 
 def test_other_settings_are_another_run_and_leave_the_first_ones_checkpoints(train: Train) -> None:

@@ -55,11 +55,11 @@ class Processes:
         processes = cls(device, dist.get_rank(), dist.get_world_size())
         try:
             yield processes
-            dist.barrier()
+            processes.wait()
         except FxnormError as error:
             if error is not processes._agreed:
                 raise  # of this process alone: torchrun ends the others
-            dist.barrier()  # the first process has said what it has to say when the others leave
+            processes.wait()  # the first process has said what it has to say when the others leave
             if processes.rank:
                 raise SystemExit(error.exit_status) from error
             raise
@@ -105,6 +105,10 @@ class Processes:
     def total(self, *values: float) -> list[float]:
         """Of each value the sum over all processes."""
         return self._reduced(torch.tensor(values, dtype=torch.float64), dist.ReduceOp.SUM).tolist()
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.highest(0)
 
     def from_all(self, value: Value) -> list[Value]:
         """Every process's value, in the order of their ranks."""
