@@ -59,17 +59,18 @@ _on_error = click.option(
 )
 
 
-class _Shard(click.ParamType):
-    name = "NUMBER/COUNT"
+def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    from fxnorm.dataset import parse_shard
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
-        number, slash, count = str(value).partition("/")
-        if not (slash and number.isdecimal() and count.isdecimal()):
-            self.fail(f"expected {self.name} like 2/8, found {value}", parameter, context)
-        return int(number), int(count)
+    return None if value is None else parse_shard(value)
 
 
-_shard = click.option("--shard", type=_Shard(), help="Only this part of the songs, such as 2/8: for several machines.")
+_shard = click.option(
+    "--shard",
+    callback=_parse_shard,
+    metavar="NUMBER/COUNT",
+    help="Only this part of the songs, such as 2/8: for several machines.",
+)
 
 
 def _list(skipped: dict[str, str]) -> None:

@@ -109,6 +109,24 @@ def shard_of(songs: list[Song], shard: tuple[int, int] | None) -> list[Song]:
     return songs[number - 1 :: count]
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` as (2, 8).
+
+    Raises:
+        SettingsError: another text.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise SettingsError(f"shard {text}: expected NUMBER/COUNT, such as 2/8")
+    return int(number), int(count)
+
+
+def shard_names(songs: list[Song], count: int) -> list[str]:
+    """The names of ``count`` shards, or of as many as there are songs."""
+    count = max(1, min(count, len(songs)))
+    return [f"{number}/{count}" for number in range(1, count + 1)]
+
+
 def digest(dataset: Iterable[Song]) -> str:
     """A hash of many songs' names and contents: what a cached result depends on."""
     dataset = list(dataset)

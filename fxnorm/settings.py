@@ -150,10 +150,18 @@ class Settings(_Section):
             SettingsError: the file is missing or not YAML, a key is unknown, or a value does not fit; the text
                 names the file and the key.
         """
-        content = {} if path is None else _read_yaml(Path(path))
-        source = "defaults" if path is None else str(path)
+        content = {} if path is None else read_yaml(Path(path))
         for override in overrides:
-            _apply_override(content, override)
+            apply_override(content, override)
+        return cls.of(content, "defaults" if path is None else str(path))
+
+    @classmethod
+    def of(cls, content: dict[str, Any], source: str = "settings") -> "Settings":
+        """Settings of sections with keys, as YAML and JSON hold them; ``source`` stands in the errors.
+
+        Raises:
+            SettingsError: a key is unknown, or a value does not fit; one line.
+        """
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -176,7 +184,12 @@ class Settings(_Section):
         return flat
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file of keys.
+
+    Raises:
+        SettingsError: it is missing, not YAML, or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -190,7 +203,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Set what ``key.key=value`` says; the value is YAML.
+
+    Raises:
+        SettingsError: it says nothing of the kind.
+    """
     name, equals, text = override.partition("=")
     parts = name.split(".")
     if not equals or not all(parts):

@@ -1,6 +1,6 @@
 """The report that people read: one page with the winners, the table of every song, pictures and players."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,24 @@ def write(
 def rivals(systems: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
     """The systems that can win: not the sum of wet stems, which is the reference itself."""
     return {name: metrics for name, metrics in systems.items() if metrics.get(_DECISIVE) != 0}
+
+
+def markdown(means: Mapping[str, Mapping[str, Mapping[str, float]]], verdicts: Sequence[str]) -> str:
+    """The verdicts and a table of each split in Markdown, the best value of each metric in bold."""
+    lines = [f"- {text}" for text in verdicts]
+    for split, systems in means.items():
+        metrics = [metric for metric in TITLES if any(metric in found for found in systems.values())]
+        lines += ["", f"## {split}", "", "| system | " + " | ".join(TITLES[metric] for metric in metrics) + " |"]
+        lines.append("| --- |" + " --- |" * len(metrics))
+        best = {metric: min(found[metric] for found in systems.values() if metric in found) for metric in metrics}
+        for system, found in systems.items():
+            cells = [f"{found[metric]:.3f}" if metric in found else "" for metric in metrics]
+            bold = [
+                f"**{cell}**" if cell and found[metric] == best[metric] else cell
+                for metric, cell in zip(metrics, cells, strict=True)
+            ]
+            lines.append(f"| {SYSTEM_TITLES.get(system, system)} | " + " | ".join(bold) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def verdict(split: str, means: Mapping[str, Mapping[str, float]], songs: SongMetrics) -> str:

@@ -1,6 +1,7 @@
 """Stage 4: the network's mixes of unseen songs against the reference mixes, beside two sums that anyone could make."""
 
 import csv
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fxnorm import audio, dataset
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song
 from fxnorm.effects import loudness
+from fxnorm.errors import DatasetError
 from fxnorm.evaluation import compare_mixes, plots, report
 from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.losses import StereoLoss
@@ -25,6 +27,9 @@ METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.htm
 REFERENCE, INPUT_SUM, NORMALIZED_SUM = "reference", "input_sum", "normalized_sum"
 _FAMILIES = ("loudness", "spectral", "panning", "dynamic")
 _LISTENING_PEAK = 0.99
+
+Metrics = dict[str, dict[str, dict[str, float]]]
+"""split -> system -> metric -> value"""
 
 
 @dataclass
@@ -94,15 +99,32 @@ def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> lis
     with run_of(mixer_folder, "evaluation") as tracked:
         tags = {f"test_data.{key}": value for key, value in versions.items()}
         tracked.set_tags({**tags, **settings.flat("evaluate")})
-        flat = {
-            f"{split}.{system}.{metric}": value
-            for split, systems in metrics.items()
-            for system, found in systems.items()
-            for metric, value in found.items()
-        }
-        tracked.log(0, flat)
+        tracked.log(0, flat(metrics))
         tracked.add_folder(output, "evaluation")
     return [report.verdict(split, systems, comparisons[split].songs) for split, systems in metrics.items()]
+
+
+def read_metrics(report: Path) -> Metrics:
+    """What :func:`run` left in ``metrics.json``.
+
+    Raises:
+        DatasetError: there is no such file.
+    """
+    file = report / METRICS_FILE
+    if not file.is_file():
+        raise DatasetError(f"{file}: no such file; 'fxnorm evaluate' writes it")
+    metrics: Metrics = json.loads(file.read_text(encoding="utf-8"))
+    return metrics
+
+
+def flat(metrics: Metrics) -> dict[str, float]:
+    """Under the names that experiment trackers show: ``split.system.metric``."""
+    return {
+        f"{split}.{system}.{metric}": value
+        for split, systems in metrics.items()
+        for system, found in systems.items()
+        for metric, value in found.items()
+    }
 
 
 def _splits(data: Path, split: str) -> dict[str, list[Song]]:

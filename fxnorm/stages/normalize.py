@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from fxnorm import audio, dataset
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
+from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import Recipe, song_seed
@@ -80,6 +82,30 @@ def run(
     if plot is not None and usable:
         _plot_one(recipe, usable[0], plot, dry)
     return skipped
+
+
+def given(folder: Path) -> Path | None:
+    """A folder of impulse responses, if it is there; without one they are synthesized."""
+    return folder if folder.is_dir() else None
+
+
+def gather(parts: Sequence[Path], output: Path) -> None:
+    """Put what shards were normalized into together in one folder, by links: nothing is copied.
+
+    Raises:
+        DatasetError: the shards were not normalized with the same recipe, or have a song in common.
+    """
+    digests = [Recipe.load(part / RECIPE_FOLDER).digest(part / RECIPE_FOLDER) for part in parts]
+    for part, digest in zip(parts, digests, strict=True):
+        if digest != digests[0]:
+            raise DatasetError(f"{part}: was normalized in another way than {parts[0]}")
+        for song in dataset.songs(part):
+            target = output / song.folder.relative_to(part)
+            if target.exists():
+                raise DatasetError(f"{song.folder}: another shard has this song as well")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(song.folder.absolute(), target_is_directory=True)
+    (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
 
 
 def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) -> None:

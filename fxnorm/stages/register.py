@@ -1,6 +1,5 @@
 """Stage 5: the quality gate, then the MLflow registry."""
 
-import json
 from pathlib import Path
 
 from fxnorm import registry, tracking
@@ -8,7 +7,7 @@ from fxnorm.errors import DatasetError
 from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
 from fxnorm.settings import RegisterSettings, Settings
-from fxnorm.stages.evaluate import METRICS_FILE
+from fxnorm.stages.evaluate import METRICS_FILE, Metrics, read_metrics
 
 REGISTRATION_FILE = "registration.json"
 
@@ -24,11 +23,8 @@ def run(settings: Settings, mixer_folder: Path, report: Path) -> dict[str, str]:
     Returns:
         name, version, alias and reason, as they stand in ``registration.json``.
     """
-    gate = settings.register_
-    metrics_file = report / METRICS_FILE
-    if not metrics_file.is_file():
-        raise DatasetError(f"{metrics_file}: no such file; 'fxnorm evaluate' writes it")
-    metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+    gate, metrics_file = settings.register_, report / METRICS_FILE
+    metrics = read_metrics(report)
     system = str(Mixer.load(mixer_folder).network.config["name"])
     with tracking.run_of(mixer_folder, "registration") as run:
         alias, reason = _decide(gate, metrics, system, metrics_file, run)
@@ -40,17 +36,28 @@ def run(settings: Settings, mixer_folder: Path, report: Path) -> dict[str, str]:
     return decision
 
 
+def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
+    """Whether a Mixer is better than the baseline: worth a place in the registry, whatever the champion is like."""
+    gate = settings.register_
+    system = str(Mixer.load(mixer_folder).network.config["name"])
+    value, baseline = _compared(gate, read_metrics(report), system, report / METRICS_FILE)
+    return value < baseline - gate.margin
+
+
+def _compared(gate: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:
+    """The metric of the network and of the baseline."""
+    return (
+        _look_up(metrics, gate.split, system, gate.metric, source),
+        _look_up(metrics, gate.split, gate.baseline, gate.metric, source),
+    )
+
+
 def _decide(
-    gate: RegisterSettings,
-    metrics: dict[str, dict[str, dict[str, float]]],
-    system: str,
-    source: Path,
-    run: tracking.TrackedRun,
+    gate: RegisterSettings, metrics: Metrics, system: str, source: Path, run: tracking.TrackedRun
 ) -> tuple[str, str]:
     """The alias a candidate deserves, and why."""
     name = f"{gate.split}.{gate.metric}"
-    value = _look_up(metrics, gate.split, system, gate.metric, source)
-    baseline = _look_up(metrics, gate.split, gate.baseline, gate.metric, source)
+    value, baseline = _compared(gate, metrics, system, source)
     against = f"{system} {value:.3f}, {gate.baseline} {baseline:.3f}"
     if not value < baseline - gate.margin:
         return registry.CHALLENGER, f"not better than the baseline in {name}: {against}"
@@ -65,9 +72,7 @@ def _decide(
     return registry.CHAMPION, f"passes the gate in {name}: {against}"
 
 
-def _look_up(
-    metrics: dict[str, dict[str, dict[str, float]]], split: str, system: str, metric: str, file: Path
-) -> float:
+def _look_up(metrics: Metrics, split: str, system: str, metric: str, file: Path) -> float:
     try:
         return metrics[split][system][metric]
     except KeyError as error:

@@ -1,0 +1,154 @@
+"""The components. ``settings`` are the sections of ``params.yaml``; shards are texts like ``2/4``."""
+
+import functools
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
+
+IMAGE = "fxnorm-automix:0.1.0"
+"""What ``Containerfile`` builds; ``pipeline.cluster.Cluster.image`` says under which name a cluster finds it."""
+
+# the image has kfp; nothing is installed when a component starts
+_component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
+
+
+@_component()
+def resolve(repository: str, revision: str) -> str:
+    """The commit that a branch, tag or commit stands for now."""
+    from fxnorm.stages import fetch
+
+    return fetch.resolve(repository, revision)
+
+
+@_component()
+def fetch(repository: str, commit: str, path: str, remote: str, shards: int, data: Output[Dataset]) -> list[str]:
+    """Bring the datasets of a commit from DVC's remote storage; gives the names of the shards to work in."""
+    from pathlib import Path
+
+    from fxnorm.dataset import shard_names, songs
+    from fxnorm.stages import fetch
+
+    data.metadata.update(repository=repository, commit=commit)
+    data.metadata["dvc"] = fetch.run(repository, commit, Path(data.path), path, remote)
+    return shard_names(songs(Path(data.path) / Path(path).name / "wet", "train"), shards)
+
+
+@_component()
+def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, part: Output[Dataset]) -> None:
+    """Measure the average effects of a shard of the wet training songs."""
+    from pathlib import Path
+
+    from fxnorm.dataset import parse_shard
+    from fxnorm.settings import Settings
+    from fxnorm.stages import statistics
+
+    wet = Path(data.path) / Path(path).name / "wet"
+    statistics.run(Settings.of(settings).statistics, wet, Path(part.path) / "statistics.npz", shard=parse_shard(shard))
+
+
+@_component()
+def merge_statistics(parts: Input[list[Dataset]], statistics: Output[Dataset]) -> None:
+    """Put the statistics of all shards together."""
+    from pathlib import Path
+
+    from fxnorm.stages import statistics as stage
+
+    folder = Path(statistics.path)
+    stage.merge([Path(part.path) / "statistics.npz" for part in parts], folder / "statistics.npz", folder / "plot.png")
+
+
+@_component()
+def normalize(
+    data: Input[Dataset],
+    path: str,
+    statistics: Input[Dataset],
+    shard: str,
+    settings: dict,
+    normalized: Output[Dataset],
+) -> None:
+    """Bring the stems of a shard of the wet songs to the average effects."""
+    from pathlib import Path
+
+    from fxnorm.dataset import parse_shard
+    from fxnorm.settings import Settings
+    from fxnorm.stages import normalize
+
+    root = Path(data.path) / Path(path).name
+    normalize.run(
+        Settings.of(settings).normalize,
+        root / "wet",
+        Path(statistics.path) / "statistics.npz",
+        Path(normalized.path),
+        normalize.given(root / "impulse_responses/reverb"),
+        normalize.given(root / "impulse_responses/pre_reverb"),
+        shard=parse_shard(shard),
+    )
+
+
+@_component()
+def train(
+    normalized: Input[list[Dataset]],
+    settings: dict,
+    processes: int,
+    checkpoints: str,
+    mixer: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Train a network on the normalized songs of all shards; the result is a Mixer directory."""
+    import tempfile
+    from pathlib import Path
+
+    from fxnorm.settings import Settings
+    from fxnorm.stages import normalize, train_processes
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        normalize.gather([Path(part.path) for part in normalized], work / "normalized")
+        best = train_processes.run(
+            Settings.of(settings),
+            work / "normalized",
+            Path(mixer.path),
+            Path(checkpoints) if checkpoints else work / "checkpoints",
+            work / "loss.csv",
+            processes,
+        )
+    mixer.framework = "pytorch"
+    for name, value in best.items():
+        metrics.log_metric(name, value)
+
+
+@_component()
+def evaluate(
+    mixer: Input[Model],
+    data: Input[Dataset],
+    path: str,
+    settings: dict,
+    report: Output[Dataset],
+    metrics: Output[Metrics],
+    summary: Output[Markdown],
+) -> bool:
+    """Compare the network's mixes of the test songs with the reference mixes; says whether the gate would pass them."""
+    from pathlib import Path
+
+    from fxnorm.evaluation.report import markdown
+    from fxnorm.settings import Settings
+    from fxnorm.stages import evaluate, register
+
+    found = Settings.of(settings)
+    verdicts = evaluate.run(found, Path(mixer.path), Path(data.path) / Path(path).name, Path(report.path))
+    values = evaluate.read_metrics(Path(report.path))
+    for name, value in evaluate.flat(values).items():
+        metrics.log_metric(name, value)
+    Path(summary.path).write_text(markdown(values, verdicts), encoding="utf-8")
+    return register.passes(found, Path(mixer.path), Path(report.path))
+
+
+@_component()
+def register(mixer: Input[Model], report: Input[Dataset], settings: dict) -> str:
+    """Register the Mixer in MLflow; gives the version."""
+    from pathlib import Path
+
+    from fxnorm.settings import Settings
+    from fxnorm.stages import register
+
+    return register.run(Settings.of(settings), Path(mixer.path), Path(report.path))["version"]

@@ -1,0 +1,77 @@
+"""Stage 0, on clusters: the datasets of a git revision, brought from DVC's remote storage."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from fxnorm.errors import DatasetError
+from fxnorm.files import whole_folder
+
+
+def resolve(repository: str, revision: str) -> str:
+    """The commit that a branch, tag or commit of a git repository stands for.
+
+    Raises:
+        DatasetError: the repository or the revision is not there.
+    """
+    # DVC takes a second to import, and no other stage needs it
+    from dvc.api import DVCFileSystem
+
+    with _one_line(f"{repository} at {revision}"):
+        return str(DVCFileSystem(repository, rev=revision).repo.get_rev())
+
+
+def run(repository: str, revision: str, output: Path, path: str = "data", remote: str = "") -> str:
+    """Bring a tracked folder of a repository at a revision into ``output/NAME``, with its ``NAME.dvc`` beside it.
+
+    Args:
+        repository: address or folder of a git repository with DVC.
+        revision: branch, tag or commit.
+        output: the folder to write, whole or not at all; an older one is replaced.
+        path: what to bring: a folder that ``PATH.dvc`` tracks.
+        remote: name of the DVC remote; the repository's default one if empty.
+
+    Returns:
+        the hash by which DVC tracks the folder.
+
+    Raises:
+        DatasetError: the repository, revision, path or remote is not there, or the remote lacks a file.
+    """
+    from dvc.api import DVCFileSystem
+    from fsspec.callbacks import TqdmCallback
+
+    tracked = f"{path}.dvc"
+    with _one_line(f"{repository} at {revision}"):
+        files = DVCFileSystem(repository, rev=revision, remote=remote or None)
+        try:
+            content = files.read_bytes(tracked)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{repository} at {revision}: no {tracked}; 'dvc add {path}' makes it") from error
+        with whole_folder(output) as folder:
+            target = folder / Path(path).name
+            target.with_name(f"{target.name}.dvc").write_bytes(content)
+            tqdm.write(f"fetch: {path} of {repository} at {revision}")
+            files.get(path, str(target), recursive=True, callback=TqdmCallback(tqdm_kwargs={"desc": "fetch"}))
+    return str(yaml.safe_load(content)["outs"][0]["md5"])
+
+
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """DVC's and git's errors as one of ours."""
+    from botocore.exceptions import BotoCoreError
+    from dvc.exceptions import DvcException
+    from dvc_data.index.index import DataIndexDirError
+    from scmrepo.exceptions import SCMError
+
+    try:
+        yield
+    except (DvcException, DataIndexDirError, SCMError, BotoCoreError, OSError) as error:
+        cause: BaseException | None = error
+        reasons = []
+        while cause is not None:  # the outermost often says no more than that there was an error
+            reasons.append(" ".join(str(cause).split()) or type(cause).__name__)
+            cause = cause.__cause__
+        raise DatasetError(f"{where}: cannot be fetched ({': '.join(dict.fromkeys(reasons))})") from error

@@ -1,0 +1,107 @@
+"""The pipeline: fetch, statistics and normalization over shards, training on a GPU node, evaluation, registration."""
+
+from pathlib import Path
+
+from kfp import compiler, dsl, kubernetes
+from kfp.dsl.base_component import BaseComponent
+
+import components
+from fxnorm.files import whole_file
+from pipeline.cluster import Cluster
+
+NAME = "fxnorm-automix"
+_SHARED_MEMORY = "/dev/shm"
+
+
+def build(cluster: Cluster) -> BaseComponent:
+    """The pipeline for a cluster; what it works on are its parameters."""
+
+    @dsl.pipeline(
+        name=NAME, description="A mixing network from the finished multitracks of a git revision, to MLflow's registry."
+    )
+    def automix(
+        repository: str,
+        revision: str = "main",
+        path: str = "data",
+        remote: str = "",
+        shards: int = 4,
+        checkpoints: str = "",
+        settings: dict = {},  # noqa: B006  compiled, never called
+    ) -> None:
+        """A mixing network from the finished multitracks of a git revision.
+
+        Args:
+            repository: address of a git repository with DVC.
+            revision: branch, tag or commit.
+            path: the tracked folder with ``wet``, ``dry`` and ``impulse_responses``.
+            remote: name of the DVC remote; the repository's default one if empty.
+            shards: parts that statistics and normalization are done in.
+            checkpoints: a mounted folder from which training goes on when its node was taken away.
+            settings: the sections of ``params.yaml``; what is left out has its published value.
+        """
+        # a branch moves on: what it stands for is looked up each time, and all that follows depends on the commit
+        commit = _on(cluster, components.resolve(repository=repository, revision=revision), cached=False)
+        fetched = _on(cluster, components.fetch(
+            repository=repository, commit=commit.output, path=path, remote=remote, shards=shards
+        ))  # fmt: skip
+        data = fetched.outputs["data"]
+        with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
+            part = _on(cluster, components.statistics(data=data, path=path, shard=shard, settings=settings))
+        merged = _on(cluster, components.merge_statistics(parts=dsl.Collected(part.outputs["part"])))
+        with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
+            normalized = _on(cluster, components.normalize(
+                data=data, path=path, statistics=merged.output, shard=shard, settings=settings
+            ))  # fmt: skip
+        trained = components.train(
+            normalized=dsl.Collected(normalized.outputs["normalized"]),
+            settings=settings,
+            processes=max(cluster.training.accelerators, 1),
+            checkpoints=checkpoints,
+        )
+        _on_training_node(cluster, trained)
+        evaluated = _on(cluster, components.evaluate(
+            mixer=trained.outputs["mixer"], data=data, path=path, settings=settings
+        ), cached=False)  # fmt: skip
+        with dsl.If(evaluated.outputs["Output"] == True, name="passes-the-gate"):  # noqa: E712  kfp's own equality
+            _on(cluster, components.register(
+                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], settings=settings
+            ), cached=False)  # fmt: skip
+
+    return automix
+
+
+def _on(cluster: Cluster, task: dsl.PipelineTask, cached: bool = True) -> dsl.PipelineTask:
+    """A task on any node. What gives the same for the same is not done again; what writes to MLflow always is."""
+    task.set_cpu_request(cluster.cpu).set_memory_limit(cluster.memory)
+    return _anywhere(cluster, task, cached)
+
+
+def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
+    node = cluster.training
+    task.set_cpu_request(node.cpu).set_memory_limit(node.memory)
+    if node.accelerators:
+        task.set_accelerator_type(node.accelerator).set_accelerator_limit(node.accelerators)
+    for key, value in node.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in node.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    kubernetes.empty_dir_mount(task, "shared-memory", _SHARED_MEMORY, medium="Memory", size_limit=node.shared_memory)
+    _anywhere(cluster, task, cached=False)
+
+
+def _anywhere(cluster: Cluster, task: dsl.PipelineTask, cached: bool) -> dsl.PipelineTask:
+    retries = cluster.retries
+    task.set_container_image(cluster.image)
+    task.set_caching_options(cached)
+    task.set_retry(
+        retries.count, f"{retries.backoff_seconds}s", retries.backoff_factor, f"{retries.backoff_max_seconds}s"
+    )
+    for secret in cluster.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
+    return task
+
+
+def compile_to(path: Path, cluster: Cluster) -> None:
+    """Write the pipeline for a cluster as YAML, whole or not at all."""
+    with whole_file(path) as temporary:
+        compiler.Compiler().compile(build(cluster), str(temporary))

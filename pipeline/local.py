@@ -1,0 +1,53 @@
+"""The pipeline on this machine, by Kubeflow's own local runners."""
+
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from kfp import local
+
+from fxnorm.errors import FxnormError, SettingsError
+from pipeline import graph
+from pipeline.cluster import Cluster
+from pipeline.parameters import Parameters
+
+_SHARED_MEMORY = "1g"
+
+
+def run(
+    cluster: Cluster, parameters: Parameters, root: Path, containers: bool, environment: Iterable[str], cache: bool
+) -> None:
+    """Run all tasks.
+
+    Args:
+        cluster: its image is what containers are made of; the rest is for clusters.
+        parameters: of the pipeline.
+        root: where artifacts go.
+        containers: each task in a container, as this user and on this machine's network; else in a subprocess.
+        environment: names of variables that containers are given.
+        cache: take over results of earlier runs in ``root``.
+
+    Raises:
+        FxnormError: a task failed, after its own words; or a variable is not set.
+    """
+    runner: local.DockerRunner | local.SubprocessRunner = local.SubprocessRunner(use_venv=False)
+    if containers:
+        missing = [name for name in environment if name not in os.environ]
+        if missing:
+            raise SettingsError(f"--environment {missing[0]}: this variable is not set")
+        runner = local.DockerRunner(
+            user=f"{os.getuid()}:{os.getgid()}",  # another user could not write into this one's folder
+            network_mode="host",
+            shm_size=_SHARED_MEMORY,
+            environment={name: os.environ[name] for name in environment},
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    local.init(runner=runner, pipeline_root=str(root), raise_on_error=True, enable_caching=cache)
+    with warnings.catch_warnings():
+        # kfp takes images without 'python' in their name for images without Python
+        warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
+        try:
+            graph.build(cluster)(**parameters.arguments())
+        except RuntimeError as error:
+            raise FxnormError(f"the pipeline failed: {str(error).splitlines()[0]}") from error
