@@ -251,14 +251,25 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert checkpoints.newest() == {"step": 3}
 
 
+def truncate(content: bytearray) -> None:
+    del content[-300:]
+
+
+def flip_a_bit(content: bytearray) -> None:
+    content[content.index(np.float32(0.7).tobytes())] ^= 1
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
 def test_a_damaged_checkpoint_is_said_and_the_one_before_it_serves(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytearray], None]
 ) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.save(1, {"step": 1})
-    checkpoints.save(2, {"step": 2})
+    checkpoints.save(2, {"step": 2, "weights": torch.full((100,), 0.7)})
     newest = tmp_path / "step-000000002.pt"
-    newest.write_bytes(newest.read_bytes()[:-300])
+    content = bytearray(newest.read_bytes())
+    damage(content)
+    newest.write_bytes(content)
     assert checkpoints.newest() == {"step": 1}
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"train: {newest}: not readable as a checkpoint (")

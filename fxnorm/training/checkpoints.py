@@ -6,6 +6,7 @@ cannot run code.
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,12 @@ class Checkpoints:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # PyTorch writes checksums and does not look at them
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: not readable as a checkpoint ({_first_line(error)})") from error
     if not isinstance(stored, dict) or "state" not in stored:
         raise ModelError(f"{path}: expected a training checkpoint with a state, found something else")
