@@ -108,7 +108,7 @@ def train(
             Settings.of(settings),
             work / "normalized",
             Path(mixer.path),
-            Path(checkpoints) if checkpoints else work / "checkpoints",
+            checkpoints or str(work / "checkpoints"),
             work / "loss.csv",
             processes,
         )

@@ -15,6 +15,7 @@ import scipy.io.wavfile
 import soundfile
 import soxr
 
+from fxnorm import object_store
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError
 from fxnorm.files import whole_file
@@ -42,7 +43,7 @@ def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.nd
             that are not finite.
     """
     name = str(path)
-    if name.startswith("s3://"):
+    if object_store.is_address(name):
         return decode(_fetch_s3(name), name, sample_rate)
     if not os.path.isfile(name):
         raise AudioError(f"{name}: no such file")
@@ -189,7 +190,7 @@ def _fetch_s3(uri: str) -> bytes:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = object_store.split(uri)
     try:
         return boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     except (BotoCoreError, ClientError) as error:

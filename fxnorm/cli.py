@@ -215,17 +215,21 @@ def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path,
 @main.command()
 @click.argument("normalized", type=_FOLDER)
 @click.argument("output", type=_FOLDER)
-@click.option("--checkpoints", type=_FOLDER, help="Where an interrupted run goes on from; default: OUTPUT-checkpoints.")
+@click.option(
+    "--checkpoints",
+    metavar="DIRECTORY|s3://BUCKET/KEY",
+    help="Where an interrupted run goes on from; default: OUTPUT-checkpoints.",
+)
 @click.option("--curve", type=_FILE, help="The loss over epochs (.csv); default: OUTPUT-loss.csv.")
 @click.option("--plots", type=_FOLDER, help="Pictures of earlier stages to keep with the experiment.")
 @_with_settings
 def train(
-    settings: Settings, normalized: Path, output: Path, checkpoints: Path | None, curve: Path | None, plots: Path | None
+    settings: Settings, normalized: Path, output: Path, checkpoints: str | None, curve: Path | None, plots: Path | None
 ) -> None:
     """Train a network on NORMALIZED and write the Mixer directory OUTPUT."""
     from fxnorm.stages import train as stage
 
-    checkpoints = checkpoints or output.with_name(f"{output.name}-checkpoints")
+    checkpoints = checkpoints or str(output.with_name(f"{output.name}-checkpoints"))
     curve = curve or output.with_name(f"{output.name}-loss.csv")
     stage.run(settings, normalized, output, checkpoints, curve, plots)
 

@@ -36,7 +36,8 @@ def build(cluster: Cluster) -> BaseComponent:
             path: the tracked folder with ``wet``, ``dry`` and ``impulse_responses``.
             remote: name of the DVC remote; the repository's default one if empty.
             shards: parts that statistics and normalization are done in.
-            checkpoints: a mounted folder from which training goes on when its node was taken away.
+            checkpoints: ``s3://BUCKET/KEY`` or a mounted folder, from which training goes on when its node was
+                taken away; started anew if empty.
             settings: the sections of ``params.yaml``; what is left out has its published value.
         """
         # a branch moves on: what it stands for is looked up each time, and all that follows depends on the commit

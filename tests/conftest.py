@@ -1,6 +1,6 @@
 """Sounds and songs that several tests use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from tests import servers
 
 # one thread: networks this small gain nothing from more, and threads that wait for each other spin
 torch.set_num_threads(1)
@@ -27,6 +28,13 @@ def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) 
     colored = white + pink / np.abs(pink).max(axis=1, keepdims=True)
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * np.arange(samples) / SAMPLE_RATE)
     return (level * swell * colored / np.abs(colored).max()).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment variables that point to an S3 store with the bucket ``fxnorm``."""
+    with servers.s3(tmp_path_factory.mktemp("s3") / "log", "fxnorm") as environment:
+        yield environment
 
 
 @pytest.fixture

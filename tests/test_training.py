@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fxnorm import audio, dataset, models
+from fxnorm import audio, dataset, models, object_store
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError, FxnormError, ModelError
@@ -17,12 +17,13 @@ from fxnorm.losses import StereoLoss
 from fxnorm.recipe import Recipe
 from fxnorm.settings import TrainSettings
 from fxnorm.training import loop
-from fxnorm.training.checkpoints import Checkpoints, folder_of
+from fxnorm.training.checkpoints import Checkpoints, name_of, opened
 from fxnorm.training.data import RandomCrops, Reverberation, Sequences, StoredSong
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import guard_frames, task
 from tests.conftest import SIZES, noise
+from tests.servers import free_port
 
 MakeSong = Callable[..., Path]
 SETTINGS = TrainSettings(
@@ -55,7 +56,7 @@ def train(
 ) -> tuple[nn.Module, loop.Outcome]:
     torch.manual_seed(settings.seed)
     network = models.build(settings.network, **settings.sizes)
-    checkpoints = Checkpoints(folder_of(folder, loop.identity(settings)), settings.keep_checkpoints)
+    checkpoints = Checkpoints(folder / name_of(loop.identity(settings)), settings.keep_checkpoints)
     outcome = loop.train(
         task(network, settings),
         settings,
@@ -240,6 +241,24 @@ def test_a_loss_that_is_not_a_number_stops_with_step_songs_and_advice(
 
 def broken_loss(self: nn.Module, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return output.sum() * math.nan
+
+
+def test_an_object_store_that_does_not_answer_is_said_and_holds_up_nothing_but_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+    with opened("s3://fxnorm/checkpoints", "run", keep=2) as checkpoints:
+        with pytest.raises(FxnormError, match="s3://fxnorm/checkpoints/run: cannot be listed"):
+            checkpoints.fetch()
+        checkpoints.save(1, {"step": 1})
+        assert checkpoints.newest() == {"step": 1}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("train: s3://fxnorm/checkpoints/run/step-000000001.pt: cannot be written")
+    for wrong in ("s3://", "s3://bucket", "s3:///key"):
+        with pytest.raises(FxnormError, match="expected s3://BUCKET/KEY"):
+            object_store.split(wrong)
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 import torch
 import yaml
@@ -262,6 +263,40 @@ def test_two_processes_stop_together_at_a_signal_to_one_and_end_with_a_mixer(pro
     assert Mixer.load(project.folder / "pair").network.config["filters"] == SIZES["filters"]
     with open(project.folder / "pair-loss.csv", encoding="utf-8") as file:
         assert len(file.readlines()) == 1 + 8, "the curve of both parts"
+
+
+def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_object_store(
+    project: Project, undisturbed: dict[str, Tensor], s3_environment: dict[str, str], tmp_path: Path
+) -> None:
+    project.set()
+    elsewhere = Project(tmp_path)
+    (tmp_path / "normalized").symlink_to(project.folder / "normalized")
+    (tmp_path / "params.yaml").write_bytes((project.folder / "params.yaml").read_bytes())
+    for machine in (project, elsewhere):
+        machine.environment |= s3_environment | {"MLFLOW_TRACKING_URI": project.environment["MLFLOW_TRACKING_URI"]}
+    command = ("-m", "fxnorm", "train", "normalized", "moved", "--checkpoints", "s3://fxnorm/moved")
+    process = project.start(*command)
+    store = boto3.client("s3", endpoint_url=s3_environment["AWS_ENDPOINT_URL"], region_name="us-east-1")
+
+    def stored() -> list[str]:
+        return [item["Key"] for item in store.list_objects_v2(Bucket="fxnorm", Prefix="moved/").get("Contents", [])]
+
+    deadline = time.monotonic() + _PATIENCE
+    while not any(key.endswith("/step-000000009.pt") for key in stored()):
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    steps = [key for key in stored() if "/step-" in key]
+    assert 1 <= len(steps) <= 3, "the newest two, and perhaps one about to be removed"
+    output = elsewhere.run(*command)
+    assert "goes on at step" in output
+    assert_same(elsewhere.weights("moved"), undisturbed)
+    assert [key.rpartition("/")[2] for key in stored()] == [
+        "best.safetensors",
+        "step-000000029.pt",
+        "step-000000030.pt",
+    ]
 
 
 def rank_one(torchrun_process: int) -> int:

@@ -20,22 +20,23 @@ from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.stages.normalize import RECIPE_FOLDER
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, TrackedRun
+from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, loop
-from fxnorm.training.checkpoints import Checkpoints, folder_of
+from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import Reverberation
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import Task, task
 
 
-def run(settings: Settings, normalized: Path, output: Path, checkpoints: Path, curve: Path, plots: Path | None) -> None:
+def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
     """Train a network and write its Mixer directory, or a front-end and write its weights.
 
     Args:
         settings: of all stages, because they are the parameters of the experiment that this run opens.
         normalized: what stage 2 wrote, with the splits ``train`` and ``val``.
         output: the Mixer directory.
-        checkpoints: a folder to go on from after an interruption; each run has its own in it.
+        checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption; each run has its own in it.
         curve: a ``.csv`` file for the loss over epochs.
         plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
 
@@ -51,7 +52,7 @@ def _run(
     settings: Settings,
     normalized: Path,
     output: Path,
-    checkpoint_parent: Path,
+    checkpoint_parent: str,
     curve: Path,
     plots: Path | None,
     processes: Processes,
@@ -71,16 +72,19 @@ def _run(
         initial_weights.load(network, Path(train.initial_weights))
     work = task(network, train)
 
-    def own_folder() -> Path:
+    def own_name() -> str:
         digests = [dataset.digest([*training_songs, *validation_songs])]
         if train.reverberation:
             digests.append(recipe.digest(normalized / RECIPE_FOLDER))
         if train.initial_weights is not None:
             digests.append(initial_weights.digest(network))
-        return folder_of(checkpoint_parent, loop.identity(train, *digests))
+        return checkpoint_files.name_of(loop.identity(train, *digests))
 
-    checkpoints = Checkpoints(processes.from_first(own_folder), train.keep_checkpoints)
-    with _tracked(settings, recipe, checkpoints.folder, processes) as tracked:
+    with contextlib.ExitStack() as stack:
+        name = processes.from_first(own_name)
+        checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
+        processes.from_first(checkpoints.fetch)
+        tracked = stack.enter_context(_tracked(settings, recipe, checkpoints, processes))
         outcome = loop.train(
             work,
             train,
@@ -108,6 +112,7 @@ def _run(
         if plots is not None:
             tracked.add_folder(plots, "plots")
         (checkpoints.folder / RUN_FILE).unlink()
+        checkpoints.publish()
 
 
 def _recipe(normalized: Path) -> Recipe:
@@ -123,13 +128,15 @@ def _recipe(normalized: Path) -> Recipe:
 
 
 @contextlib.contextmanager
-def _tracked(settings: Settings, recipe: Recipe, folder: Path, processes: Processes) -> Iterator[TrackedRun | None]:
+def _tracked(
+    settings: Settings, recipe: Recipe, checkpoints: Checkpoints, processes: Processes
+) -> Iterator[TrackedRun | None]:
     """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in."""
     if not processes.first:
         yield None
         return
     train = settings.train
-    tracked = TrackedRun.resume(folder)
+    tracked = TrackedRun.resume(checkpoints.folder)
     if tracked is None:
         tags = {f"data.{key}": value for key, value in recipe.data.items()} | {
             "device": str(processes.device),
@@ -139,7 +146,8 @@ def _tracked(settings: Settings, recipe: Recipe, folder: Path, processes: Proces
         params = settings.model_copy(update={"normalize": recipe.settings}).flat("statistics", "normalize", "train")
         what = f"loss {train.loss}" if train.task == "mix" else "front-end"
         tracked = TrackedRun.start(f"{train.network} {what} seed {train.seed}", params, tags)
-        tracked.leave_in(folder)
+        tracked.leave_in(checkpoints.folder)
+        checkpoints.publish()
     with tracked:
         yield tracked
 

@@ -14,7 +14,7 @@ from fxnorm.stages import train
 
 
 def run(
-    settings: Settings, normalized: Path, output: Path, checkpoints: Path, curve: Path, processes: int = 1
+    settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, processes: int = 1
 ) -> dict[str, float]:
     """Train as :func:`fxnorm.stages.train.run` does, in so many processes of this machine.
 
@@ -22,7 +22,7 @@ def run(
         settings: of all stages.
         normalized: what stage 2 wrote.
         output: the Mixer directory.
-        checkpoints: a folder to go on from after an interruption.
+        checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption.
         curve: a ``.csv`` file for the loss over epochs.
         processes: how many; with more than one, torchrun starts them.
 
@@ -40,7 +40,7 @@ def run(
             params.write_text(yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)), encoding="utf-8")
             torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
             command = ["-m", "fxnorm", "train", str(normalized), str(output), "--params", str(params)]
-            command += ["--checkpoints", str(checkpoints), "--curve", str(curve)]
+            command += ["--checkpoints", checkpoints, "--curve", str(curve)]
             done = subprocess.run([*torchrun, str(processes), *command], check=False)
             if done.returncode:
                 raise FxnormError(f"training in {processes} processes ended with status {done.returncode}")

@@ -1,14 +1,16 @@
 """Checkpoints: all that a training run needs to go on as if it had never stopped.
 
 Files hold tensors and plain values only and are read with PyTorch's weights-only loader, so a checkpoint from elsewhere
-cannot run code.
+cannot run code. They lie in a folder or, for machines that are taken away with their disks, in an S3 store.
 """
 
+import contextlib
 import hashlib
 import pickle
+import tempfile
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,34 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from fxnorm.errors import ModelError
+from fxnorm import object_store
+from fxnorm.errors import FxnormError, ModelError
 from fxnorm.files import whole_file
 
 BEST_FILE = "best.safetensors"
 _PATTERN = "step-*.pt"
 _FORMAT = 2
 _NAME_LENGTH = 16
+_UNREADABLE = ".unreadable"
 
 
-def folder_of(parent: Path, identity: str) -> Path:
-    """Where the checkpoints of one run lie: a folder of its own for each ``identity``, which says what is learnt.
+def name_of(identity: str) -> str:
+    """Name of the folder for the checkpoints of one run: another one for each ``identity``, which says what is learnt.
 
     So a run never goes on from another one's checkpoints, and never removes them either: whoever takes a setting back
     goes on with the run that had it.
     """
-    name = hashlib.sha256(f"format {_FORMAT}\n{identity}".encode()).hexdigest()[:_NAME_LENGTH]
-    return parent / name
+    return hashlib.sha256(f"format {_FORMAT}\n{identity}".encode()).hexdigest()[:_NAME_LENGTH]
+
+
+@contextlib.contextmanager
+def opened(parent: str, name: str, keep: int) -> Iterator["Checkpoints"]:
+    """The checkpoints ``name`` in a folder, or in an S3 store if ``parent`` is ``s3://BUCKET/KEY``."""
+    if not object_store.is_address(parent):
+        yield Checkpoints(Path(parent) / name, keep)
+        return
+    with tempfile.TemporaryDirectory(prefix="fxnorm-checkpoints-") as folder:
+        yield StoredCheckpoints(Path(folder), keep, store=object_store.Folder(f"{parent.rstrip('/')}/{name}"))
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,17 @@ class Checkpoints:
 
     folder: Path
     keep: int = 2
+
+    @property
+    def place(self) -> str:
+        """Where a user finds them."""
+        return str(self.folder)
+
+    def fetch(self) -> None:
+        """Bring into the folder what belongs there, before anything else is asked of it."""
+
+    def publish(self) -> None:
+        """See to it that what is in the folder now outlives this machine, as far as the folder itself does not."""
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after ``step`` steps, whole or not at all, and let the oldest go.
@@ -62,6 +86,7 @@ class Checkpoints:
             raise ModelError(f"{path}: the checkpoint cannot be written ({_first_line(error)})") from error
         for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
             old.unlink()
+        self.publish()
 
     def save_best(self, weights: Mapping[str, Tensor], step: int, validation_loss: float) -> None:
         """Write the best weights so far, to look at or to start from; going on does not need them."""
@@ -88,11 +113,51 @@ class Checkpoints:
                 continue
             for damaged, reason in zip(paths, unreadable, strict=False):
                 tqdm.write(f"train: {reason}; going on from {path.name}, the one before")
-                damaged.rename(damaged.with_suffix(".unreadable"))
+                damaged.rename(damaged.with_suffix(_UNREADABLE))
             return state
         if unreadable:
             raise ModelError(f"{unreadable[0]}; nor is one before it: remove {self.folder} to start anew")
         return None
+
+
+@dataclass(frozen=True)
+class StoredCheckpoints(Checkpoints):
+    """Checkpoints in an S3 store, with a folder of this machine to read and write them in.
+
+    While the store does not answer, training goes on, says so, and tries again at the next checkpoint.
+    """
+
+    store: object_store.Folder = field(kw_only=True)
+    _stored: dict[str, int] = field(default_factory=dict, init=False)
+    """Name -> time of writing, of the files that the store has."""
+
+    @property
+    def place(self) -> str:
+        return self.store.address
+
+    def fetch(self) -> None:
+        names = [name for name in self.store.names() if _is_kept(name)]
+        for name in tqdm(names, "fetch checkpoints", unit="file", delay=2.0, leave=False):
+            path = self.folder / name
+            self.store.download(name, path)
+            self._stored[name] = path.stat().st_mtime_ns
+
+    def publish(self) -> None:
+        present = {path.name: path.stat().st_mtime_ns for path in self.folder.iterdir() if _is_kept(path.name)}
+        try:
+            for name in sorted(present):
+                if self._stored.get(name) != present[name]:
+                    self.store.upload(self.folder / name, name)
+                    self._stored[name] = present[name]
+            for name in self._stored.keys() - present.keys():  # after the newer ones have arrived
+                self.store.remove(name)
+                del self._stored[name]
+        except FxnormError as error:
+            tqdm.write(f"train: {error}; training goes on, and tries again at the next checkpoint")
+
+
+def _is_kept(name: str) -> bool:
+    return not name.startswith(".") and not name.endswith(_UNREADABLE)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -337,7 +337,7 @@ class _Run:
             StoppedError(
                 f"training: stopped by {signal.Signals(self.signal_number).name} after step {self.step} of"
                 f" {len(self.learning_rates)}, not finished; the same command goes on from the checkpoint in"
-                f" {self.checkpoints.folder}",
+                f" {self.checkpoints.place}",
                 self.signal_number,
             )
         )
@@ -351,7 +351,7 @@ class _Run:
     def _advice(self) -> str:
         return (
             "try a lower train.schedule learning_rate or train.gradient_norm, or train.precision float32; the"
-            f" checkpoints in {self.checkpoints.folder} stay"
+            f" checkpoints in {self.checkpoints.place} stay"
         )
 
     def _say(self, text: str) -> None:

@@ -1,0 +1,87 @@
+"""Objects of an S3 store; its address and credentials are boto3's own: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID`` …"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fxnorm.errors import FxnormError
+
+SCHEME = "s3://"
+
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60
+_ATTEMPTS = 3
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` names something in an S3 store."""
+    return text.startswith(SCHEME)
+
+
+def split(address: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``.
+
+    Raises:
+        FxnormError: it has no bucket or no key.
+    """
+    bucket, _, key = address.removeprefix(SCHEME).partition("/")
+    if not is_address(address) or not bucket or not key.strip("/"):
+        raise FxnormError(f"{address}: expected s3://BUCKET/KEY")
+    return bucket, key.strip("/")
+
+
+class Folder:
+    """All objects whose keys begin with that of ``address``, as files of one folder without folders in it.
+
+    Raises:
+        FxnormError: from every method when the store does not answer or refuses, after a few attempts.
+    """
+
+    def __init__(self, address: str) -> None:
+        # boto3 costs a third of a second to import
+        import boto3
+        from botocore.config import Config
+
+        self.address = address.rstrip("/")
+        self._bucket, key = split(self.address)
+        self._prefix = f"{key}/"
+        retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
+        config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries)
+        with self._one_line("reached"):
+            self._client: Any = boto3.client("s3", config=config)
+
+    def names(self) -> list[str]:
+        """Sorted names of what lies in the folder itself."""
+        with self._one_line("listed"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
+            )
+            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def download(self, name: str, path: Path) -> None:
+        """Write an object's content to ``path``."""
+        with self._one_line("read", name):
+            self._client.download_file(self._bucket, self._prefix + name, str(path))
+
+    def upload(self, path: Path, name: str) -> None:
+        """Write a file's content to an object; it is there when it is whole."""
+        with self._one_line("written", name):
+            self._client.upload_file(str(path), self._bucket, self._prefix + name)
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
+        with self._one_line("removed", name):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    @contextlib.contextmanager
+    def _one_line(self, what: str, name: str = "") -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise FxnormError(f"{self.address}{'/' * bool(name)}{name}: cannot be {what} ({reason})") from error
