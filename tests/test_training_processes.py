@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import boto3
 import pytest
 import torch
 import yaml
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fxnorm import Mixer
+from tests import servers
 from tests.conftest import SIZES
 
 SETTINGS = {
@@ -276,7 +276,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_obje
         machine.environment |= s3_environment | {"MLFLOW_TRACKING_URI": project.environment["MLFLOW_TRACKING_URI"]}
     command = ("-m", "fxnorm", "train", "normalized", "moved", "--checkpoints", "s3://fxnorm/moved")
     process = project.start(*command)
-    store = boto3.client("s3", endpoint_url=s3_environment["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    store = servers.s3_client(s3_environment)
 
     def stored() -> list[str]:
         return [item["Key"] for item in store.list_objects_v2(Bucket="fxnorm", Prefix="moved/").get("Contents", [])]
