@@ -4,13 +4,20 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
-.PHONY: help demo test lint bench install
+# the image that the pipeline's tasks run in; podman or docker builds it
+ENGINE ?= $(shell command -v podman || command -v docker)
+IMAGE ?= localhost/fxnorm-automix:0.1.0
+COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
+
+.PHONY: help demo test test-containers lint bench image install
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
 	@echo "make test    the test suite"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   speed and memory"
+	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
+	@echo "make test-containers   the whole pipeline in containers of that image"
 
 install: $(INSTALLED)
 
@@ -31,6 +38,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	pytest
+
+test-containers: $(INSTALLED) image
+	pytest tests/containers.py
+
+image:
+	$(ENGINE) build --file components/Containerfile --tag $(IMAGE) --build-arg COMMIT=$(COMMIT) --build-arg TORCH_INDEX=$(TORCH_INDEX) .
 
 lint: $(INSTALLED)
 	ruff check .

@@ -5,8 +5,8 @@ import functools
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
-IMAGE = "fxnorm-automix:0.1.0"
-"""What ``Containerfile`` builds; ``pipeline.cluster.Cluster.image`` says under which name a cluster finds it."""
+IMAGE = "localhost/fxnorm-automix:0.1.0"
+"""What ``make image`` builds; ``pipeline.cluster.Cluster.image`` says under which name a cluster finds it."""
 
 # the image has kfp; nothing is installed when a component starts
 _component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)

@@ -1,5 +1,6 @@
 """Which code and which data a result is from."""
 
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,17 +10,24 @@ import yaml
 from fxnorm import dataset
 from fxnorm.dataset import Song
 
+_DIRTY = "-dirty"
+
 
 def code_version() -> dict[str, str]:
-    """Tags for the commit of the working directory's repository, and whether a tracked file differs from it.
+    """Tags for the commit that the code is of, and whether a tracked file differs from it.
 
-    Outside a repository there is no version to tell, and the result is empty.
+    In an image it is the one that ``FXNORM_COMMIT`` names, as ``git describe --dirty`` does; else that of the working
+    directory's repository. Outside of both there is no version to tell, and the result is empty.
     """
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
-        return {}
-    # DVC writes dvc.lock after each stage, so in a pipeline it always differs
-    dirty = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
+    described = os.environ.get("FXNORM_COMMIT")
+    if described:
+        commit, dirty = described.removesuffix(_DIRTY), described.endswith(_DIRTY)
+    else:
+        found = _git("rev-parse", "HEAD")
+        if found is None:
+            return {}
+        # DVC writes dvc.lock after each stage, so in a pipeline it always differs
+        commit, dirty = found, bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
     return {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(dirty).lower()}
 
 
