@@ -10,6 +10,7 @@ import torch
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from tests import servers
+from tests.project import Project, reproduced
 
 # one thread: networks this small gain nothing from more, and threads that wait for each other spin
 torch.set_num_threads(1)
@@ -35,6 +36,12 @@ def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     """Environment variables that point to an S3 store with the bucket ``fxnorm``."""
     with servers.s3(tmp_path_factory.mktemp("s3") / "log", "fxnorm") as environment:
         yield environment
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository in which the whole pipeline has run once; what tests do to it must suit the others."""
+    return reproduced(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

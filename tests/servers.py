@@ -1,12 +1,12 @@
 """Real servers that tests talk to, as processes of their own on ports that are free."""
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,29 +24,29 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], url: str, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A server that answers at ``url`` within the block."""
+def running(command: list[str], port: int, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[None]:
+    """A server that listens at ``port`` within the block."""
     with open(log, "w", encoding="utf-8") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + _PATIENCE
-        while not _answers(url):
+        while not _listens(port):
             assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, f"{url}: no answer in time\n{log.read_text(encoding='utf-8')}"
+            assert time.monotonic() < deadline, f"port {port}: no answer in time\n{log.read_text(encoding='utf-8')}"
             time.sleep(0.1)
         yield
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # its workers too
         process.wait(_PATIENCE)
 
 
-def _answers(url: str) -> bool:
+def _listens(port: int) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
             return True
-    except urllib.error.HTTPError:
-        return True
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 
@@ -56,7 +56,7 @@ def s3(log: Path, *buckets: str) -> Iterator[dict[str, str]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with running(command, url, log):
+    with running(command, port, log):
         environment = {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "tests",
@@ -77,3 +77,24 @@ def s3_client(environment: Mapping[str, str]) -> Any:
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+@contextlib.contextmanager
+def git(folder: Path, log: Path) -> Iterator[str]:
+    """A git server for the repositories in ``folder``; gives the address under which they are found."""
+    port = free_port()
+    command = ["git", "daemon", "--export-all", f"--base-path={folder}", "--listen=127.0.0.1", f"--port={port}"]
+    with running(command, port, log):
+        yield f"git://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def mlflow(folder: Path) -> Iterator[str]:
+    """An MLflow tracking server that keeps all in ``folder``; gives its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    with running(command, port, folder / "mlflow.log", environment):
+        yield f"http://127.0.0.1:{port}"

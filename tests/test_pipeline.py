@@ -3,14 +3,11 @@
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -21,68 +18,9 @@ import yaml
 from fxnorm import Mixer, audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.tracking import RUN_FILE
+from tests.project import Project
 
-REPOSITORY = Path(__file__).parents[1]
-STAGES = ("statistics", "normalize", "train", "evaluate", "register")
 MODEL = "models:/fxnorm-automix@champion"
-TINY = {
-    "sizes": {"filters": 16, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1},
-    "sequence_seconds": 1.0,
-    "batch_size": 2,
-    "batches_per_epoch": 3,
-    "warm_up_batches": 1,
-    "schedule": [{"epochs": 2, "learning_rate": 1.0e-3}],
-    "threads": 1,
-    "loader_workers": 0,
-    "run_in_seconds": 1.0,
-}
-
-
-class Project:
-    """A checkout with tiny data and settings, in which commands are run as a user would."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        hidden = ("MLFLOW_", "DVC_")
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=400
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def stages_run(self, output: str) -> list[str]:
-        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
-
-    def set(self, section: str, **values: object) -> None:
-        file = self.folder / "params.yaml"
-        content = yaml.safe_load(file.read_text())
-        content[section] |= values
-        file.write_text(yaml.safe_dump(content))
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A repository in which the whole pipeline has run once."""
-    project = Project(tmp_path_factory.mktemp("project"))
-    for name in ("fxnorm", "serving"):
-        shutil.copytree(REPOSITORY / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
-        shutil.copy(REPOSITORY / name, project.folder / name)
-    project.run("git", "init", "-q")
-    project.run("dvc", "init", "-q")
-    sizes = [text for split in ("train=2", "val=1", "test=1", "dry=1") for text in ("--songs", split)]
-    project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
-    project.run("dvc", "add", "-q", "data")
-    project.set("train", **TINY)
-    project.run("git", "add", "--all")
-    project.run("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", "start")
-    assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
-    return project
 
 
 def test_everything_is_where_the_readme_says(project: Project) -> None:

@@ -1,0 +1,48 @@
+"""The whole pipeline in containers of the image that ``make image`` builds; needs a container engine.
+
+``make test-containers`` runs this; it is no part of ``make test``, which needs no engine.
+"""
+
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from components.stages import IMAGE
+from tests.cluster import surroundings
+from tests.project import REPOSITORY, Project
+
+ENGINE = docker.from_env()
+
+
+def in_container(*command: str) -> str:
+    return ENGINE.containers.run(IMAGE, list(command), remove=True, network_mode="host").decode()
+
+
+def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_repro(
+    project: Project, s3_environment: dict[str, str], tmp_path: Path
+) -> None:
+    with surroundings(project, tmp_path, s3_environment) as around:
+        variables = [text for name in around.environment for text in ("--environment", name)]
+        output = around.run("docker", {"training": {"accelerators": 0}}, *variables)
+        assert f"Found image '{IMAGE}'" in output
+        _, run = around.champion()
+        expected = around.reproduced_metrics()
+        assert {name: run.data.metrics[name] for name in expected} == expected
+        assert run.data.tags["git.commit"] == in_container("printenv", "FXNORM_COMMIT").strip().removesuffix("-dirty")
+        assert s3_environment["AWS_SECRET_ACCESS_KEY"] not in output
+
+
+def test_the_image_runs_as_nobody_in_particular_and_holds_no_build_tools() -> None:
+    assert in_container("id", "-u").strip() == "10001"
+    for tool in ("gcc", "make", "pip"):
+        with pytest.raises(DockerException):
+            in_container(tool, "--version")
+
+
+def test_the_image_names_no_place_of_the_machine_it_was_built_on_and_no_secret() -> None:
+    history = str(ENGINE.images.get(IMAGE).history())
+    for word in ("password", "secret", "token", "AWS_", "MLFLOW_", str(REPOSITORY), str(Path.home())):
+        assert word not in history, word
+    assert in_container("sh", "-c", 'grep -rl "$0" /opt/fxnorm || test $? -eq 1', str(REPOSITORY)) == ""

@@ -1,0 +1,75 @@
+"""A project as a user has one: a git repository with tiny data under DVC, settings to match, and commands run in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+STAGES = ("statistics", "normalize", "train", "evaluate", "register")
+TINY = {
+    "sizes": {"filters": 16, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1},
+    "sequence_seconds": 1.0,
+    "batch_size": 2,
+    "batches_per_epoch": 3,
+    "warm_up_batches": 1,
+    "schedule": [{"epochs": 2, "learning_rate": 1.0e-3}],
+    "threads": 1,
+    "loader_workers": 0,
+    "run_in_seconds": 1.0,
+}
+
+
+class Project:
+    """A checkout with tiny data and settings, in which commands are run as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        hidden = ("MLFLOW_", "DVC_")
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=400
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def stages_run(self, output: str) -> list[str]:
+        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+    def settings(self) -> dict[str, dict[str, object]]:
+        content: dict[str, dict[str, object]] = yaml.safe_load((self.folder / "params.yaml").read_text())
+        return content
+
+    def set(self, section: str, **values: object) -> None:
+        content = self.settings()
+        content[section] |= values
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", message)
+
+
+def reproduced(folder: Path) -> Project:
+    """A new project in which all of DVC's stages have run once."""
+    project = Project(folder)
+    for name in ("fxnorm", "serving"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("dvc", "init", "-q")
+    sizes = [text for split in ("train=2", "val=1", "test=1", "dry=1") for text in ("--songs", split)]
+    project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
+    project.run("dvc", "add", "-q", "data")
+    project.set("train", **TINY)
+    project.commit("start")
+    assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
+    return project
