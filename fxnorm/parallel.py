@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
+import joblib
 from tqdm import tqdm
 
 from fxnorm.dataset import Song
@@ -18,8 +19,8 @@ _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def available_cores() -> int:
-    """Cores this process may use (a container's or a batch system's limit included)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those it is bound to, within the limit of a container or a batch system."""
+    return int(joblib.cpu_count())
 
 
 def map_songs(

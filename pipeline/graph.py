@@ -73,13 +73,13 @@ def build(cluster: Cluster) -> BaseComponent:
 
 def _on(cluster: Cluster, task: dsl.PipelineTask, cached: bool = True) -> dsl.PipelineTask:
     """A task on any node. What gives the same for the same is not done again; what writes to MLflow always is."""
-    task.set_cpu_request(cluster.cpu).set_memory_limit(cluster.memory)
+    task.set_cpu_limit(cluster.cpu).set_memory_limit(cluster.memory)
     return _anywhere(cluster, task, cached)
 
 
 def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
     node = cluster.training
-    task.set_cpu_request(node.cpu).set_memory_limit(node.memory)
+    task.set_cpu_limit(node.cpu).set_memory_limit(node.memory)
     if node.accelerators:
         task.set_accelerator_type(node.accelerator).set_accelerator_limit(node.accelerators)
     for key, value in node.node_selector.items():

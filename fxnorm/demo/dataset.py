@@ -7,7 +7,6 @@ work is spread. All files are 16-bit WAV at 44.1 kHz; a mixture is the exact sum
 
 import json
 import multiprocessing
-import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fxnorm.demo import impulse_responses, mixing, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.parallel import available_cores
 
 DEFAULT_SONGS = {"train": 16, "val": 2, "test": 3, "dry": 2}
 """How many songs of each kind a demo dataset has unless told otherwise; dry songs are for testing."""
@@ -99,7 +99,7 @@ def render_dataset(
     rendering.check_installed()
     root = Path(root)
     songs = DEFAULT_SONGS if songs is None else songs
-    workers = os.cpu_count() or 1 if workers is None else workers
+    workers = available_cores() if workers is None else workers
     _check_settings(seed, songs, seconds, workers)
     counts = {kind: songs.get(kind, 0) for kind in DEFAULT_SONGS}
     _claim(root, {"seed": seed, "songs": counts, "seconds": [float(limit) for limit in seconds]})

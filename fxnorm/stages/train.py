@@ -16,6 +16,7 @@ from fxnorm import dataset, models
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.mixer import WEIGHTS_FILE, Mixer
+from fxnorm.parallel import available_cores
 from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.stages.normalize import RECIPE_FOLDER
@@ -64,8 +65,8 @@ def _run(
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
     train = settings.train
-    if train.threads:
-        torch.set_num_threads(train.threads)
+    # of its own accord PyTorch would take every core of the machine that a container has a part of
+    torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
     torch.manual_seed(train.seed)
     network = models.build(train.network, **train.sizes)
     if train.initial_weights is not None:
