@@ -50,9 +50,12 @@ class Training(_Section):
 
 
 class Retries(_Section):
-    """For tasks whose node can be taken away."""
+    """How often a task that failed is done again, for nodes that are taken away."""
 
-    count: Count = 5
+    training: Count = 5
+    """It goes on from its checkpoint, so a retry costs little; see the pipeline parameter ``checkpoints``."""
+    others: Count = 2
+    """Few: what fails for a reason of its own, such as a revision that is not there, fails each time."""
     backoff_seconds: Count = 60
     backoff_factor: Annotated[float, Field(ge=1)] = 2.0
     backoff_max_seconds: Count = 3600

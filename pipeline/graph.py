@@ -74,7 +74,7 @@ def build(cluster: Cluster) -> BaseComponent:
 def _on(cluster: Cluster, task: dsl.PipelineTask, cached: bool = True) -> dsl.PipelineTask:
     """A task on any node. What gives the same for the same is not done again; what writes to MLflow always is."""
     task.set_cpu_limit(cluster.cpu).set_memory_limit(cluster.memory)
-    return _anywhere(cluster, task, cached)
+    return _anywhere(cluster, task, cached, cluster.retries.others)
 
 
 def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
@@ -87,16 +87,17 @@ def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
     for toleration in node.tolerations:
         kubernetes.add_toleration(task, **toleration.model_dump())
     kubernetes.empty_dir_mount(task, "shared-memory", _SHARED_MEMORY, medium="Memory", size_limit=node.shared_memory)
-    _anywhere(cluster, task, cached=False)
+    _anywhere(cluster, task, cached=False, repeats=cluster.retries.training)
 
 
-def _anywhere(cluster: Cluster, task: dsl.PipelineTask, cached: bool) -> dsl.PipelineTask:
+def _anywhere(cluster: Cluster, task: dsl.PipelineTask, cached: bool, repeats: int) -> dsl.PipelineTask:
     retries = cluster.retries
     task.set_container_image(cluster.image)
     task.set_caching_options(cached)
-    task.set_retry(
-        retries.count, f"{retries.backoff_seconds}s", retries.backoff_factor, f"{retries.backoff_max_seconds}s"
-    )
+    if repeats:
+        task.set_retry(
+            repeats, f"{retries.backoff_seconds}s", retries.backoff_factor, f"{retries.backoff_max_seconds}s"
+        )
     for secret in cluster.secrets:
         kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
     return task

@@ -9,10 +9,11 @@ from kfp import local
 
 from fxnorm.errors import FxnormError, SettingsError
 from pipeline import graph
-from pipeline.cluster import Cluster
+from pipeline.cluster import Cluster, Retries
 from pipeline.parameters import Parameters
 
 _SHARED_MEMORY = "1g"
+_NONE = Retries(training=0, others=0)  # nobody takes this machine away, and an error had better be seen at once
 
 
 def run(
@@ -47,7 +48,9 @@ def run(
     with warnings.catch_warnings():
         # kfp takes images without 'python' in their name for images without Python
         warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
+        # nor has this machine nodes to choose from
+        warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner")
         try:
-            graph.build(cluster)(**parameters.arguments())
+            graph.build(cluster.model_copy(update={"retries": _NONE}))(**parameters.arguments())
         except RuntimeError as error:
             raise FxnormError(f"the pipeline failed: {str(error).splitlines()[0]}") from error
