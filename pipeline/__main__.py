@@ -1,4 +1,4 @@
-"""``python -m pipeline compile | run``: write the pipeline's YAML, or run it here."""
+"""``python -m pipeline compile | run | submit``: write the pipeline's YAML, run it here, or start it on a cluster."""
 
 import sys
 from collections.abc import Callable
@@ -65,12 +65,70 @@ def run(
     local.run(Cluster.load(cluster), parameters, root, runner == "docker", environment, cache)
 
 
+def _with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
+    for add in reversed((
+        click.option("--host", required=True, envvar="KF_PIPELINES_ENDPOINT", show_envvar=True,
+                     help="Address of Kubeflow Pipelines: its user interface, or its API."),
+        click.option("--namespace", help="Your namespace, where Kubeflow has several users."),
+        click.option("--token-file", type=_FILE, help="File with a bearer token; or have it in KFP_TOKEN."),
+        click.option("--cookie-file", type=_FILE, help="File with a session's cookie, NAME=VALUE."),
+        click.option("--ca-file", "certificate_file", type=_FILE, help="Certificates to trust (PEM)."),
+    )):  # fmt: skip
+        command = add(command)
+    return command
+
+
+@main.command()
+@_with_connection
+@click.option("--experiment", default="fxnorm", show_default=True, help="Made if it is not there.")
+@click.option("--run-name", help="Default: the pipeline's name and the time.")
+@click.option("--service-account", help="Kubernetes service account of the tasks.")
+@click.option("--no-cache", is_flag=True, help="Do again what was done before with the same inputs.")
+@click.option("--schedule", metavar="CRON", help="Run at each of these times: six fields, seconds first; in UTC.")
+@click.option("--max-concurrency", type=click.IntRange(1, 10), default=1, show_default=True, help="Of a schedule.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Show what happens until a run ends.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Longest wait; the run goes on.")
+@click.option("--poll", type=click.FloatRange(min=0.01), default=10.0, show_default=True, metavar="SECONDS")
+@_cluster
+@_with_parameters
+def submit(
+    experiment: str,
+    run_name: str | None,
+    service_account: str | None,
+    no_cache: bool,
+    schedule: str | None,
+    max_concurrency: int,
+    wait: bool,
+    timeout: float | None,
+    poll: float,
+    cluster: Path | None,
+    parameter_file: Path | None,
+    overrides: tuple[str, ...],
+    **connection: Any,
+) -> None:
+    """Start the pipeline on a cluster, once or by a schedule; exit status 0 when the run that was waited for succeeds.
+
+    Ctrl-C while waiting leaves the run as it is.
+    """
+    parameters = Parameters.load(parameter_file, overrides)
+    settings = Cluster.load(cluster)
+    from pipeline import remote
+    from pipeline.client import Connection
+
+    job = remote.Job(settings, parameters, experiment, run_name, service_account, cache=not no_cache)
+    server = Connection(**connection)
+    if schedule is not None:
+        remote.schedule(server, job, schedule, max_concurrency, click.echo)
+    else:
+        remote.start(server, job, remote.Patience(poll, timeout) if wait else None, click.echo)
+
+
 def _main() -> None:
     try:
         main()
     except FxnormError as error:
         click.echo(f"pipeline: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":
