@@ -1,5 +1,6 @@
 """``python -m pipeline compile | run | submit``: write the pipeline's YAML, run it here, or start it on a cluster."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,21 @@ _cluster = click.option("--cluster", type=_FILE, help="Image, training node, sec
 
 
 def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
-    add_set = click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter.")
-    add_file = click.option("--parameters", "parameter_file", type=_FILE, help="Pipeline parameters (YAML).")
-    return add_file(add_set(command))
+    """Add --parameters, --params and --set; the command gets ``parameters``, checked."""
+
+    @functools.wraps(command)
+    def with_parameters(
+        parameter_file: Path | None, params: Path | None, overrides: tuple[str, ...], **arguments: Any
+    ) -> None:
+        command(parameters=Parameters.load(parameter_file, overrides, params), **arguments)
+
+    for add in reversed((
+        click.option("--parameters", "parameter_file", type=_FILE, help="Pipeline parameters (YAML)."),
+        click.option("--params", type=_FILE, help="Settings of the stages (params.yaml), where these are not given."),
+        click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter."),
+    )):  # fmt: skip
+        with_parameters = add(with_parameters)
+    return with_parameters
 
 
 @main.command("compile")
@@ -55,13 +68,11 @@ def run(
     environment: tuple[str, ...],
     cache: bool,
     cluster: Path | None,
-    parameter_file: Path | None,
-    overrides: tuple[str, ...],
+    parameters: Parameters,
 ) -> None:
     """Run the pipeline on this machine, each task in a process or a container of its own."""
     from pipeline import local
 
-    parameters = Parameters.load(parameter_file, overrides)
     local.run(Cluster.load(cluster), parameters, root, runner == "docker", environment, cache)
 
 
@@ -102,15 +113,13 @@ def submit(
     timeout: float | None,
     poll: float,
     cluster: Path | None,
-    parameter_file: Path | None,
-    overrides: tuple[str, ...],
+    parameters: Parameters,
     **connection: Any,
 ) -> None:
     """Start the pipeline on a cluster, once or by a schedule; exit status 0 when the run that was waited for succeeds.
 
     Ctrl-C while waiting leaves the run as it is.
     """
-    parameters = Parameters.load(parameter_file, overrides)
     settings = Cluster.load(cluster)
     from pipeline import remote
     from pipeline.client import Connection

@@ -24,8 +24,13 @@ class Parameters(BaseModel):
     settings: dict[str, Any] = {}
 
     @classmethod
-    def load(cls, file: Path | None, overrides: Iterable[str] = ()) -> "Parameters":
+    def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> "Parameters":
         """Parameters of a YAML file, then of ``name=value`` texts; ``settings.train.seed=1`` reaches into the settings.
+
+        Args:
+            file: the parameters' names and values.
+            overrides: what comes before the file.
+            params: a ``params.yaml``, for settings that neither of them gives.
 
         Raises:
             SettingsError: the file is not readable, or a parameter or setting is unknown, missing or does not fit.
@@ -34,6 +39,8 @@ class Parameters(BaseModel):
         source = "--set" if file is None else str(file)
         for override in overrides:
             apply_override(content, override)
+        if params is not None:
+            content["settings"] = _filled_up(content.get("settings") or {}, read_yaml(params))
         try:
             parameters = cls.model_validate(content)
         except ValidationError as error:
@@ -48,3 +55,17 @@ class Parameters(BaseModel):
     def arguments(self) -> dict[str, Any]:
         """As Kubeflow takes them."""
         return self.model_dump()
+
+
+def _filled_up(given: Any, rest: dict[str, Any]) -> Any:
+    """``given`` with the keys of ``rest`` that its sections lack; what is no section stays for the check to name."""
+    if not isinstance(given, dict):
+        return given
+    sections = dict(given)
+    for name, values in rest.items():
+        own = sections.get(name)
+        if own is None:
+            sections[name] = values
+        elif isinstance(own, dict) and isinstance(values, dict):
+            sections[name] = values | own
+    return sections

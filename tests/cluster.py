@@ -34,14 +34,18 @@ class Surroundings:
 
     def run(self, runner: str, cluster: Mapping[str, Any], *options: str) -> str:
         """Have the whole pipeline run on this machine with the project's settings; any candidate passes the gate."""
-        settings = self.project.settings()
-        settings["register"]["margin"] = -1.0e6
+        settings = {"register": {"margin": -1.0e6}}
         parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings}
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))
         (self.folder / "cluster.yaml").write_text(yaml.safe_dump(dict(cluster)))
         command = [sys.executable, "-m", "pipeline", "run", "--runner", runner, "--root", "runs", *options]
         done = subprocess.run(
-            [*command, "--parameters", "parameters.yaml", "--cluster", "cluster.yaml"],
+            [
+                *command,
+                *("--parameters", "parameters.yaml"),
+                *("--params", str(self.project.folder / "params.yaml")),
+                *("--cluster", "cluster.yaml"),
+            ],
             cwd=self.folder,
             env={**self.project.environment, **self.environment},
             stdout=subprocess.PIPE,

@@ -31,6 +31,16 @@ def test_parameters_are_checked_before_anything_runs() -> None:
         Parameters.load(None)
 
 
+def test_settings_of_a_params_file_stand_where_no_others_are_given(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("train: {seed: 3, batch_size: 2}\nregister: {margin: 0.5}\n")
+    found = Parameters.load(None, ["repository=here", "settings.train.seed=1"], params)
+    assert found.settings == {"train": {"seed": 1, "batch_size": 2}, "register": {"margin": 0.5}}
+    params.write_text("trian: {}\n")
+    with pytest.raises(SettingsError, match="trian"):
+        Parameters.load(None, ["repository=here"], params)
+
+
 def test_the_compiled_pipeline_names_no_place_and_no_secret_of_anyone() -> None:
     text = COMPILED.read_text()
     assert str(Path(graph.__file__).parents[1]) not in text
