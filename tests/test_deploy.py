@@ -1,0 +1,260 @@
+"""What ``deploy/`` says about the services agrees with itself and with the code."""
+
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from components.stages import IMAGE
+from pipeline import __main__ as command
+from pipeline.cluster import Cluster
+from pipeline.parameters import Parameters
+from tests import servers
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+STORES = KUBERNETES / "stores"
+SECRETS = KUBERNETES / "pipeline"
+EXAMPLES = sorted(DEPLOY.rglob("*.example"))
+_SECRET_NAME = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|TOKEN", re.IGNORECASE)
+
+
+def _compose() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+def _kustomization(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+def _manifests() -> list[dict[str, Any]]:
+    names = _kustomization(STORES)["resources"]
+    return [item for name in names for item in yaml.safe_load_all((STORES / name).read_text(encoding="utf-8"))]
+
+
+def _pods() -> Iterator[dict[str, Any]]:
+    for item in _manifests():
+        if item["kind"] in ("Deployment", "StatefulSet"):
+            yield item["spec"]["template"]["spec"]
+
+
+def _containers() -> list[dict[str, Any]]:
+    return [container for pod in _pods() for container in (*pod.get("initContainers", ()), *pod["containers"])]
+
+
+def _example(path: Path) -> dict[str, str]:
+    """Names and values of an example of variables."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def _pinned(package: str) -> str:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return next(line.split("==")[1] for line in lines if line.startswith(f"{package}=="))
+
+
+def _server_command() -> list[str]:
+    """What MLflow's image runs."""
+    text = (DEPLOY / "mlflow/Containerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    found: list[str] = json.loads(text.rsplit("CMD ", 1)[1])
+    return found
+
+
+def test_the_pipeline_s_secrets_have_the_keys_that_its_tasks_read() -> None:
+    generated = {item["name"]: item for item in _kustomization(SECRETS)["secretGenerator"]}
+    assert set(generated) == {secret.name for secret in Cluster().secrets}
+    assert _kustomization(SECRETS)["generatorOptions"]["disableNameSuffixHash"]
+    for cluster in (Cluster(), Cluster.load(KUBERNETES / "cluster.yaml")):
+        for secret in cluster.secrets:
+            assert set(_example(SECRETS / f"{secret.name}.env.example")) == set(secret.keys)
+    for name, item in generated.items():
+        assert item["envs"] == [f"{name}.env"]
+
+
+def test_the_example_s_secrets_are_those_of_the_code_and_one_for_git() -> None:
+    found = {secret.name: secret.keys for secret in Cluster.load(KUBERNETES / "cluster.yaml").secrets}
+    assert {name: found[name] for name in found if name != "fxnorm-git"} == {
+        secret.name: secret.keys for secret in Cluster().secrets
+    }
+    assert set(found["fxnorm-git"].values()) == {"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"}
+
+
+def test_the_example_s_parameters_fit_and_their_checkpoints_have_a_bucket() -> None:
+    address = Parameters.load(KUBERNETES / "parameters.yaml").checkpoints
+    made = next(container for container in _containers() if container["name"] == "buckets")["command"]
+    assert made == _compose()["services"]["buckets"]["command"]
+    assert address.removeprefix("s3://").split("/")[0] in made
+    destination = _server_command()[_server_command().index("--artifacts-destination") + 1]
+    assert destination.removeprefix("s3://") in made
+
+
+def test_the_stores_read_every_secret_they_are_given_and_no_other() -> None:
+    used = {
+        (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
+        for container in _containers()
+        for variable in container.get("env", ())
+        if "valueFrom" in variable
+    }
+    (generated,) = _kustomization(STORES)["secretGenerator"]
+    assert _kustomization(STORES)["generatorOptions"]["disableNameSuffixHash"]
+    assert used == {(generated["name"], key) for key in _example(STORES / "stores.env.example")}
+
+
+def test_compose_takes_its_passwords_from_variables_of_the_example() -> None:
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    required = set(re.findall(r"\$\{(\w+):\?", text))
+    assert required == set(_example(DEPLOY / ".env.example")) == set(_example(STORES / "stores.env.example"))
+
+
+def test_nothing_secret_is_written_down() -> None:
+    for path in EXAMPLES:
+        for name, value in _example(path).items():
+            # an example has addresses, but nothing that opens them
+            assert not value or not _SECRET_NAME.search(name), f"{path}: {name}"
+    for container in _containers():
+        for variable in container.get("env", ()):
+            assert "valueFrom" in variable or not _SECRET_NAME.search(variable["name"]), variable["name"]
+    for service in _compose()["services"].values():
+        for name, value in service.get("environment", {}).items():
+            assert value.startswith("${") or not _SECRET_NAME.search(name), name
+    configuration = configparser.ConfigParser()
+    configuration.read(DEPLOY / "mlflow/auth.ini")
+    assert not any(_SECRET_NAME.search(name) for name in configuration["mlflow"])
+
+
+def test_git_ignores_filled_in_secrets_but_not_their_examples() -> None:
+    def ignored(path: Path) -> bool:
+        return subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=ROOT, check=False).returncode == 0
+
+    assert len(EXAMPLES) == 5
+    for example in EXAMPLES:
+        assert ignored(example.with_suffix("")), f"{example.with_suffix('')} would be committed"
+        assert not ignored(example)
+
+
+def test_images_are_pinned_and_the_same_everywhere() -> None:
+    services = _compose()["services"]
+    (replaced,) = _kustomization(STORES)["images"]
+    ours = f"{replaced['newName']}:{replaced['newTag']}"
+    in_compose = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", service["image"]) for name, service in services.items()}
+    in_kubernetes = {
+        container["name"]: ours if container["image"] == replaced["name"] else container["image"]
+        for container in _containers()
+    }
+    assert {name: image for name, image in in_compose.items() if name != "serving"} == in_kubernetes
+    assert in_compose["serving"] == IMAGE
+    for image in [*in_compose.values(), Cluster.load(KUBERNETES / "cluster.yaml").image]:
+        assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+", image), f"{image}: expected a version as the tag"
+    assert Cluster.load(KUBERNETES / "cluster.yaml").image.split(":")[1] == IMAGE.split(":")[1]
+
+
+def test_the_tracking_server_s_version_is_the_client_s() -> None:
+    requirements = (DEPLOY / "mlflow/requirements.txt").read_text(encoding="utf-8")
+    version = _pinned("mlflow")
+    assert f"mlflow=={version}\n" in requirements
+    assert _kustomization(STORES)["images"][0]["newTag"] == version
+    containerfile = (DEPLOY / "mlflow/Containerfile").read_text(encoding="utf-8")
+    readme = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    for text in (containerfile, readme):
+        assert set(re.findall(r"fxnorm-mlflow:([\d.]+)", text)) == {version}
+    assert f"MLflow {version}" in readme
+
+
+def test_every_manifest_is_used_and_every_named_file_is_there() -> None:
+    resources = _kustomization(STORES)["resources"]
+    assert set(resources) == {path.name for path in STORES.glob("*.yaml")} - {"kustomization.yaml"}
+    kinds = [(item["kind"], item["metadata"]["name"]) for item in _manifests()]
+    assert len(set(kinds)) == len(kinds)
+    assert [name for kind, name in kinds if kind == "Namespace"] == [_kustomization(STORES)["namespace"]]
+
+
+def test_services_lead_to_their_pods_and_clients_to_the_services() -> None:
+    items = {(item["kind"], item["metadata"]["name"]): item for item in _manifests()}
+    namespace = _kustomization(STORES)["namespace"]
+    addresses = []
+    for (kind, name), item in items.items():
+        if kind != "Service":
+            continue
+        workload = items.get(("Deployment", name)) or items[("StatefulSet", name)]
+        assert workload["spec"]["template"]["metadata"]["labels"] == item["spec"]["selector"]
+        (port,) = item["spec"]["ports"]
+        named = {
+            port["name"]: port["containerPort"]
+            for port in workload["spec"]["template"]["spec"]["containers"][0]["ports"]
+        }
+        assert named[port["targetPort"]] == port["port"]
+        addresses.append(f"http://{name}.{namespace}.svc:{port['port']}")
+        policy = items[("NetworkPolicy", name)]["spec"]
+        assert policy["podSelector"]["matchLabels"] == item["spec"]["selector"]
+        assert [allowed["port"] for rule in policy["ingress"] for allowed in rule["ports"]] == [port["port"]]
+    tracking = _example(SECRETS / "fxnorm-mlflow.env.example")["tracking_uri"]
+    assert tracking in addresses
+    assert _example(SECRETS / "fxnorm-s3.env.example")["endpoint_url"] in addresses
+    mlflow = next(container for container in _containers() if container["name"] == "mlflow")
+    allowed = next(item["value"] for item in mlflow["env"] if item["name"] == "MLFLOW_SERVER_ALLOWED_HOSTS")
+    assert tracking.removeprefix("http://") in allowed.split(",")
+
+
+def test_containers_run_without_rights_within_bounds_and_are_watched() -> None:
+    for pod in _pods():
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+    for container in _containers():
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+    for name, service in _compose()["services"].items():
+        assert "healthcheck" in service or name == "buckets"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_the_page_names_options_and_files_that_exist() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    submit = command.main.commands["submit"]
+    known = {option for parameter in submit.params if isinstance(parameter, click.Option)
+             for option in (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
+    calls = re.findall(r"python -m pipeline submit (.*?)\n(?!    )", text, re.DOTALL)
+    assert len(calls) == 2
+    for call in calls:
+        assert set(re.findall(r"(?<!\S)--[\w-]+", call)) <= known
+    for path in set(re.findall(r"deploy/[\w./-]+[\w]", text)):
+        assert (ROOT / path).exists() or (ROOT / f"{path}.example").exists(), path
+
+
+def test_buckets_are_made_once(tmp_path: Path) -> None:
+    script = [sys.executable, str(DEPLOY / "mlflow/make_buckets.py"), "mlflow", "fxnorm"]
+    with servers.s3(tmp_path / "s3.log", "fxnorm") as store:
+        for expected in ("mlflow: made\nfxnorm: is there\n", "mlflow: is there\nfxnorm: is there\n"):
+            made = subprocess.run(script, env=os.environ | store, check=True, capture_output=True, text=True)
+            assert made.stdout == expected
+        names = [bucket["Name"] for bucket in servers.s3_client(store).list_buckets()["Buckets"]]
+    assert sorted(names) == ["fxnorm", "mlflow"]
+
+
+@pytest.mark.parametrize("path", [DEPLOY / "mlflow/Containerfile", ROOT / "components/Containerfile"])
+def test_what_the_images_copy_is_not_kept_from_them(path: Path) -> None:
+    kept = [
+        line[1:].removesuffix("/**") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"
+    ]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+                assert any(source == name or source.startswith(f"{name}/") for name in kept), source
