@@ -1,5 +1,6 @@
 """Sounds and songs that several tests use."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from tests import servers
 from tests.project import Project, reproduced
 
-# one thread: networks this small gain nothing from more, and threads that wait for each other spin
+# one thread, here and in the processes that tests start: networks this small gain nothing from more, and threads that
+# wait for each other spin
+os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
