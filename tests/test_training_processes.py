@@ -265,6 +265,39 @@ def test_two_processes_stop_together_at_a_signal_to_one_and_end_with_a_mixer(pro
         assert len(file.readlines()) == 1 + 8, "the curve of both parts"
 
 
+TRAIN_ON_TWO = """
+import sys
+from pathlib import Path
+from fxnorm.errors import FxnormError
+from fxnorm.settings import Settings
+from fxnorm.stages import train_processes
+
+try:
+    best = train_processes.run(
+        Settings.load("params.yaml"), Path("normalized"), Path("node"), "node-checkpoints", Path("node.csv"), 2
+    )
+except FxnormError as error:
+    sys.exit(f"SAID: {error}")
+print(f"BEST: {best['validation.best_step']:.0f}")
+"""
+
+
+def test_the_training_of_a_node_with_two_accelerators_is_one_call(project: Project) -> None:
+    script = project.folder / "node.py"
+    script.write_text(TRAIN_ON_TWO)
+    project.set(schedule=[{"epochs": 1, "learning_rate": 1e-3}])
+    output = project.run(str(script))
+    (best,) = [line.removeprefix("BEST: ") for line in output.splitlines() if line.startswith("BEST: ")]
+    assert int(best) in (2, 6), "validation follows the warm-up and the epoch"
+    assert Mixer.load(project.folder / "node").network.config["filters"] == SIZES["filters"]
+    project.set(batch_size=3)
+    process = project.start(str(script))
+    output, _ = process.communicate(timeout=_PATIENCE)
+    assert process.returncode == 1
+    assert "expected a multiple of the 2 processes, found 3" in output
+    assert "SAID: training in 2 processes ended with status 1" in output
+
+
 def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_object_store(
     project: Project, undisturbed: dict[str, Tensor], s3_environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,97 @@
+"""Data of a git revision, brought from DVC's remote storage in an S3 store, as tasks on a cluster bring it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fxnorm.errors import DatasetError
+from fxnorm.stages import fetch
+from tests import servers
+from tests.project import Project
+
+FILES = {"wet/train/A/bass.wav": b"one", "wet/train/B/bass.wav": b"two"}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, s3_environment: dict[str, str]) -> Project:
+    """A repository with two versions of its data, the first tagged, and no cache of its own any more."""
+    project = Project(tmp_path_factory.mktemp("published"))
+    project.environment |= s3_environment
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("dvc", "init", "-q")
+    project.run("dvc", "remote", "add", "-q", "--default", "store", "s3://fxnorm/fetched")
+    for number, suffix in enumerate((b"", b" again")):
+        for name, content in FILES.items():
+            file = project.folder / "data" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content + suffix)
+        project.run("dvc", "add", "-q", "data")
+        project.run("dvc", "push", "-q")
+        project.commit(f"version {number}")
+        project.run("git", "tag", f"v{number}")
+    return project
+
+
+@pytest.fixture
+def address(published: Project, s3_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where a clone without data lies, with the store's credentials in the environment."""
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(published.folder), str(clone)], check=True)
+    return str(clone)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_revision_stands_for_its_commit_and_its_data(published: Project, address: str, tmp_path: Path) -> None:
+    for revision, suffix in (("v0", b""), ("v1", b" again"), ("main", b" again")):
+        commit = fetch.resolve(address, revision)
+        assert commit == published.run("git", "rev-parse", f"{revision}^{{commit}}").strip()
+        digest = fetch.run(address, commit, tmp_path / "out")
+        assert content(tmp_path / "out/data") == {name: text + suffix for name, text in FILES.items()}
+        tracked = published.run("git", "show", f"{revision}:data.dvc")
+        assert (tmp_path / "out/data.dvc").read_text() == tracked
+        assert digest == yaml.safe_load(tracked)["outs"][0]["md5"]
+
+
+@pytest.mark.parametrize(
+    "where, said",
+    [
+        ({"revision": "v9"}, "at v9: cannot be fetched"),
+        ({"path": "songs"}, "no songs.dvc; 'dvc add songs' makes it"),
+        ({"remote": "elsewhere"}, "elsewhere"),
+        ({"repository": "no/such/repository"}, "no/such/repository at main: cannot be fetched"),
+    ],
+)
+def test_what_is_not_there_is_named_in_one_line_and_leaves_nothing(
+    address: str, tmp_path: Path, where: dict[str, str], said: str
+) -> None:
+    arguments = {"repository": address, "revision": "main", "path": "data", "remote": ""} | where
+    with pytest.raises(DatasetError) as caught:
+        fetch.run(output=tmp_path / "out", **arguments)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["clone"]
+
+
+def test_a_file_that_the_remote_lacks_is_an_error_and_not_a_smaller_dataset(
+    published: Project, s3_environment: dict[str, str], address: str, tmp_path: Path
+) -> None:
+    store = servers.s3_client(s3_environment)
+    (lost,) = [
+        item["Key"]
+        for item in store.list_objects_v2(Bucket="fxnorm", Prefix="fetched/")["Contents"]
+        if store.get_object(Bucket="fxnorm", Key=item["Key"])["Body"].read() == b"one"
+    ]
+    store.delete_object(Bucket="fxnorm", Key=lost)
+    try:
+        with pytest.raises(DatasetError, match="at v0: cannot be fetched"):
+            fetch.run(address, "v0", tmp_path / "out")
+    finally:
+        store.put_object(Bucket="fxnorm", Key=lost, Body=b"one")
+    assert not (tmp_path / "out").exists()
