@@ -1,4 +1,7 @@
-"""The components. ``settings`` are the sections of ``params.yaml``; shards are texts like ``2/4``."""
+"""The components. Settings are sections of ``params.yaml``; shards are texts like ``2/4``.
+
+A task gets only the sections that it works by: what it is given decides whether an earlier result is taken over.
+"""
 
 import functools
 
@@ -43,7 +46,8 @@ def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, part
     from fxnorm.stages import statistics
 
     wet = Path(data.path) / Path(path).name / "wet"
-    statistics.run(Settings.of(settings).statistics, wet, Path(part.path) / "statistics.npz", shard=parse_shard(shard))
+    found = Settings.of({"statistics": settings}).statistics
+    statistics.run(found, wet, Path(part.path) / "statistics.npz", shard=parse_shard(shard))
 
 
 @_component()
@@ -54,7 +58,8 @@ def merge_statistics(parts: Input[list[Dataset]], statistics: Output[Dataset]) -
     from fxnorm.stages import statistics as stage
 
     folder = Path(statistics.path)
-    stage.merge([Path(part.path) / "statistics.npz" for part in parts], folder / "statistics.npz", folder / "plot.png")
+    plot = folder / "plots/statistics.png"
+    stage.merge([Path(part.path) / "statistics.npz" for part in parts], folder / "statistics.npz", plot)
 
 
 @_component()
@@ -75,7 +80,7 @@ def normalize(
 
     root = Path(data.path) / Path(path).name
     normalize.run(
-        Settings.of(settings).normalize,
+        Settings.of({"normalize": settings}).normalize,
         root / "wet",
         Path(statistics.path) / "statistics.npz",
         Path(normalized.path),
@@ -88,7 +93,10 @@ def normalize(
 @_component()
 def train(
     normalized: Input[list[Dataset]],
-    settings: dict,
+    statistics: Input[Dataset],
+    statistics_settings: dict,
+    normalize_settings: dict,
+    train_settings: dict,
     processes: int,
     checkpoints: str,
     mixer: Output[Model],
@@ -101,16 +109,19 @@ def train(
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize, train_processes
 
+    # those of the earlier stages are parameters of the experiment, too
+    sections = {"statistics": statistics_settings, "normalize": normalize_settings, "train": train_settings}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
         best = train_processes.run(
-            Settings.of(settings),
+            Settings.of(sections),
             work / "normalized",
             Path(mixer.path),
             checkpoints or str(work / "checkpoints"),
             work / "loss.csv",
             processes,
+            Path(statistics.path) / "plots",
         )
     mixer.framework = "pytorch"
     for name, value in best.items():
@@ -122,7 +133,11 @@ def evaluate(
     mixer: Input[Model],
     data: Input[Dataset],
     path: str,
-    settings: dict,
+    statistics_settings: dict,
+    normalize_settings: dict,
+    train_settings: dict,
+    evaluate_settings: dict,
+    register_settings: dict,
     report: Output[Dataset],
     metrics: Output[Metrics],
     summary: Output[Markdown],
@@ -134,7 +149,13 @@ def evaluate(
     from fxnorm.settings import Settings
     from fxnorm.stages import evaluate, register
 
-    found = Settings.of(settings)
+    found = Settings.of({
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": train_settings,
+        "evaluate": evaluate_settings,
+        "register": register_settings,
+    })  # fmt: skip
     verdicts = evaluate.run(found, Path(mixer.path), Path(data.path) / Path(path).name, Path(report.path))
     values = evaluate.read_metrics(Path(report.path))
     for name, value in evaluate.flat(values).items():
@@ -151,4 +172,4 @@ def register(mixer: Input[Model], report: Input[Dataset], settings: dict) -> str
     from fxnorm.settings import Settings
     from fxnorm.stages import register
 
-    return register.run(Settings.of(settings), Path(mixer.path), Path(report.path))["version"]
+    return register.run(Settings.of({"register": settings}), Path(mixer.path), Path(report.path))["version"]

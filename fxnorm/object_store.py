@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, SettingsError
 
 SCHEME = "s3://"
 
@@ -23,11 +23,11 @@ def split(address: str) -> tuple[str, str]:
     """Bucket and key of ``s3://bucket/key``.
 
     Raises:
-        FxnormError: it has no bucket or no key.
+        SettingsError: it has no bucket or no key.
     """
     bucket, _, key = address.removeprefix(SCHEME).partition("/")
     if not is_address(address) or not bucket or not key.strip("/"):
-        raise FxnormError(f"{address}: expected s3://BUCKET/KEY")
+        raise SettingsError(f"{address}: expected s3://BUCKET/KEY")
     return bucket, key.strip("/")
 
 
@@ -58,7 +58,8 @@ class Folder:
                 Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
             )
             keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return sorted(key.removeprefix(self._prefix) for key in keys)
+        # some tools make an empty object of the folder itself
+        return sorted(key.removeprefix(self._prefix) for key in keys if key != self._prefix)
 
     def download(self, name: str, path: Path) -> None:
         """Write an object's content to ``path``."""

@@ -73,7 +73,9 @@ def run(
     """Run the pipeline on this machine, each task in a process or a container of its own."""
     from pipeline import local
 
-    local.run(Cluster.load(cluster), parameters, root, runner == "docker", environment, cache)
+    settings = Cluster.load(cluster)
+    parameters.check_on(settings)
+    local.run(settings, parameters, root, runner == "docker", environment, cache)
 
 
 def _with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,6 +123,7 @@ def submit(
     Ctrl-C while waiting leaves the run as it is.
     """
     settings = Cluster.load(cluster)
+    parameters.check_on(settings)
     from pipeline import remote
     from pipeline.client import Connection
 

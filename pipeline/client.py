@@ -58,7 +58,10 @@ class Connection:
             SettingsError: the address is none, a file cannot be read, or the namespace does not fit the server.
             ServerError: the server cannot be reached, refuses, or is something else.
         """
-        address = urlsplit(self.host)
+        try:
+            address = urlsplit(self.host)
+        except ValueError as error:
+            raise SettingsError(f"--host {self.host}: not an address ({error})") from error
         if address.username or address.password:
             raise SettingsError("--host: no passwords or tokens in addresses; --token-file takes one")
         if address.scheme not in ("http", "https") or not address.hostname or address.query or address.fragment:

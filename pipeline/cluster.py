@@ -10,6 +10,11 @@ from components.stages import IMAGE
 from fxnorm.errors import SettingsError
 
 Count = Annotated[int, Field(ge=0)]
+Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]
+"""Of a processor, as Kubernetes has it: ``4`` or ``500m``."""
+Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
+"""As Kubernetes has it: ``16Gi``, ``500M``."""
+Task = Literal["resolve", "fetch", "statistics", "merge-statistics", "normalize", "train", "evaluate", "register"]
 
 
 class _Section(BaseModel):
@@ -31,8 +36,10 @@ class Secret(_Section):
     name: str
     keys: dict[str, str]
     """Key of the secret -> environment variable."""
-    optional: bool = True
-    """Without it: a missing secret or key keeps the task from starting."""
+    optional: bool = False
+    """Whether tasks start without it; where it is not, a missing secret or key keeps them from starting."""
+    tasks: tuple[Task, ...] = ()
+    """Who gets it; all if none is named."""
 
 
 class Training(_Section):
@@ -43,30 +50,34 @@ class Training(_Section):
     """How many; with more than one, training runs in as many processes. 0 trains on the CPU."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
-    cpu: str = "8"
-    memory: str = "32Gi"
-    shared_memory: str = "8Gi"
+    cpu: Cores = "8"
+    memory: Bytes = "32Gi"
+    shared_memory: Bytes = "8Gi"
     """Of ``/dev/shm``, through which reading processes hand over crops; Kubernetes' own 64 MiB is too little."""
 
 
 class Retries(_Section):
-    """How often a task that failed is done again, for nodes that are taken away."""
+    """How often a task that failed is done again, for nodes that are taken away, and for how long at most.
+
+    Kubeflow counts the time from a task's first beginning, and ends what is running when it is over.
+    """
 
     training: Count = 5
     """It goes on from its checkpoint, so a retry costs little; see the pipeline parameter ``checkpoints``."""
+    training_days: Annotated[int, Field(gt=0)] = 60
     others: Count = 2
     """Few: what fails for a reason of its own, such as a revision that is not there, fails each time."""
-    backoff_seconds: Count = 60
-    backoff_factor: Annotated[float, Field(ge=1)] = 2.0
-    backoff_max_seconds: Count = 3600
+    others_days: Annotated[int, Field(gt=0)] = 7
+    pause_seconds: Count = 60
+    """Before each retry."""
 
 
 class Cluster(_Section):
     """All of the above."""
 
-    image: str = IMAGE
-    cpu: str = "2"
-    memory: str = "8Gi"
+    image: Annotated[str, Field(min_length=1)] = IMAGE
+    cpu: Cores = "2"
+    memory: Bytes = "8Gi"
     """Of every task but the training."""
     parallel_shards: Count = 8
     """How many shards are worked on at a time; 0 is no limit."""
@@ -75,6 +86,8 @@ class Cluster(_Section):
     secrets: tuple[Secret, ...] = (
         Secret(
             name="fxnorm-s3",
+            optional=True,  # data may lie elsewhere
+            tasks=("resolve", "fetch", "train"),
             keys={
                 "access_key_id": "AWS_ACCESS_KEY_ID",
                 "secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -83,7 +96,8 @@ class Cluster(_Section):
             },
         ),
         Secret(
-            name="fxnorm-mlflow",
+            name="fxnorm-mlflow",  # without it each task would write into its container, and all be lost
+            tasks=("train", "evaluate", "register"),
             keys={
                 "tracking_uri": "MLFLOW_TRACKING_URI",
                 "username": "MLFLOW_TRACKING_USERNAME",

@@ -11,6 +11,7 @@ from pipeline.cluster import Cluster
 
 NAME = "fxnorm-automix"
 _SHARED_MEMORY = "/dev/shm"
+_DAY_SECONDS = 24 * 60 * 60
 
 
 def build(cluster: Cluster) -> BaseComponent:
@@ -26,7 +27,11 @@ def build(cluster: Cluster) -> BaseComponent:
         remote: str = "",
         shards: int = 4,
         checkpoints: str = "",
-        settings: dict = {},  # noqa: B006  compiled, never called
+        statistics_settings: dict = {},  # noqa: B006  compiled, never called
+        normalize_settings: dict = {},  # noqa: B006
+        train_settings: dict = {},  # noqa: B006
+        evaluate_settings: dict = {},  # noqa: B006
+        register_settings: dict = {},  # noqa: B006
     ) -> None:
         """A mixing network from the finished multitracks of a git revision.
 
@@ -36,9 +41,13 @@ def build(cluster: Cluster) -> BaseComponent:
             path: the tracked folder with ``wet``, ``dry`` and ``impulse_responses``.
             remote: name of the DVC remote; the repository's default one if empty.
             shards: parts that statistics and normalization are done in.
-            checkpoints: ``s3://BUCKET/KEY`` or a mounted folder, from which training goes on when its node was
-                taken away; started anew if empty.
-            settings: the sections of ``params.yaml``; what is left out has its published value.
+            checkpoints: ``s3://BUCKET/KEY``, from which training goes on when its node was taken away; without one it
+                begins anew.
+            statistics_settings: a section of ``params.yaml``; what is left out has its published value.
+            normalize_settings: likewise.
+            train_settings: likewise.
+            evaluate_settings: likewise.
+            register_settings: likewise.
         """
         # a branch moves on: what it stands for is looked up each time, and all that follows depends on the commit
         commit = _on(cluster, components.resolve(repository=repository, revision=revision), cached=False)
@@ -47,25 +56,30 @@ def build(cluster: Cluster) -> BaseComponent:
         ))  # fmt: skip
         data = fetched.outputs["data"]
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            part = _on(cluster, components.statistics(data=data, path=path, shard=shard, settings=settings))
+            part = _on(cluster, components.statistics(data=data, path=path, shard=shard, settings=statistics_settings))
         merged = _on(cluster, components.merge_statistics(parts=dsl.Collected(part.outputs["part"])))
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
             normalized = _on(cluster, components.normalize(
-                data=data, path=path, statistics=merged.output, shard=shard, settings=settings
+                data=data, path=path, statistics=merged.output, shard=shard, settings=normalize_settings
             ))  # fmt: skip
         trained = components.train(
             normalized=dsl.Collected(normalized.outputs["normalized"]),
-            settings=settings,
+            statistics=merged.output,
+            statistics_settings=statistics_settings,
+            normalize_settings=normalize_settings,
+            train_settings=train_settings,
             processes=max(cluster.training.accelerators, 1),
             checkpoints=checkpoints,
         )
         _on_training_node(cluster, trained)
         evaluated = _on(cluster, components.evaluate(
-            mixer=trained.outputs["mixer"], data=data, path=path, settings=settings
+            mixer=trained.outputs["mixer"], data=data, path=path,
+            statistics_settings=statistics_settings, normalize_settings=normalize_settings,
+            train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
         ), cached=False)  # fmt: skip
         with dsl.If(evaluated.outputs["Output"] == True, name="passes-the-gate"):  # noqa: E712  kfp's own equality
             _on(cluster, components.register(
-                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], settings=settings
+                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], settings=register_settings
             ), cached=False)  # fmt: skip
 
     return automix
@@ -74,7 +88,7 @@ def build(cluster: Cluster) -> BaseComponent:
 def _on(cluster: Cluster, task: dsl.PipelineTask, cached: bool = True) -> dsl.PipelineTask:
     """A task on any node. What gives the same for the same is not done again; what writes to MLflow always is."""
     task.set_cpu_limit(cluster.cpu).set_memory_limit(cluster.memory)
-    return _anywhere(cluster, task, cached, cluster.retries.others)
+    return _anywhere(cluster, task, cached, cluster.retries.others, cluster.retries.others_days)
 
 
 def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
@@ -87,19 +101,19 @@ def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
     for toleration in node.tolerations:
         kubernetes.add_toleration(task, **toleration.model_dump())
     kubernetes.empty_dir_mount(task, "shared-memory", _SHARED_MEMORY, medium="Memory", size_limit=node.shared_memory)
-    _anywhere(cluster, task, cached=False, repeats=cluster.retries.training)
+    _anywhere(cluster, task, cached=False, repeats=cluster.retries.training, days=cluster.retries.training_days)
 
 
-def _anywhere(cluster: Cluster, task: dsl.PipelineTask, cached: bool, repeats: int) -> dsl.PipelineTask:
-    retries = cluster.retries
+def _anywhere(cluster: Cluster, task: dsl.PipelineTask, cached: bool, repeats: int, days: int) -> dsl.PipelineTask:
     task.set_container_image(cluster.image)
     task.set_caching_options(cached)
     if repeats:
-        task.set_retry(
-            repeats, f"{retries.backoff_seconds}s", retries.backoff_factor, f"{retries.backoff_max_seconds}s"
-        )
+        # the factor stays 1: Kubeflow has no longest pause, and the tenth doubled one would be of eight hours; what it
+        # calls the longest back-off is the time after which it gives up
+        task.set_retry(repeats, f"{cluster.retries.pause_seconds}s", 1, f"{days * _DAY_SECONDS}s")
     for secret in cluster.secrets:
-        kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
+        if not secret.tasks or task.name in secret.tasks:
+            kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
     return task
 
 

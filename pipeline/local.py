@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from docker.errors import DockerException
 from kfp import local
 
 from fxnorm.errors import FxnormError, SettingsError
@@ -26,7 +27,7 @@ def run(
         parameters: of the pipeline.
         root: where artifacts go.
         containers: each task in a container, as this user and on this machine's network; else in a subprocess.
-        environment: names of variables that containers are given.
+        environment: names of variables that containers are given; MLFLOW_TRACKING_URI must be among them.
         cache: take over results of earlier runs in ``root``.
 
     Raises:
@@ -34,6 +35,8 @@ def run(
     """
     runner: local.DockerRunner | local.SubprocessRunner = local.SubprocessRunner(use_venv=False)
     if containers:
+        if "MLFLOW_TRACKING_URI" not in environment:
+            raise SettingsError("--environment MLFLOW_TRACKING_URI: expected, as containers themselves keep nothing")
         missing = [name for name in environment if name not in os.environ]
         if missing:
             raise SettingsError(f"--environment {missing[0]}: this variable is not set")
@@ -52,5 +55,7 @@ def run(
         warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner")
         try:
             graph.build(cluster.model_copy(update={"retries": _NONE}))(**parameters.arguments())
+        except DockerException as error:
+            raise FxnormError(f"no container engine answers ({str(error).splitlines()[0]})") from error
         except RuntimeError as error:
             raise FxnormError(f"the pipeline failed: {str(error).splitlines()[0]}") from error

@@ -1,23 +1,42 @@
 """What the pipeline is started with, from a file and ``--set``, checked before anything runs."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from fxnorm import object_store
 from fxnorm.errors import SettingsError
 from fxnorm.settings import Settings, apply_override, read_yaml
+from pipeline.cluster import Cluster
+
+
+def _without_secret(repository: str) -> str:
+    """Everybody who sees a run sees its parameters."""
+    address = urlsplit(repository)
+    if address.password or (address.username and address.scheme.startswith("http")):
+        # not pydantic's own error, which would repeat the address
+        raise SettingsError("repository: an address with a password or token; give these in a secret of the cluster")
+    return repository
+
+
+def _relative(path: str) -> str:
+    normal = PurePosixPath(path)
+    if normal.is_absolute() or ".." in normal.parts or not normal.name:
+        raise ValueError("expected a folder within the repository")
+    return str(normal)
 
 
 class Parameters(BaseModel):
-    """The pipeline's parameters, under the names that :func:`pipeline.graph.build` gives them."""
+    """The pipeline's parameters, with the sections of ``params.yaml`` together as ``settings``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    repository: Annotated[str, Field(min_length=1)]
-    revision: str = "main"
-    path: str = "data"
+    repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    path: Annotated[str, Field(min_length=1), AfterValidator(_relative)] = "data"
     remote: str = ""
     shards: Annotated[int, Field(gt=0)] = 4
     checkpoints: str = ""
@@ -49,12 +68,37 @@ class Parameters(BaseModel):
             known = ", ".join(cls.model_fields)
             reason = f"unknown parameter; expected {known}" if first["type"] == "extra_forbidden" else first["msg"]
             raise SettingsError(f"{source}: {name}: {reason}") from error
-        Settings.of(parameters.settings, f"{source}: settings")
+        parameters._check(Settings.of(parameters.settings, f"{source}: settings"), source)
         return parameters
 
+    def _check(self, settings: Settings, source: str) -> None:
+        """Refuse now what a task would refuse after hours."""
+        if object_store.is_address(self.checkpoints):
+            object_store.split(self.checkpoints)
+        if settings.train.task != "mix":
+            raise SettingsError(f"{source}: settings.train.task: expected 'mix', whose result can be evaluated")
+        if settings.train.initial_weights is not None:
+            raise SettingsError(
+                f"{source}: settings.train.initial_weights: {settings.train.initial_weights} is on no node;"
+                " set it to null"
+            )
+
+    def check_on(self, cluster: Cluster) -> None:
+        """Refuse what this cluster cannot do.
+
+        Raises:
+            SettingsError: the batch cannot be shared out among the accelerators.
+        """
+        batch, accelerators = Settings.of(self.settings).train.batch_size, cluster.training.accelerators
+        if accelerators and batch % accelerators:
+            raise SettingsError(
+                f"settings.train.batch_size: expected a multiple of the {accelerators} accelerators, found {batch}"
+            )
+
     def arguments(self) -> dict[str, Any]:
-        """As Kubeflow takes them."""
-        return self.model_dump()
+        """As the pipeline takes them: each section of the settings is a parameter of its own."""
+        arguments = self.model_dump(exclude={"settings"})
+        return arguments | {f"{section}_settings": values or {} for section, values in self.settings.items()}
 
 
 def _filled_up(given: Any, rest: dict[str, Any]) -> Any:

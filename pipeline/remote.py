@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import kfp
 import kfp_server_api
@@ -47,14 +46,6 @@ class Job:
     cache: bool = True
     """Whether tasks may take over results of earlier runs."""
 
-    def check(self) -> None:
-        """Raise SettingsError if the address of the repository tells a secret: parameters are for everybody to see."""
-        address = urlsplit(self.parameters.repository)
-        if address.password or (address.username and address.scheme.startswith("http")):
-            raise SettingsError(
-                "repository: an address with a password or token; give these in a secret of the cluster"
-            )
-
 
 @dataclass(frozen=True)
 class Patience:
@@ -74,7 +65,6 @@ def start(connection: Connection, job: Job, patience: Patience | None, say: Say)
         RunError: the run ended otherwise than well, or not in time.
         StoppedError: Ctrl-C while waiting; the run goes on.
     """
-    job.check()
     client, experiment = _prepare(connection, job)
     with _compiled(job) as package:
         run = client.run_pipeline(
@@ -109,7 +99,6 @@ def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, 
         raise SettingsError(
             f"--schedule {cron!r}: expected six fields: second, minute, hour, day, month, day of the week"
         )
-    job.check()
     client, experiment = _prepare(connection, job)
     with _compiled(job) as package:
         recurring = client.create_recurring_run(

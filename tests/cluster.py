@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from mlflow import MlflowClient
@@ -32,12 +31,12 @@ class Surroundings:
     environment: Mapping[str, str]
     """Variables that say where the stores are, and the credentials."""
 
-    def run(self, runner: str, cluster: Mapping[str, Any], *options: str) -> str:
-        """Have the whole pipeline run on this machine with the project's settings; any candidate passes the gate."""
-        settings = {"register": {"margin": -1.0e6}}
+    def run(self, runner: str, *options: str, margin: float = -1.0e6) -> str:
+        """Have the whole pipeline run on this machine with the project's settings; by default all pass the gate."""
+        settings = {"register": {"margin": margin}}
         parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings}
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))
-        (self.folder / "cluster.yaml").write_text(yaml.safe_dump(dict(cluster)))
+        (self.folder / "cluster.yaml").write_text(yaml.safe_dump({"training": {"accelerators": 0}}))
         command = [sys.executable, "-m", "pipeline", "run", "--runner", runner, "--root", "runs", *options]
         done = subprocess.run(
             [
@@ -56,6 +55,10 @@ class Surroundings:
         )
         assert done.returncode == 0, done.stdout
         return done.stdout
+
+    def versions(self) -> int:
+        """How many models are registered."""
+        return len(MlflowClient(self.environment["MLFLOW_TRACKING_URI"]).search_model_versions(f"name='{_MODEL}'"))
 
     def champion(self) -> tuple[ModelVersion, Run]:
         """The registered model and the run that it is from."""

@@ -25,7 +25,7 @@ def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_rep
 ) -> None:
     with surroundings(project, tmp_path, s3_environment) as around:
         variables = [text for name in around.environment for text in ("--environment", name)]
-        output = around.run("docker", {"training": {"accelerators": 0}}, *variables)
+        output = around.run("docker", *variables)
         assert f"Found image '{IMAGE}'" in output
         _, run = around.champion()
         expected = around.reproduced_metrics()

@@ -79,19 +79,22 @@ def test_what_is_not_there_is_named_in_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["clone"]
 
 
-def test_a_file_that_the_remote_lacks_is_an_error_and_not_a_smaller_dataset(
+def test_a_file_that_the_remote_lacks_or_has_damaged_is_an_error_and_not_another_dataset(
     published: Project, s3_environment: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     store = servers.s3_client(s3_environment)
-    (lost,) = [
+    (key,) = [
         item["Key"]
         for item in store.list_objects_v2(Bucket="fxnorm", Prefix="fetched/")["Contents"]
         if store.get_object(Bucket="fxnorm", Key=item["Key"])["Body"].read() == b"one"
     ]
-    store.delete_object(Bucket="fxnorm", Key=lost)
     try:
+        store.delete_object(Bucket="fxnorm", Key=key)
         with pytest.raises(DatasetError, match="at v0: cannot be fetched"):
             fetch.run(address, "v0", tmp_path / "out")
+        store.put_object(Bucket="fxnorm", Key=key, Body=b"another one")
+        with pytest.raises(DatasetError, match=r"data/wet/train/A/bass.wav: its content is not what DVC tracks"):
+            fetch.run(address, "v0", tmp_path / "out")
     finally:
-        store.put_object(Bucket="fxnorm", Key=lost, Body=b"one")
+        store.put_object(Bucket="fxnorm", Key=key, Body=b"one")
     assert not (tmp_path / "out").exists()

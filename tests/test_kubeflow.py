@@ -1,5 +1,6 @@
 """The pipeline as Kubeflow gets it, and a whole run of it by Kubeflow's local runner."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from fxnorm.errors import SettingsError
 from pipeline import graph
 from pipeline.cluster import Cluster
 from pipeline.parameters import Parameters
-from tests.cluster import surroundings
+from tests.cluster import Surroundings, surroundings
 from tests.project import Project
 
 COMPILED = Path(graph.__file__).with_name("pipeline.yaml")
@@ -29,6 +30,59 @@ def test_parameters_are_checked_before_anything_runs() -> None:
             Parameters.load(None, [*given, wrong])
     with pytest.raises(SettingsError, match="repository"):
         Parameters.load(None)
+    assert Parameters.load(None, ["repository=here", "path=data/"]).path == "data"
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ("path=../elsewhere", "path: .*within the repository"),
+        ("checkpoints=s3://bucket", "expected s3://BUCKET/KEY"),
+        ("repository=https://me:secret@example.org/songs", "a password or token"),
+        ("settings.train.task=front_end", "settings.train.task: expected 'mix'"),
+        ("settings.train.initial_weights=artifacts/front_end", "initial_weights: artifacts/front_end is on no node"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_at_once(wrong: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        Parameters.load(None, ["repository=here", wrong])
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_batch_that_the_accelerators_cannot_share_is_refused() -> None:
+    parameters = Parameters.load(None, ["repository=here", "settings.train.batch_size=4"])
+    parameters.check_on(Cluster.model_validate({"training": {"accelerators": 2}}))
+    with pytest.raises(SettingsError, match="a multiple of the 8 accelerators, found 4"):
+        parameters.check_on(Cluster.model_validate({"training": {"accelerators": 8}}))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["memory: 8GB", "cpu: four", "image: ''", "secrets: [{name: a, keys: {}, tasks: [fly]}]"]
+)
+def test_a_cluster_that_kubernetes_would_not_understand_is_named_in_one_line(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "cluster.yaml").write_text(wrong)
+    with pytest.raises(SettingsError) as caught:
+        Cluster.load(tmp_path / "cluster.yaml")
+    assert wrong.partition(":")[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_retries_for_days_with_even_pauses_and_gives_secrets_to_whom_they_concern() -> None:
+    pipeline, platforms = yaml.safe_load_all(COMPILED.read_text())
+    policy = pipeline["root"]["dag"]["tasks"]["train"]["retryPolicy"]
+    assert policy == {
+        "backoffDuration": "60s",
+        "backoffFactor": 1.0,
+        "backoffMaxDuration": f"{60 * 24 * 60 * 60}s",
+        "maxRetryCount": 5,
+    }
+    executors = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = {
+        name.removeprefix("exec-"): {secret["secretName"] for secret in executor.get("secretAsEnv", [])}
+        for name, executor in executors.items()
+    }
+    assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == {"train", "evaluate", "register"}
+    assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == {"resolve", "fetch", "train"}
 
 
 def test_settings_of_a_params_file_stand_where_no_others_are_given(tmp_path: Path) -> None:
@@ -50,22 +104,36 @@ def test_the_compiled_pipeline_names_no_place_and_no_secret_of_anyone() -> None:
     environments = {
         variable["envVar"]
         for executor in executors
-        for secret in executor["secretAsEnv"]
+        for secret in executor.get("secretAsEnv", [])
         for variable in secret["keyToEnv"]
     }
     assert {"AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"} <= environments
     assert "env:" not in text, "values of environment variables would stand here"
 
 
-def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(
-    project: Project, s3_environment: dict[str, str], tmp_path: Path
+@pytest.fixture(scope="module")
+def around(
+    project: Project, s3_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Surroundings]:
+    """A published project after a whole run of the pipeline."""
+    with surroundings(project, tmp_path_factory.mktemp("around"), s3_environment) as around:
+        around.run("subprocess", "--cache")
+        yield around
+
+
+def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(around: Surroundings) -> None:
+    version, run = around.champion()
+    expected = around.reproduced_metrics()
+    assert {name: run.data.metrics[name] for name in expected} == expected
+    tracked = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"][0]["md5"]
+    assert run.data.tags["data.dvc"] == tracked
+    assert run.info.status == "FINISHED"
+    assert version.run_id == run.info.run_id
+
+
+def test_a_candidate_that_fails_the_gate_is_not_registered_and_the_run_ends_well(
+    around: Surroundings,
 ) -> None:
-    with surroundings(project, tmp_path, s3_environment) as around:
-        around.run("subprocess", {"training": {"accelerators": 0}})
-        version, run = around.champion()
-        expected = around.reproduced_metrics()
-        assert {name: run.data.metrics[name] for name in expected} == expected
-        tracked = yaml.safe_load((project.folder / "data.dvc").read_text())["outs"][0]["md5"]
-        assert run.data.tags["data.dvc"] == tracked
-        assert run.info.status == "FINISHED"
-        assert version.run_id == run.info.run_id
+    before = around.versions()
+    around.run("subprocess", "--cache", margin=1.0e6)
+    assert around.versions() == before

@@ -62,7 +62,7 @@ def test_a_run_is_started_and_shown_until_it_succeeds(kubeflow: Kubeflow, submit
         "remote": "",
         "shards": 2,
         "checkpoints": "",
-        "settings": {"train": {"seed": 1}},
+        "train_settings": {"seed": 1},
     }
     assert started.body["experiment_id"] == "experiment-0"
     assert [experiment["display_name"] for experiment in kubeflow.experiments] == ["songs"]

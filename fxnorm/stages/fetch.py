@@ -1,14 +1,19 @@
 """Stage 0, on clusters: the datasets of a git revision, brought from DVC's remote storage."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import yaml
 from tqdm import tqdm
 
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_folder
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
 
 
 def resolve(repository: str, revision: str) -> str:
@@ -55,7 +60,17 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
             target.with_name(f"{target.name}.dvc").write_bytes(content)
             tqdm.write(f"fetch: {path} of {repository} at {revision}")
             files.get(path, str(target), recursive=True, callback=TqdmCallback(tqdm_kwargs={"desc": "fetch"}))
+            _check(files, path, target)
     return str(yaml.safe_load(content)["outs"][0]["md5"])
+
+
+def _check(files: "DVCFileSystem", path: str, target: Path) -> None:
+    """Compare what came with the hashes that DVC tracks, as what is made of it will be known by those."""
+    found = files.find(path, detail=True)
+    for name, information in tqdm(found.items(), "check", unit="file", delay=2.0, leave=False):
+        with open(target / PurePosixPath(name).relative_to(path), "rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() != information["dvc_info"]["md5"]:
+                raise DatasetError(f"{name}: its content is not what DVC tracks; the remote's copy is damaged")
 
 
 @contextlib.contextmanager

@@ -61,6 +61,8 @@ def run(
     finished = output.with_name(f".{output.name}.songs")
     measured, skipped = _measure(songs, workers, skip_errors, finished)
     statistics = _together(_read(file) for _, file in measured)
+    if shard is None:
+        _refuse_nothing(statistics)
     statistics.save(output)
     shutil.rmtree(finished, ignore_errors=True)
     if plot is not None:
@@ -76,6 +78,7 @@ def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None
             total.merge(DatasetStatistics.load(part))
         except DatasetError as error:
             raise DatasetError(f"{part}: {error}") from error
+    _refuse_nothing(total)
     total.save(output)
     if plot is not None:
         total.plot(plot)
@@ -87,7 +90,9 @@ def drift(statistics_file: Path, songs_folder: Path, workers: int = 0) -> Drift:
     with tempfile.TemporaryDirectory() as folder:
         measured, _ = _measure(dataset.songs(songs_folder), workers, skip_errors=False, folder=Path(folder))
         songs = {str(song.folder): known.drift(_read(file)) for song, file in measured}
-        return Drift(known.drift(_together(_read(file) for _, file in measured)), songs)
+        together = _together(_read(file) for _, file in measured)
+        _refuse_nothing(together)
+        return Drift(known.drift(together), songs)
 
 
 def _measure(
@@ -124,6 +129,9 @@ def _together(songs: Iterable[SongFeatures]) -> DatasetStatistics:
     for song in songs:
         for stem, features in song.items():
             total.add(stem, features)
-    if not list(total):
-        raise DatasetError("statistics: no song has a stem that sounds")
     return total
+
+
+def _refuse_nothing(statistics: DatasetStatistics) -> None:
+    if not list(statistics):
+        raise DatasetError("statistics: no song has a stem that sounds")
