@@ -167,8 +167,12 @@ class Settings(_Section):
         except ValidationError as error:
             raise SettingsError(f"{source}: {_explain(error, content)}") from error
 
+    def to_yaml(self) -> str:
+        """All sections with all keys, as :meth:`load` reads them."""
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False)
+
     def flat(self, *sections: str) -> dict[str, Any]:
-        """``section.key`` names and plain values of some sections, as experiment trackers take them."""
+        """``section.key`` names and plain values of some sections, as experiment trackers show them side by side."""
         flat: dict[str, Any] = {}
         content = self.model_dump(mode="json", by_alias=True)
         for section, values in ((section, content[section]) for section in sections):
@@ -179,6 +183,10 @@ class Settings(_Section):
                     flat[f"{section}.{key}"] = ", ".join(
                         f"{step['epochs']} x {step['learning_rate']:g}" for step in value
                     )
+                elif isinstance(value, dict):
+                    flat[f"{section}.{key}"] = ", ".join(f"{name} {part}" for name, part in value.items())
+                elif isinstance(value, list):
+                    flat[f"{section}.{key}"] = ", ".join(str(part) for part in value)
                 else:
                     flat[f"{section}.{key}"] = value
         return flat

@@ -81,7 +81,7 @@ def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytes
     assert run.info.status == "FINISHED"
     assert run.data.params["train.batch_size"] == "2"
     assert run.data.params["train.sizes.filters"] == "16"
-    curve = [(point.step, point.value) for point in client.get_metric_history(run_id, "train.loss")]
+    curve = [(point.step, point.value) for point in client.get_metric_history(run_id, "train/loss")]
     assert [step for step, _ in curve] == list(range(1, 8))
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
     assert run.data.metrics["test_wet.crafx2.stereo_loss_b"] == metrics["test_wet"]["crafx2"]["stereo_loss_b"]

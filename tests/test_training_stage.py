@@ -213,9 +213,9 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
     found = runs(client)
     assert len(found) == 2
     assert {run.info.status for run in found} == {"FINISHED"}
-    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "validation.loss")]
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "validation/loss")]
     assert steps == [1, 4, 7], "each point once, of both parts"
-    for name in ("train.loss", "train.examples_per_second", "train.hours_left", "train.gradient_norm"):
+    for name in ("train/loss", "train/examples_per_second", "train/hours_left", "train/gradient_norm"):
         assert len(client.get_metric_history(run.info.run_id, name)) == 7
 
 
@@ -242,7 +242,7 @@ def test_a_tracking_server_that_does_not_answer_for_a_while_stops_nothing_and_mi
     assert train("out").output.count("MLflow: metrics cannot be sent (no answer)") == 2
     client = mlflow.MlflowClient()
     (run,) = runs(client)
-    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train.loss")] == list(range(1, 8))
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 8))
 
 
 def test_other_settings_are_another_run_and_leave_the_first_ones_checkpoints(train: Train) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +21,22 @@ from fxnorm.losses import StereoLoss
 from fxnorm.mixer import Mixer
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
-from fxnorm.tracking import run_of
+from fxnorm.tracking import DESCRIPTION_TAG, run_of
 from fxnorm.versions import data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
+TEST_DATA_FILE = "test_data.json"
+RUN_FOLDER = "evaluation"
+"""Of the run's artifacts."""
 REFERENCE, INPUT_SUM, NORMALIZED_SUM = "reference", "input_sum", "normalized_sum"
 _FAMILIES = ("loudness", "spectral", "panning", "dynamic")
 _LISTENING_PEAK = 0.99
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 """split -> system -> metric -> value"""
+
+Versions = dict[str, dict[str, str]]
+"""split -> what is known of the version of its songs"""
 
 
 @dataclass
@@ -87,21 +94,65 @@ def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> lis
             if not any(systems.values()):
                 continue  # no song of the split has a reference mix
             plots.plot_metrics(systems, pictures / f"{split}.png")
+    versions = {split: data_version(data, songs) for split, songs in splits.items()}
     write_json(output / METRICS_FILE, metrics)
+    write_json(output / TEST_DATA_FILE, versions)
     _write_table(comparisons, output / TABLE_FILE)
-    versions = data_version(data, [song for songs in splits.values() for song in songs])
     report.write(
         output / REPORT_FILE,
         {split: comparison.songs for split, comparison in comparisons.items()},
         metrics,
-        {**settings.flat(*SECTIONS), **{f"test data {key}": value for key, value in versions.items()}},
+        {**settings.flat(*SECTIONS), **flat_versions(versions)},
     )
+    verdicts = [report.verdict(split, systems, comparisons[split].songs) for split, systems in metrics.items()]
     with run_of(mixer_folder, "evaluation") as tracked:
-        tags = {f"test_data.{key}": value for key, value in versions.items()}
-        tracked.set_tags({**tags, **settings.flat("evaluate")})
+        description = {DESCRIPTION_TAG: "\n".join(f"- {verdict}" for verdict in verdicts)}
+        tracked.set_tags(flat_versions(versions) | description)
+        for split, version in versions.items():
+            tracked.add_dataset(split, version, "evaluation")
         tracked.log(0, flat(metrics))
-        tracked.add_folder(output, "evaluation")
-    return [report.verdict(split, systems, comparisons[split].songs) for split, systems in metrics.items()]
+        for folder in ("mixes", "plots"):
+            tracked.add_folder(output / folder, f"{RUN_FOLDER}/{folder}")
+        for file in (METRICS_FILE, TEST_DATA_FILE, TABLE_FILE, REPORT_FILE):
+            tracked.add_file(output / file, RUN_FOLDER)
+        tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(comparisons, settings.register_.metric))
+    return verdicts
+
+
+def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]:
+    """The metrics of a Mixer alone, as :func:`run` has them: means over the songs.
+
+    Args:
+        mixer: the Mixer.
+        data: as for :func:`run`.
+        split: the setting ``evaluate.split``.
+        name: ``test_wet`` or ``test_dry``.
+
+    Raises:
+        DatasetError: ``data`` has no such songs, or none with a reference mix.
+    """
+    songs = [song for song in songs_of(data, split, name) if song.mixture]
+    if not songs:
+        raise DatasetError(f"{data}: expected songs of {name} with a reference mix, found none")
+    comparison = Comparison()
+    for song in tqdm(songs, desc="evaluate the champion", unit="song", dynamic_ncols=True):
+        mix, reference = _mix(mixer, song, name.endswith("dry")), song.read_mixture()
+        length = max(mix.shape[1], reference.shape[1])
+        pair = audio.pad_to(mix, length), audio.pad_to(reference, length)
+        comparison.songs[song.name] = {name: _metrics(*pair)}
+    return comparison.means()[name]
+
+
+def songs_of(data: Path, split: str, name: str) -> list[Song]:
+    """The songs of ``test_wet`` or ``test_dry``.
+
+    Raises:
+        DatasetError: ``data`` has none.
+    """
+    splits = _splits(data, split)
+    if name not in splits:
+        raise DatasetError(f"{data}: expected songs of {name}, found {', '.join(splits)}")
+    return splits[name]
 
 
 def read_metrics(report: Path) -> Metrics:
@@ -110,11 +161,18 @@ def read_metrics(report: Path) -> Metrics:
     Raises:
         DatasetError: there is no such file.
     """
-    file = report / METRICS_FILE
-    if not file.is_file():
-        raise DatasetError(f"{file}: no such file; 'fxnorm evaluate' writes it")
-    metrics: Metrics = json.loads(file.read_text(encoding="utf-8"))
+    metrics: Metrics = _read(report / METRICS_FILE)
     return metrics
+
+
+def read_test_data(report: Path) -> Versions:
+    """Which songs :func:`run` measured on, from ``test_data.json``.
+
+    Raises:
+        DatasetError: there is no such file.
+    """
+    versions: Versions = _read(report / TEST_DATA_FILE)
+    return versions
 
 
 def flat(metrics: Metrics) -> dict[str, float]:
@@ -125,6 +183,19 @@ def flat(metrics: Metrics) -> dict[str, float]:
         for system, found in systems.items()
         for metric, value in found.items()
     }
+
+
+def flat_versions(versions: Versions) -> dict[str, str]:
+    """The songs' hashes under the names of their splits, and DVC's, which stands for all of the data."""
+    tracked = {version["dvc"] for version in versions.values() if "dvc" in version}
+    together = {"test_data.dvc": ", ".join(sorted(tracked))} if tracked else {}
+    return {f"{split}.digest": version["digest"] for split, version in versions.items()} | together
+
+
+def _read(file: Path) -> Any:
+    if not file.is_file():
+        raise DatasetError(f"{file}: no such file; 'fxnorm evaluate' writes it")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _splits(data: Path, split: str) -> dict[str, list[Song]]:
@@ -166,6 +237,11 @@ def _mix_all(mixer: Mixer, song: Song, dry: bool, reference: np.ndarray | None) 
     }
 
 
+def _mix(mixer: Mixer, song: Song, dry: bool) -> np.ndarray:
+    seed = song_seed(mixer.recipe.settings.seed, song.name)
+    return mixer.mix_normalized(mixer.normalize(song.read_stems(), dry, seed))
+
+
 def _sum(stems: dict[str, np.ndarray]) -> np.ndarray:
     length = max(stem.shape[1] for stem in stems.values())
     return np.sum([audio.pad_to(audio.to_stereo(stem), length) for stem in stems.values()], axis=0)
@@ -193,6 +269,22 @@ def _write_mixes(mixes: dict[str, np.ndarray], folder: Path) -> None:
     gain = np.float32(min(1.0, _LISTENING_PEAK / peak)) if peak else np.float32(1.0)
     for name, mix in mixes.items():
         audio.write(folder / f"{name}.flac", mix * gain, subtype="PCM_16")
+
+
+def _table(comparisons: dict[str, Comparison], first: str) -> list[dict[str, Any]]:
+    """One row a song, under which MLflow's pages put runs side by side; the columns of the metric ``first`` first."""
+    rows = []
+    for split, comparison in comparisons.items():
+        for song, systems in comparison.songs.items():
+            names = {metric: None for metrics in systems.values() for metric in metrics}
+            cells = {
+                f"{system}.{metric}": metrics[metric]
+                for metric in sorted(names, key=lambda name: name != first)
+                for system, metrics in reversed(systems.items())  # the network stands last
+                if metric in metrics
+            }
+            rows.append({"song": f"{split}/{song}", **cells})
+    return rows
 
 
 def _write_table(comparisons: dict[str, Comparison], path: Path) -> None:

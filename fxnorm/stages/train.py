@@ -29,6 +29,15 @@ from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import Task, task
 
+PARAMS_FILE = "params.yaml"
+"""Among the run's artifacts: all settings, as ``--params`` takes them."""
+
+_SECTIONS = ("statistics", "normalize", "train")
+_NOT_COMPARED = {
+    f"train.{key}" for key in ("checkpoint_every", "keep_checkpoints", "loader_workers", "threads", "compile")
+}
+"""Settings that change nothing in the result; beside those that do they would only be in the way."""
+
 
 def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
     """Train a network and write its Mixer directory, or a front-end and write its weights.
@@ -92,7 +101,7 @@ def _run(
             training_songs,
             validation_songs,
             checkpoints,
-            tracked.log if tracked else lambda step, values: None,
+            _curves(tracked),
             processes=processes,
             interruption=interruption,
             reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
@@ -105,10 +114,8 @@ def _run(
         else:
             _save_front_end(work, output)
         tracked.leave_in(output)
-        tracked.log(
-            outcome.steps,
-            {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step},
-        )
+        best = {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step}
+        _curves(tracked)(outcome.steps, best)
         tracked.add_file(curve)
         if plots is not None:
             tracked.add_folder(plots, "plots")
@@ -144,13 +151,26 @@ def _tracked(
             "processes": str(processes.count),
             NETWORK_TAG: train.network,
         }
-        params = settings.model_copy(update={"normalize": recipe.settings}).flat("statistics", "normalize", "train")
+        used = settings.model_copy(update={"normalize": recipe.settings})
+        params = {name: value for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
         what = f"loss {train.loss}" if train.task == "mix" else "front-end"
         tracked = TrackedRun.start(f"{train.network} {what} seed {train.seed}", params, tags)
+        tracked.add_text(PARAMS_FILE, used.to_yaml())
+        tracked.add_dataset(f"wet/{'+'.join(recipe.settings.splits)}", recipe.data, "training")
         tracked.leave_in(checkpoints.folder)
         checkpoints.publish()
+    else:
+        tracked.go_on()
     with tracked:
+        tracked.watch_system()
         yield tracked
+
+
+def _curves(tracked: TrackedRun | None) -> loop.Log:
+    """Takes values to the run, ``train.loss`` as ``train/loss``: MLflow's pages draw those of one word together."""
+    if tracked is None:
+        return lambda step, values: None
+    return lambda step, values: tracked.log(step, {name.replace(".", "/", 1): value for name, value in values.items()})
 
 
 def _save_front_end(work: Task, output: Path) -> None:
