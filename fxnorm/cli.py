@@ -251,13 +251,28 @@ def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path) -> No
 @main.command()
 @click.argument("mixer", type=_FOLDER)
 @click.argument("report", type=_FOLDER)
+@click.option("--dataset", type=_FOLDER, help="What REPORT is of: a champion that was tested on other songs is again.")
 @_with_settings
-def register(settings: Settings, mixer: Path, report: Path) -> None:
+def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None) -> None:
     """Put MIXER through the quality gate and into the MLflow registry; REPORT is what 'evaluate' wrote."""
     from fxnorm.stages import register as stage
 
-    decision = stage.run(settings, mixer, report)
+    decision = stage.run(settings, mixer, report, dataset)
     click.echo("{name} version {version} is @{alias}: {reason}".format(**decision))
+
+
+@main.command()
+@click.argument("name", required=False)
+@_with_settings
+def rollback(settings: Settings, name: str | None) -> None:
+    """Make the @previous version of the registered model NAME the @champion again; a second time undoes it."""
+    from fxnorm import aliases, tracking
+
+    tracking.configure()
+    name = name or settings.register_.name
+    champion, replaced = aliases.rollback(name)
+    before = f"; version {replaced}, the champion so far, is @previous" if replaced else ""
+    click.echo(f"{name} version {champion} is @champion again{before}")
 
 
 def _stem_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,20 +8,21 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 import fxnorm
 from fxnorm import audio, tracking
+from fxnorm.aliases import MODEL_PREFIX
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import FxnormError, ModelError
 from fxnorm.mixer import Mixer
+from fxnorm.mlflow_errors import one_line
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 MIXER_ARTIFACT = "mixer"
 
-_MODEL_PREFIX = "models:/"
+_LARGEST_MIXER_BYTES = 4 * 2**30
+_MOST_FILES = 10_000
 _PYFUNC_MODULE = "serving.pyfunc"
 _SERVED_PACKAGES = (
     "jinja2", "librosa", "matplotlib", "mlflow", "numba", "numpy", "pandas", "pydantic", "pyloudnorm", "pyyaml",
@@ -35,32 +36,20 @@ def open_mixer(name: str) -> Mixer:
     Raises:
         ModelError: it is not there, or not a Mixer.
     """
-    if not name.startswith(_MODEL_PREFIX):
+    if not name.startswith(MODEL_PREFIX):
         return Mixer.load(name)
     uri = tracking.configure()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            downloaded = mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=folder)
-        except MlflowException as error:
-            raise ModelError(f"{name}: not in the registry at {uri} ({str(error).splitlines()[0]})") from error
-        return Mixer.load(Path(downloaded) / "artifacts" / MIXER_ARTIFACT)
+            with one_line(f"{name}: not in the registry at {uri}"):
+                downloaded = _download(name, folder)
+        except FxnormError as error:
+            raise ModelError(str(error)) from error
+        return Mixer.load(downloaded)
 
 
-def champion_metric(name: str, split: str, metric: str, data_tags: dict[str, str]) -> tuple[str, float] | None:
-    """The version with the alias ``champion`` and its network's metric, if it was measured on the same data."""
-    client = mlflow.MlflowClient()
-    try:
-        version = client.get_model_version_by_alias(name, CHAMPION)
-        run = client.get_run(str(version.run_id))
-    except MlflowException:
-        return None  # nothing is registered under this name yet, or its run was deleted
-    same_data = all(run.data.tags.get(key) == value for key, value in data_tags.items())
-    measured = run.data.metrics.get(f"{split}.{run.data.tags.get(tracking.NETWORK_TAG)}.{metric}")
-    return (str(version.version), float(measured)) if same_data and measured is not None else None
-
-
-def register(mixer: Path, name: str, run_id: str, alias: str, description: str) -> str:
-    """Log a Mixer directory as a pyfunc into its run, register it and give it an alias.
+def register(mixer: Path, name: str, run_id: str) -> str:
+    """Log a Mixer directory as a pyfunc into its run, and register it.
 
     Returns:
         the new version.
@@ -76,11 +65,7 @@ def register(mixer: Path, name: str, run_id: str, alias: str, description: str) 
             pip_requirements=_pinned_requirements(),
             registered_model_name=name,
         )
-    client = mlflow.MlflowClient()
-    version = str(logged.registered_model_version)
-    client.update_model_version(name, version, description)
-    client.set_registered_model_alias(name, alias, version)
-    return version
+    return str(logged.registered_model_version)
 
 
 def signature() -> ModelSignature:
@@ -88,6 +73,31 @@ def signature() -> ModelSignature:
     stems = Schema([ColSpec("binary", stem, required=False) for stem in STEMS])
     mix = Schema([ColSpec("binary", "mix"), ColSpec("long", "sample_rate"), ColSpec("double", "loudness_lufs")])
     return ModelSignature(inputs=stems, outputs=mix)
+
+
+def _download(name: str, folder: str) -> Path:
+    """Only the Mixer directory of a registered model, into ``folder``; nothing of the model is executed."""
+    described = mlflow.models.get_model_info(name).flavors.get("python_function", {}).get("artifacts", {})
+    path = described.get(MIXER_ARTIFACT, {}).get("path")
+    if path is None:
+        raise ModelError(f"{name}: expected a model with a Mixer, found another")
+    _refuse_large(f"{name}/{path}")
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{name}/{path}", dst_path=folder))
+
+
+def _refuse_large(uri: str) -> None:
+    """What somebody registered under a name may be anything; a disk should not fill with it."""
+    base, _, _ = uri.rpartition("/artifacts/")
+    folders, files, size = [uri.removeprefix(f"{base}/")], 0, 0
+    while folders:
+        for found in mlflow.artifacts.list_artifacts(artifact_uri=f"{base}/{folders.pop()}"):
+            files += 1
+            size += found.file_size or 0
+            if found.is_dir:
+                folders.append(found.path)
+            if files > _MOST_FILES or size > _LARGEST_MIXER_BYTES:
+                limits = f"{_MOST_FILES} files and {_LARGEST_MIXER_BYTES} bytes"
+                raise ModelError(f"{uri}: expected a Mixer of at most {limits}, found a larger one")
 
 
 def _input_example() -> pd.DataFrame:

@@ -1,47 +1,197 @@
 """Stage 5: the quality gate, then the MLflow registry."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from fxnorm import registry, tracking
-from fxnorm.errors import DatasetError
+from tqdm import tqdm
+
+from fxnorm import aliases, dataset, registry, tracking
+from fxnorm.aliases import CHALLENGER, CHAMPION, Version
+from fxnorm.errors import DatasetError, ModelError
 from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
+from fxnorm.model_card import MODEL_DESCRIPTION, Card
 from fxnorm.settings import RegisterSettings, Settings
-from fxnorm.stages.evaluate import METRICS_FILE, Metrics, read_metrics
+from fxnorm.stages import evaluate
+from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE, Metrics, Versions, read_metrics, read_test_data
+from fxnorm.tracking import DESCRIPTION_TAG, RUN_FILE, TrackedRun
 
 REGISTRATION_FILE = "registration.json"
+CARD_FILE = "model_card.md"
+
+_MIXER_TAG = "mixer.digest"
+_REGISTERED = "- registered as "
 
 
-def run(settings: Settings, mixer_folder: Path, report: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Candidate:
+    """A Mixer with what was measured of it."""
+
+    folder: Path
+    digest: str
+    mixer: Mixer
+    metrics: Metrics
+    tested_on: Versions
+    value: float
+    baseline: float
+
+    @classmethod
+    def read(cls, gate: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
+        mixer, metrics = Mixer.load(folder), read_metrics(report)
+        compared = _compared(gate, metrics, _system(mixer), report / METRICS_FILE)
+        return cls(folder, _digest(folder), mixer, metrics, read_test_data(report), *compared)
+
+    def tags(self, gate: RegisterSettings) -> dict[str, str]:
+        """What a later candidate has to know of this one."""
+        return {_MIXER_TAG: self.digest, **_measured(gate, self.tested_on[gate.split]["digest"], self.value)}
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Decides which alias the candidate gets."""
+
+    settings: Settings
+    candidate: _Candidate
+    data: Path | None
+    report: Path
+    run: TrackedRun
+
+    def decide(self, champion: Version | None) -> tuple[str, str]:
+        """The alias that the candidate deserves beside this champion, and why."""
+        gate, candidate = self.settings.register_, self.candidate
+        name = f"{gate.split}.{gate.metric}"
+        against = f"{_system(candidate.mixer)} {candidate.value:.3f}, {gate.baseline} {candidate.baseline:.3f}"
+        if not _better(candidate.value, candidate.baseline, gate):
+            return CHALLENGER, f"not better than the baseline in {name}: {against}"
+        if champion is None:
+            return CHAMPION, f"better than the baseline in {name}: {against}"
+        if champion.tags.get(_MIXER_TAG) == candidate.digest:
+            return CHAMPION, f"version {champion.number}, the champion, anew: the same Mixer; in {name}: {against}"
+        try:
+            best = self._value_of(champion)
+        except ModelError as error:
+            return CHALLENGER, f"cannot be compared with the champion (version {champion.number}): {error}"
+        if best is None:
+            return CHALLENGER, (
+                f"cannot be compared with the champion (version {champion.number}), which was measured on other songs;"
+                " with --dataset, it is measured again"
+            )
+        self.run.log(0, {f"{gate.split}.{CHAMPION}.{gate.metric}": best})
+        against += f", champion (version {champion.number}) {best:.3f}"
+        if not _better(candidate.value, best, gate):
+            return CHALLENGER, f"not better than the champion in {name}: {against}"
+        return CHAMPION, f"better than the baseline and the champion in {name}: {against}"
+
+    def _value_of(self, champion: Version) -> float | None:
+        """The champion's metric on the candidate's songs, measured again if those are others; None without songs."""
+        gate = self.settings.register_
+        digest = self.candidate.tested_on[gate.split]["digest"]
+        known = champion.tags.get(f"{gate.split}.{gate.metric}")
+        if known is not None and champion.tags.get(f"{gate.split}.digest") == digest:
+            return float(known)
+        if self.data is None:
+            return None
+        self._check_data(self.data, digest)
+        tqdm.write(f"{champion.uri}: was measured on other songs than the candidate, is measured on {self.data} again")
+        mixer = registry.open_mixer(champion.uri)
+        best = evaluate.measure(mixer, self.data, self.settings.evaluate.split, gate.split)[gate.metric]
+        aliases.note(champion.name, champion.number, _measured(gate, digest, best))
+        return best
+
+    def _check_data(self, data: Path, digest: str) -> None:
+        gate = self.settings.register_
+        if dataset.digest(evaluate.songs_of(data, self.settings.evaluate.split, gate.split)) != digest:
+            raise DatasetError(
+                f"{data}: expected the songs of {gate.split} that {self.report / TEST_DATA_FILE} tells of, found"
+                " others; 'fxnorm evaluate' makes a report of these"
+            )
+
+
+def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None = None) -> dict[str, str]:
     """Register a Mixer: as ``@champion`` if it passes the gate, as ``@challenger`` with the reason if not.
+
+    The champion so far keeps the alias ``@previous``. A champion that was measured on other songs is measured again on
+    the candidate's, which takes the dataset.
 
     Args:
         settings: of all stages; the gate is the section ``register``.
         mixer_folder: what stage 3 wrote.
         report: what stage 4 wrote; ``registration.json`` is added to it.
+        data: the dataset that the report is of, as stage 4 got it.
 
     Returns:
         name, version, alias and reason, as they stand in ``registration.json``.
+
+    Raises:
+        DatasetError: the report is not complete, or ``data`` is another dataset than the report's.
     """
-    gate, metrics_file = settings.register_, report / METRICS_FILE
-    metrics = read_metrics(report)
-    system = str(Mixer.load(mixer_folder).network.config["name"])
-    with tracking.run_of(mixer_folder, "registration") as run:
-        alias, reason = _decide(gate, metrics, system, metrics_file, run)
-        version = registry.register(mixer_folder, gate.name, run.run_id, alias, reason)
+    gate = settings.register_
+    candidate = _Candidate.read(gate, mixer_folder, report)
+    with tracking.run_of(mixer_folder, "registration") as tracked:
+        judge = _Gate(settings, candidate, data, report, tracked)
+        champion = aliases.version_at(gate.name, CHAMPION)
+        judge.decide(champion)  # before anything is registered: what the user has to put right comes first
+        version = registry.register(mixer_folder, gate.name, tracked.run_id)
+        aliases.note(gate.name, version, candidate.tags(gate))
+        alias, reason = _settle(judge, gate.name, version)
         decision = {"name": gate.name, "version": version, "alias": alias, "reason": reason}
-        write_json(report / REGISTRATION_FILE, decision)
-        run.set_tags({f"registration.{key}": value for key, value in decision.items()} | settings.flat("register"))
-        run.add_file(report / REGISTRATION_FILE)
+        _tell(settings, candidate, decision, tracked, report)
     return decision
 
 
 def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
     """Whether a Mixer is better than the baseline: worth a place in the registry, whatever the champion is like."""
     gate = settings.register_
-    system = str(Mixer.load(mixer_folder).network.config["name"])
-    value, baseline = _compared(gate, read_metrics(report), system, report / METRICS_FILE)
-    return value < baseline - gate.margin
+    system = _system(Mixer.load(mixer_folder))
+    return _better(*_compared(gate, read_metrics(report), system, report / METRICS_FILE), gate)
+
+
+def _settle(judge: _Gate, name: str, version: str) -> tuple[str, str]:
+    """Move the aliases by what is true at this moment: meanwhile, another registration may have made a champion."""
+    while True:
+        champion = aliases.version_at(name, CHAMPION)
+        alias, reason = judge.decide(champion)
+        if alias == CHALLENGER:
+            aliases.challenge(name, version)
+            return alias, reason
+        if aliases.version_at(name, CHAMPION) == champion:
+            same = champion is not None and champion.tags.get(_MIXER_TAG) == judge.candidate.digest
+            aliases.promote(name, version, None if same else champion)
+            return alias, reason
+
+
+def _tell(
+    settings: Settings, candidate: _Candidate, decision: dict[str, str], tracked: TrackedRun, report: Path
+) -> None:
+    """Put the decision where people look: beside the report, into the run, and beside the version."""
+    gate = settings.register_
+    write_json(report / REGISTRATION_FILE, decision | {"gate": gate.model_dump(mode="json")})
+    tags = tracked.tags()
+    card = Card(
+        name=gate.name,
+        version=decision["version"],
+        alias=decision["alias"],
+        reason=decision["reason"],
+        metrics=candidate.metrics,
+        gate=(gate.split, gate.metric),
+        trained_on=candidate.mixer.recipe.data,
+        tested_on=candidate.tested_on,
+        network=candidate.mixer.network.config,
+        parameters=sum(values.numel() for values in candidate.mixer.network.parameters()),
+        params=tracked.params(),
+        tags=tags,
+        run_id=tracked.run_id,
+    )
+    aliases.note(gate.name, decision["version"], {}, card.shortened(CARD_FILE))
+    aliases.introduce(gate.name, MODEL_DESCRIPTION)
+    tracked.add_text(CARD_FILE, card.markdown())
+    tracked.add_file(report / REGISTRATION_FILE)
+    verdicts = [line for line in tags.get(DESCRIPTION_TAG, "").splitlines() if not line.startswith(_REGISTERED)]
+    registered = "{name} version {version}, `@{alias}`: {reason}".format(**decision)
+    tracked.set_tags(
+        {"registration.alias": decision["alias"], DESCRIPTION_TAG: "\n".join([*verdicts, _REGISTERED + registered])}
+    )
 
 
 def _compared(gate: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:
@@ -52,28 +202,31 @@ def _compared(gate: RegisterSettings, metrics: Metrics, system: str, source: Pat
     )
 
 
-def _decide(
-    gate: RegisterSettings, metrics: Metrics, system: str, source: Path, run: tracking.TrackedRun
-) -> tuple[str, str]:
-    """The alias a candidate deserves, and why."""
-    name = f"{gate.split}.{gate.metric}"
-    value, baseline = _compared(gate, metrics, system, source)
-    against = f"{system} {value:.3f}, {gate.baseline} {baseline:.3f}"
-    if not value < baseline - gate.margin:
-        return registry.CHALLENGER, f"not better than the baseline in {name}: {against}"
-    tags = {key: tag for key, tag in run.tags().items() if key.startswith("test_data.")}
-    champion = registry.champion_metric(gate.name, gate.split, gate.metric, tags)
-    if champion is None:
-        return registry.CHAMPION, f"passes the gate in {name}: {against}"
-    version, best = champion
-    against += f", champion (version {version}) {best:.3f}"
-    if not value < best - gate.margin:
-        return registry.CHALLENGER, f"not better than the champion in {name}: {against}"
-    return registry.CHAMPION, f"passes the gate in {name}: {against}"
-
-
 def _look_up(metrics: Metrics, split: str, system: str, metric: str, file: Path) -> float:
     try:
         return metrics[split][system][metric]
     except KeyError as error:
         raise DatasetError(f"{file}: expected {split}.{system}.{metric}, found no {error.args[0]!r}") from error
+
+
+def _better(value: float, other: float, gate: RegisterSettings) -> bool:
+    return value < other - gate.margin
+
+
+def _measured(gate: RegisterSettings, digest: str, value: float) -> dict[str, str]:
+    """A version's tags: the metric, and of which songs."""
+    return {f"{gate.split}.digest": digest, f"{gate.split}.{gate.metric}": repr(value)}
+
+
+def _system(mixer: Mixer) -> str:
+    return str(mixer.network.config["name"])
+
+
+def _digest(folder: Path) -> str:
+    """A hash of all that a Mixer is, wherever and in whichever run it was made."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RUN_FILE):
+        total.update(
+            f"{path.relative_to(folder).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return total.hexdigest()

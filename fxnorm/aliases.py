@@ -1,0 +1,109 @@
+"""Which version of a registered model serves: ``@champion``, the one before it, and the one that was not better.
+
+MLflow has no operation that moves an alias only if nobody else has moved it. So who moves one looks again right before,
+and moves in an order of which every part leaves a registry that serves.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from fxnorm.errors import FxnormError
+from fxnorm.mlflow_errors import one_line, unless_missing
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+MODEL_PREFIX = "models:/"
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model, and what was noted of it."""
+
+    name: str
+    number: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """The version's address, which stays when aliases move."""
+        return f"{MODEL_PREFIX}{self.name}/{self.number}"
+
+
+def version_at(name: str, alias: str) -> Version | None:
+    """The version with an alias; None if there is none, or no model of that name yet."""
+    with _one_line(name):
+        found = unless_missing(mlflow.MlflowClient().get_model_version_by_alias, name, alias)
+    return None if found is None else Version(name, str(found.version), dict(found.tags))
+
+
+def note(name: str, number: str, tags: Mapping[str, str], description: str | None = None) -> None:
+    """Add tags to a version, and set its description."""
+    client = mlflow.MlflowClient()
+    with _one_line(name):
+        for key, value in tags.items():
+            client.set_model_version_tag(name, number, key, value)
+        if description is not None:
+            client.update_model_version(name, number, description)
+
+
+def introduce(name: str, description: str) -> None:
+    """Give a registered model a description, unless somebody wrote one."""
+    client = mlflow.MlflowClient()
+    with _one_line(name):
+        if not client.get_registered_model(name).description:
+            client.update_registered_model(name, description)
+
+
+def promote(name: str, number: str, replaced: Version | None) -> None:
+    """Make a version ``@champion``; the one that it takes the place of, if any, becomes ``@previous`` before."""
+    if replaced is not None:
+        _set(name, PREVIOUS, replaced.number)
+    _set(name, CHAMPION, number)
+
+
+def challenge(name: str, number: str) -> None:
+    """Make a version ``@challenger``."""
+    _set(name, CHALLENGER, number)
+
+
+def rollback(name: str) -> tuple[str, str | None]:
+    """Make ``@previous`` the champion again, and the champion ``@previous``, so that another rollback undoes this one.
+
+    Returns:
+        the numbers of the champion and of the version that it took the place of, if there was one.
+
+    Raises:
+        FxnormError: there is no version to go back to.
+    """
+    previous, champion = version_at(name, PREVIOUS), version_at(name, CHAMPION)
+    if previous is None:
+        raise FxnormError(f"{name}: no version is @{PREVIOUS} at {mlflow.get_tracking_uri()}; nothing to go back to")
+    if champion is not None and champion.number == previous.number:
+        raise FxnormError(f"{name}: version {champion.number} is @{PREVIOUS} and @{CHAMPION}; nothing to go back to")
+    # the champion first: were it the other way round, an interruption would leave nothing that knows the way back
+    _set(name, CHAMPION, previous.number)
+    if champion is not None:
+        _set(name, PREVIOUS, champion.number)
+    return previous.number, None if champion is None else champion.number
+
+
+def _set(name: str, alias: str, number: str) -> None:
+    client = mlflow.MlflowClient()
+    with _one_line(name):
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                client.set_registered_model_alias(name, alias, number)
+                return
+            except MlflowException:
+                # of two that set a new alias at once, the database refuses one; its second attempt moves the alias
+                if attempt == _ATTEMPTS:
+                    raise
+
+
+def _one_line(name: str) -> contextlib.AbstractContextManager[None]:
+    return one_line(f"{name}: the registry at {mlflow.get_tracking_uri()} does not do it")

@@ -1,0 +1,146 @@
+"""The text beside a registered version: what it is, how good, from which data and code, and how to use it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fxnorm import __version__
+from fxnorm.evaluation.report import SYSTEM_TITLES
+
+LONGEST = 5_000
+"""Characters that MLflow's registry takes as a description."""
+
+MODEL_DESCRIPTION = (
+    "Mixes the stems of a song (vocals, bass, drums, other) into a stereo mix. `@champion` is the version to serve,"
+    " `@previous` the one before it (`fxnorm rollback` brings it back), `@challenger` the newest one that was not"
+    " better."
+)
+
+_COLUMNS = {
+    "stereo_loss_b": "stereo loss b",
+    "stereo_loss_a": "stereo loss a",
+    "loudness_mape": "loudness",
+    "spectral_mape": "spectral",
+    "panning_mape": "panning",
+    "dynamic_mape": "dynamic",
+}
+_LEFT_OUT = "\n\n(More in the run's artifacts: {file}.)"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is told of a version.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        alias: what the gate made it.
+        reason: why.
+        metrics: split -> system -> metric -> value.
+        gate: the split and the metric that decided.
+        trained_on: what is known of the training data's version.
+        tested_on: the same of each split's songs.
+        network: the network's settings; ``name`` is what it is called.
+        parameters: how many numbers it has learnt.
+        params: the run's parameters.
+        tags: the run's tags.
+        run_id: the run.
+    """
+
+    name: str
+    version: str
+    alias: str
+    reason: str
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
+    gate: tuple[str, str]
+    trained_on: Mapping[str, str]
+    tested_on: Mapping[str, Mapping[str, str]]
+    network: Mapping[str, object]
+    parameters: int
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    run_id: str
+
+    def markdown(self) -> str:
+        """The whole card."""
+        return "\n\n".join(self._sections()) + "\n"
+
+    def shortened(self, file: str) -> str:
+        """As many sections as a description holds; ``file`` is the artifact where the rest stands."""
+        text, left_out = "", _LEFT_OUT.format(file=file)
+        sections = self._sections()
+        for number, section in enumerate(sections):
+            added = text + "\n\n" * bool(text) + section
+            last = number == len(sections) - 1
+            if len(added) > LONGEST - (0 if last else len(left_out)):
+                return text + left_out
+            text = added
+        return text
+
+    def _sections(self) -> list[str]:
+        tables = [self._table(split) for split in sorted(self.metrics, key=lambda split: split != self.gate[0])]
+        return [
+            f"`@{self.alias}`: {self.reason}",
+            *[table for table in tables if table],
+            self._use(),
+            self._origin(),
+            _rows([["parameter", "value"], ["---"] * 2, *([name, value] for name, value in self.params.items())]),
+        ]
+
+    def _table(self, split: str) -> str:
+        """Means over the songs of a split, the deciding metric first, the best value of each in bold."""
+        systems = {system: found for system, found in self.metrics[split].items() if found}
+        names = sorted(_COLUMNS, key=lambda name: name != self.gate[1])
+        names = [name for name in names if any(name in found for found in systems.values())]
+        if not names:
+            return ""
+        best = {name: _best([found[name] for found in systems.values() if name in found]) for name in names}
+        rows = [[split, *(_COLUMNS[name] for name in names)], ["---"] * (len(names) + 1)]
+        for system, found in systems.items():
+            cells = [_cell(found.get(name), best[name]) for name in names]
+            rows.append([SYSTEM_TITLES.get(system, system), *cells])
+        return f"{_rows(rows)}\n\nMeans over the songs; lower is better."
+
+    def _use(self) -> str:
+        uri = f"models:/{self.name}/{self.version}"
+        return (
+            "**Use**\n\n```sh\n"
+            f"fxnorm mix {uri} --vocals v.wav --bass b.wav --drums d.wav --other o.wav --output mix.wav\n"
+            f"mlflow models serve -m {uri}\n```"
+        )
+
+    def _origin(self) -> str:
+        sizes = _listed({key: value for key, value in self.network.items() if key != "name"})
+        dirty = " with uncommitted changes" if self.tags.get("git.dirty") == "true" else ""
+        commit = f", commit `{self.tags['git.commit'][:12]}`{dirty}" if "git.commit" in self.tags else ""
+        network = SYSTEM_TITLES.get(str(self.network["name"]), str(self.network["name"]))
+        lines = [
+            f"**Network** {network}, {self.parameters:,} parameters ({sizes})",
+            f"**Trained on** {_version(self.trained_on)}",
+            *[f"**Tested on** {split}, {_version(version)}" for split, version in self.tested_on.items()],
+            f"**Code** fxnorm {__version__}{commit}",
+            f"**Run** `{self.run_id}`",
+        ]
+        return "\n\n".join(lines)
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _best(values: Sequence[float]) -> float:
+    """The lowest of a metric; 0 is the sum of wet stems, which is the reference itself."""
+    return min((value for value in values if value > 0), default=0.0)
+
+
+def _cell(value: float | None, best: float) -> str:
+    if value is None:
+        return ""
+    return f"**{value:.3f}**" if value == best else f"{value:.3f}"
+
+
+def _version(version: Mapping[str, str]) -> str:
+    return ", ".join(f"{'DVC' if key == 'dvc' else key} `{value}`" for key, value in version.items())
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())

@@ -1,0 +1,31 @@
+"""Mixers that differ, and reports on them, for tests of the registry."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from fxnorm.mixer import WEIGHTS_FILE
+from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE
+
+
+def changed(mixer: Path, target: Path, seed: int) -> Path:
+    """A copy of a Mixer that mixes in another way."""
+    shutil.copytree(mixer, target)
+    generator = torch.Generator().manual_seed(seed)
+    weights = load_file(target / WEIGHTS_FILE)
+    noisy = {name: values + 0.05 * torch.randn(values.shape, generator=generator) for name, values in weights.items()}
+    save_file(noisy, target / WEIGHTS_FILE)
+    return target
+
+
+def report(folder: Path, loss: float, songs: str = "some songs", baseline: float = 10.0) -> Path:
+    """As ``fxnorm evaluate`` leaves it, of a CRAFx2 with this loss."""
+    systems = {"input_sum": 0.0, "normalized_sum": baseline, "crafx2": loss}
+    folder.mkdir()
+    metrics = {"test_wet": {system: {"stereo_loss_b": value} for system, value in systems.items()}}
+    (folder / METRICS_FILE).write_text(json.dumps(metrics))
+    (folder / TEST_DATA_FILE).write_text(json.dumps({"test_wet": {"digest": songs}}))
+    return folder

@@ -1,0 +1,199 @@
+"""The gate: what a candidate is compared with, what its version tells, and what stays as it is when something fails."""
+
+import dataclasses
+import json
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from fxnorm import Mixer, aliases, dataset, registry
+from fxnorm.aliases import CHAMPION, Version
+from fxnorm.errors import DatasetError, FxnormError, ModelError
+from fxnorm.model_card import LONGEST, Card
+from fxnorm.registry import open_mixer
+from fxnorm.settings import Settings
+from fxnorm.stages import evaluate, register
+from tests import mixers, servers
+
+MakeSong = Callable[..., Path]
+TEST = "test_wet.stereo_loss_b"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def settings(store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A registered model of its own for each test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    mlflow.set_tracking_uri(store)
+    return Settings.of({"register": {"name": request.node.originalname}})
+
+
+def at(settings: Settings, alias: str) -> Version:
+    found = aliases.version_at(settings.register_.name, alias)
+    assert found is not None, alias
+    return found
+
+
+def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
+    settings: Settings, mixer_folder: Path, make_song: MakeSong
+) -> None:
+    loud = {"vocals": 3.0}
+    for data, seed in (("old", 0), ("new", 5)):
+        make_song(f"{data}/wet/test/A", seed=seed, gains=loud)
+    champion, candidate = (mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed) for seed in (1, 2))
+    evaluate.run(settings, champion, Path("old"), Path("report-old"))
+    evaluate.run(settings, candidate, Path("new"), Path("report-new"))
+    any_is_good = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": -1.0e6})})
+    assert register.run(any_is_good, champion, Path("report-old"))["alias"] == CHAMPION
+    told = at(settings, CHAMPION).tags["test_wet.digest"]
+
+    without = register.run(any_is_good, candidate, Path("report-new"))
+    assert without["alias"] == "challenger"
+    assert "measured on other songs; with --dataset, it is measured again" in without["reason"]
+    with pytest.raises(DatasetError, match=r"old: expected the songs of test_wet that report-new/test_data.json"):
+        register.run(any_is_good, candidate, Path("report-new"), Path("old"))
+    assert at(settings, CHAMPION).number == "1"
+    assert at(settings, CHAMPION).tags["test_wet.digest"] == told
+
+    decision = register.run(any_is_good, candidate, Path("report-new"), Path("new"))
+    evaluate.run(settings, champion, Path("new"), Path("report-again"))
+    again = evaluate.read_metrics(Path("report-again"))["test_wet"]["crafx2"]["stereo_loss_b"]
+    measured = mlflow.MlflowClient().get_model_version(settings.register_.name, "1").tags
+    assert float(measured[TEST]) == pytest.approx(again, rel=1e-6)
+    assert measured["test_wet.digest"] != told
+    assert decision["alias"] == CHAMPION
+    assert f"champion (version 1) {again:.3f}" in decision["reason"]
+    assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
+
+
+def test_the_champions_own_mixer_registered_again_serves_and_the_one_before_stays(
+    settings: Settings, mixer_folder: Path
+) -> None:
+    for seed, loss in ((0, 3.0), (1, 2.0)):
+        mixer = mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed)
+        register.run(settings, mixer, mixers.report(Path(f"report-{seed}"), loss))
+    decision = register.run(settings, mixer, Path("report-1"))
+    assert decision["alias"] == CHAMPION
+    assert "version 2, the champion, anew: the same Mixer" in decision["reason"]
+    assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
+
+
+def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
+    settings: Settings, mixer_folder: Path, make_song: MakeSong
+) -> None:
+    register.run(settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), 3.0))
+    location = mlflow.MlflowClient().get_model_version_download_uri(settings.register_.name, "1")
+    Path(urllib.parse.urlparse(location).path, "artifacts/one/mixer.json").unlink()
+    make_song("data/wet/test/A")
+    songs = dataset.digest(dataset.songs("data/wet", "test"))
+    report = mixers.report(Path("report-two"), 2.0, songs)
+    decision = register.run(settings, mixers.changed(mixer_folder, Path("two"), 1), report, Path("data"))
+    assert decision["alias"] == "challenger"
+    assert "cannot be compared with the champion (version 1)" in decision["reason"]
+    assert "mixer.json" in decision["reason"]
+    assert at(settings, CHAMPION).number == "1"
+
+
+def test_a_candidate_under_the_baseline_is_told_why_and_the_report_keeps_it(
+    settings: Settings, mixer_folder: Path
+) -> None:
+    report = mixers.report(Path("report"), 11.0)
+    decision = register.run(settings, mixers.changed(mixer_folder, Path("any name"), 0), report)
+    reason = f"not better than the baseline in {TEST}: crafx2 11.000, normalized_sum 10.000"
+    assert (decision["alias"], decision["reason"]) == ("challenger", reason)
+    kept = json.loads((report / register.REGISTRATION_FILE).read_text())
+    assert kept == {**decision, "gate": settings.register_.model_dump(mode="json")}
+    assert aliases.version_at(settings.register_.name, CHAMPION) is None
+    assert not register.passes(settings, Path("any name"), report)
+    version = mlflow.MlflowClient().get_model_version(settings.register_.name, "1")
+    assert reason in str(version.description)
+    assert at(settings, "challenger").number == "1"
+    name = f"models:/{settings.register_.name}@challenger"
+    assert open_mixer(name).recipe.data == Mixer.load("any name").recipe.data
+
+
+def test_another_kind_of_model_or_one_of_any_size_is_refused_before_it_is_brought_here(
+    settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"models:/{settings.register_.name}"
+    register.run(settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), 3.0))
+    size = sum(path.stat().st_size for path in Path("mixer").rglob("*") if path.is_file())
+    monkeypatch.setattr(registry, "_LARGEST_MIXER_BYTES", size - 1)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda **_: pytest.fail("it was brought here"))
+    with pytest.raises(ModelError, match=f"{name}/1/artifacts/mixer: expected a Mixer of at most"):
+        open_mixer(f"{name}/1")
+    with pytest.raises(ModelError, match=f"{name}/2: not in the registry at sqlite"):
+        open_mixer(f"{name}/2")
+
+
+def test_a_registry_that_does_not_answer_is_not_an_empty_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{servers.free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(FxnormError, match="anything: the registry at http") as raised:
+        aliases.version_at("anything", CHAMPION)
+    assert "\n" not in str(raised.value)
+
+
+def test_there_is_nothing_to_go_back_to_without_a_version_before(settings: Settings, mixer_folder: Path) -> None:
+    name = settings.register_.name
+    with pytest.raises(FxnormError, match=f"{name}: no version is @previous at .*; nothing to go back to"):
+        aliases.rollback(name)
+    register.run(settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), 3.0))
+    with pytest.raises(FxnormError, match="nothing to go back to"):
+        aliases.rollback(name)
+    assert at(settings, CHAMPION).number == "1"
+    aliases.promote(name, "1", at(settings, CHAMPION))
+    with pytest.raises(FxnormError, match="version 1 is @previous and @champion; nothing to go back to"):
+        aliases.rollback(name)
+
+
+def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
+    names = ("stereo_loss_b", "stereo_loss_a", "loudness_mape", "spectral_mape", "panning_mape", "dynamic_mape")
+    systems = {"normalized_sum": dict.fromkeys(names, 2.0), "crafx2": dict.fromkeys(names, 1.0)}
+    card = Card(
+        name="fxnorm-automix",
+        version="7",
+        alias="champion",
+        reason="better than the baseline",
+        metrics={"test_dry": systems, "test_wet": systems, "test_other": {"crafx2": {}}},
+        gate=("test_wet", "stereo_loss_a"),
+        trained_on={"digest": "5" * 64, "dvc": "8242.dir"},
+        tested_on={"test_wet": {"digest": "7" * 64}},
+        network={"name": "crafx2", "filters": 32},
+        parameters=1_234_567,
+        params={"train.loss": "b", "train.seed": "3"},
+        tags={"git.commit": "c" * 40, "git.dirty": "true"},
+        run_id="r" * 32,
+    )
+    text = card.markdown()
+    assert text.startswith("`@champion`: better than the baseline\n")
+    assert text.index("| test_wet | stereo loss a | stereo loss b |") < text.index("| test_dry |")
+    assert "test_other" not in text
+    assert "| CRAFx2 | **1.000** |" in text
+    for told in (
+        "models:/fxnorm-automix/7",
+        "DVC `8242.dir`",
+        "1,234,567",
+        "| train.seed | 3 |",
+        "uncommitted changes",
+    ):
+        assert told in text
+    assert card.shortened("model_card.md") == text.strip()
+    many = dataclasses.replace(card, params={f"train.setting_{number}": "x" * 90 for number in range(60)})
+    shortened = many.shortened("model_card.md")
+    assert len(shortened) <= LONGEST
+    assert shortened.endswith("(More in the run's artifacts: model_card.md.)")
+    assert "models:/fxnorm-automix/7" in shortened
+    assert "train.setting_0" not in shortened
+    endless = dataclasses.replace(card, reason="x" * 6_000).shortened("model_card.md")
+    assert len(endless) <= LONGEST
