@@ -2,16 +2,19 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
+import psycopg2
 
 _PATIENCE = 120  # seconds
 
@@ -24,11 +27,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A server that listens at ``port`` within the block."""
+def running(
+    command: list[str], port: int, log: Path, environment: Mapping[str, str] | None = None, **process_options: Any
+) -> Iterator[None]:
+    """A server that listens at ``port`` within the block; the options are subprocess.Popen's."""
     with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            **process_options,
         )
     try:
         deadline = time.monotonic() + _PATIENCE
@@ -91,10 +101,63 @@ def git(folder: Path, log: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def mlflow(folder: Path) -> Iterator[str]:
     """An MLflow tracking server that keeps all in ``folder``; gives its address."""
+    artifacts = ["--artifacts-destination", str(folder / "artifacts")]
+    with mlflow_on(f"sqlite:///{folder / 'mlflow.db'}", artifacts, folder / "mlflow.log") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def mlflow_on(
+    database: str, artifacts: list[str], log: Path, credentials: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """An MLflow tracking server on a database; gives its address.
+
+    Args:
+        database: its address.
+        artifacts: the server's options that say where they go.
+        log: the file for what it prints.
+        credentials: environment variables of the artifacts' store.
+    """
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--backend-store-uri", database, *artifacts]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with running(command, port, folder / "mlflow.log", environment):
+    with running(command, port, log, environment | dict(credentials or {})):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def postgresql(log: Path) -> Iterator[str]:
+    """A PostgreSQL server of its own with an empty database; gives the address of it that MLflow's server takes."""
+    programs, port = _postgresql_programs(), free_port()
+    # it does not run as root; and pytest's folders are for their owner alone
+    user: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
+        if user:
+            shutil.chown(name, **user)
+        data = f"{name}/data"
+        create = [str(programs / "initdb"), "--pgdata", data, "--username", "mlflow", "--auth", "trust", "--no-sync"]
+        subprocess.run(create, check=True, cwd=name, stdout=subprocess.DEVNULL, **user)
+        options = ["-c", "fsync=off", "-c", f"unix_socket_directories={name}"]
+        command = [str(programs / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(port), *options]
+        with running(command, port, log, cwd=name, **user):
+            address = f"mlflow@127.0.0.1:{port}/postgres"
+            _wait_for_database(f"postgresql://{address}", log)
+            yield f"postgresql+psycopg2://{address}"
+
+
+def _postgresql_programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    assert found, "these tests need a PostgreSQL server: apt-get install postgresql"
+    return found[-1].parent
+
+
+def _wait_for_database(address: str, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            psycopg2.connect(address).close()
+            return
+        except psycopg2.OperationalError:  # it listens before it has started up
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
