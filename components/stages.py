@@ -165,11 +165,13 @@ def evaluate(
 
 
 @_component()
-def register(mixer: Input[Model], report: Input[Dataset], settings: dict) -> str:
-    """Register the Mixer in MLflow; gives the version."""
+def register(mixer: Input[Model], report: Input[Dataset], data: Input[Dataset], path: str, settings: dict) -> str:
+    """Register the Mixer in MLflow; gives the version. A champion of other songs is measured again on the data."""
     from pathlib import Path
 
     from fxnorm.settings import Settings
     from fxnorm.stages import register
 
-    return register.run(Settings.of({"register": settings}), Path(mixer.path), Path(report.path))["version"]
+    found = Settings.of({"register": settings})
+    dataset = Path(data.path) / Path(path).name
+    return register.run(found, Path(mixer.path), Path(report.path), dataset)["version"]
