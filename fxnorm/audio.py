@@ -7,6 +7,7 @@ once: a file that is truncated, empty, not finite or has more than two channels 
 import io
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,15 +18,36 @@ import soxr
 
 from fxnorm import object_store
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.errors import AudioError
+from fxnorm.errors import AudioError, FxnormError
 from fxnorm.files import whole_file
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
 """What is looked for on disk, in this order when a stem is there more than once."""
 
-_MAX_CHANNELS = 2
+MAX_CHANNELS = 2
+
+_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "MP3")
+"""What libsndfile calls the three formats; it reads dozens of others, which nobody checked against hostile files."""
+_RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
+_MAX_CHUNKS = 1_000  # of a WAV before its samples; real ones have a handful
 _WAV_CONTAINERS = (b"RIFF", b"RF64", b"BW64")
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's number for a FLAC whose encoder wrote to a pipe
 _UNKNOWN_SIZE = 0xFFFFFFFF  # streamed WAVs (ffmpeg to a pipe) say this where the size belongs
+
+
+@dataclass(frozen=True)
+class DecodingLimits:
+    """What a file from a stranger may hold. The header is held against it before anything is decoded.
+
+    Attributes:
+        seconds: the longest song.
+        bytes: the most memory for its samples, as float32 and before they are resampled.
+        channels: 1 or 2.
+    """
+
+    seconds: float
+    bytes: int
+    channels: int = MAX_CHANNELS
 
 
 def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.ndarray, int]:
@@ -51,9 +73,15 @@ def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.nd
         return _read_open(file, name, sample_rate)
 
 
-def decode(content: bytes, name: str, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.ndarray, int]:
-    """As :func:`read`, for the bytes of a file; ``name`` stands in the errors."""
-    return _read_open(io.BytesIO(content), name, sample_rate)
+def decode(
+    content: bytes, name: str, sample_rate: int | None = SAMPLE_RATE, limits: DecodingLimits | None = None
+) -> tuple[np.ndarray, int]:
+    """As :func:`read`, for the bytes of a file; ``name`` stands in the errors.
+
+    Raises:
+        AudioError: as :func:`read`, or the file announces or holds more than ``limits`` allow.
+    """
+    return _read_open(io.BytesIO(content), name, sample_rate, limits)
 
 
 def duration_seconds(path: str | Path) -> float:
@@ -119,7 +147,7 @@ def check(audio: np.ndarray, name: str) -> None:
     """
     if audio.ndim != 2:
         raise AudioError(f"{name}: expected an array (channels, samples), found {audio.ndim} dimensions")
-    if audio.shape[0] > _MAX_CHANNELS or audio.shape[0] == 0:
+    if audio.shape[0] > MAX_CHANNELS or audio.shape[0] == 0:
         raise AudioError(f"{name}: expected 1 or 2 channels, found {audio.shape[0]}")
     if audio.shape[1] == 0:
         raise AudioError(f"{name}: holds no samples")
@@ -129,23 +157,54 @@ def check(audio: np.ndarray, name: str) -> None:
         raise AudioError(f"{name}: holds NaN or infinite samples, the first at sample {first}")
 
 
-def _read_open(file: BinaryIO, name: str, sample_rate: int | None) -> tuple[np.ndarray, int]:
+def _fetch_s3(address: str) -> bytes:
+    try:
+        return object_store.read(address)
+    except FxnormError as error:
+        raise AudioError(str(error)) from error
+
+
+def _read_open(
+    file: BinaryIO, name: str, sample_rate: int | None, limits: DecodingLimits | None = None
+) -> tuple[np.ndarray, int]:
     _refuse_truncated_wav(file, name)
     try:
         with soundfile.SoundFile(file) as sound:
-            if sound.channels > _MAX_CHANNELS:
+            if sound.channels > MAX_CHANNELS:
                 raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
-            found_rate, expected = int(sound.samplerate), sound.frames
+            if sound.frames == _UNKNOWN_FRAMES:
+                raise AudioError(f"{name}: the header does not say how long it is; write the file once more")
+            found_rate, expected, exact = int(sound.samplerate), sound.frames, sound.format != "MP3"
+            if limits is not None:
+                _refuse_beyond(limits, sound, name)
+            # a header may announce less than there is, but no more than it announces is read
             samples = sound.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
-    if len(samples) < expected and not name.lower().endswith(".mp3"):  # an MP3's length is an estimate
+    if len(samples) < expected and exact:  # an MP3's length is an estimate
         raise AudioError(f"{name}: truncated: {expected} samples announced, {len(samples)} found")
     audio = np.ascontiguousarray(samples.T)
     check(audio, name)
     if sample_rate is None or sample_rate == found_rate:
         return audio, found_rate
     return resample(audio, found_rate, sample_rate), sample_rate
+
+
+def _refuse_beyond(limits: DecodingLimits, sound: soundfile.SoundFile, name: str) -> None:
+    """Refuse a file by its header."""
+    lowest, highest = _RATES
+    if sound.format not in _FORMATS:
+        raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 (it is {sound.format})")
+    if sound.channels > limits.channels:
+        raise AudioError(f"{name}: {sound.channels} channels, expected at most {limits.channels}")
+    if not lowest <= sound.samplerate <= highest:
+        raise AudioError(f"{name}: {sound.samplerate} Hz, expected a sample rate from {lowest} to {highest} Hz")
+    if sound.frames > limits.seconds * sound.samplerate:
+        seconds = sound.frames / sound.samplerate
+        raise AudioError(f"{name}: {seconds:.0f} s, expected at most {limits.seconds:g} s")
+    needed = sound.frames * sound.channels * np.dtype(np.float32).itemsize
+    if needed > limits.bytes:
+        raise AudioError(f"{name}: {needed} bytes of samples when decoded, expected at most {limits.bytes}")
 
 
 def _refuse_truncated_wav(file: BinaryIO, name: str) -> None:
@@ -159,7 +218,9 @@ def _refuse_truncated_wav(file: BinaryIO, name: str) -> None:
         if file.read(4) not in _WAV_CONTAINERS:
             return
         file.seek(start + 12)
-        while len(header := file.read(8)) == 8:
+        for _ in range(_MAX_CHUNKS):
+            if len(header := file.read(8)) < 8:
+                raise AudioError(f"{name}: truncated: a WAV header without samples")
             identifier, size = struct.unpack("<4sI", header)
             position = file.tell()
             if identifier == b"data":
@@ -167,7 +228,7 @@ def _refuse_truncated_wav(file: BinaryIO, name: str) -> None:
                     raise AudioError(f"{name}: truncated: {size} bytes of samples announced, {end - position} found")
                 return
             file.seek(position + size + size % 2)
-        raise AudioError(f"{name}: truncated: a WAV header without samples")
+        raise AudioError(f"{name}: no samples after {_MAX_CHUNKS} chunks of a WAV header")
     finally:
         file.seek(start)
 
@@ -183,18 +244,6 @@ def _write_open(
         scipy.io.wavfile.write(file, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
         return
     soundfile.write(file, audio.T, sample_rate, subtype=subtype or default, format=suffix[1:].upper())
-
-
-def _fetch_s3(uri: str) -> bytes:
-    # boto3 costs a third of a second to import and most runs read local files
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, key = object_store.split(uri)
-    try:
-        return boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except (BotoCoreError, ClientError) as error:
-        raise AudioError(f"{uri}: cannot be read ({error})") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -31,6 +31,42 @@ def split(address: str) -> tuple[str, str]:
     return bucket, key.strip("/")
 
 
+def read(address: str, most_bytes: int | None = None) -> bytes:
+    """The content of an object; of one larger than ``most_bytes`` nothing is read.
+
+    Raises:
+        FxnormError: the store does not answer or refuses, after a few attempts, or the object is larger.
+    """
+    bucket, key = split(address)
+    with _one_line(address, "read"):
+        found = _client().get_object(Bucket=bucket, Key=key)
+        with contextlib.closing(found["Body"]) as body:
+            if most_bytes is not None and found["ContentLength"] > most_bytes:
+                raise FxnormError(f"{address}: {found['ContentLength']} bytes, expected at most {most_bytes}")
+            return bytes(body.read(most_bytes))
+
+
+def _client() -> Any:
+    # boto3 costs a third of a second to import
+    import boto3
+    from botocore.config import Config
+
+    retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
+    config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries)
+    return boto3.client("s3", config=config)
+
+
+@contextlib.contextmanager
+def _one_line(name: str, what: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
+        raise FxnormError(f"{name}: cannot be {what} ({' '.join(str(error).split())})") from error
+
+
 class Folder:
     """All objects whose keys begin with that of ``address``, as files of one folder without folders in it.
 
@@ -39,21 +75,15 @@ class Folder:
     """
 
     def __init__(self, address: str) -> None:
-        # boto3 costs a third of a second to import
-        import boto3
-        from botocore.config import Config
-
         self.address = address.rstrip("/")
         self._bucket, key = split(self.address)
         self._prefix = f"{key}/"
-        retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
-        config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries)
-        with self._one_line("reached"):
-            self._client: Any = boto3.client("s3", config=config)
+        with _one_line(self.address, "reached"):
+            self._client = _client()
 
     def names(self) -> list[str]:
         """Sorted names of what lies in the folder itself."""
-        with self._one_line("listed"):
+        with _one_line(self.address, "listed"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
             )
@@ -63,26 +93,15 @@ class Folder:
 
     def download(self, name: str, path: Path) -> None:
         """Write an object's content to ``path``."""
-        with self._one_line("read", name):
+        with _one_line(f"{self.address}/{name}", "read"):
             self._client.download_file(self._bucket, self._prefix + name, str(path))
 
     def upload(self, path: Path, name: str) -> None:
         """Write a file's content to an object; it is there when it is whole."""
-        with self._one_line("written", name):
+        with _one_line(f"{self.address}/{name}", "written"):
             self._client.upload_file(str(path), self._bucket, self._prefix + name)
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
-        with self._one_line("removed", name):
+        with _one_line(f"{self.address}/{name}", "removed"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
-
-    @contextlib.contextmanager
-    def _one_line(self, what: str, name: str = "") -> Iterator[None]:
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            yield
-        except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise FxnormError(f"{self.address}{'/' * bool(name)}{name}: cannot be {what} ({reason})") from error
