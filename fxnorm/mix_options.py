@@ -1,0 +1,44 @@
+"""What can be asked of a mix: the params of the served model, checked alike by the client, the server and the model."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fxnorm.errors import SettingsError
+
+
+class MixOptions(BaseModel):
+    """Options of one mix.
+
+    Attributes:
+        dry: the stems are recordings without effects, not stems of a finished mix.
+        output_format: the mix is 32-bit float WAV, 24-bit FLAC, or MP3.
+        seed: draws the normalization's impulse responses and shelves: those of the reverberation, where the model was
+            trained with it, and of the pre-reverb of dry vocals and other. The default is the training's seed.
+        target_loudness: integrated loudness of the mix in LUFS (ITU-R BS.1770-4); the default is as the network mixed
+            it. The whole mix gets one gain, a smaller one where its peak would pass full scale: nothing is limited or
+            clipped, and such a mix stays under the target.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dry: bool = False
+    output_format: Literal["wav", "flac", "mp3"] = "flac"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    target_loudness: Annotated[float, Field(ge=-70, le=0)] | None = None
+
+    @classmethod
+    def of(cls, params: dict[str, Any]) -> Self:
+        """Options from plain values by name.
+
+        Raises:
+            SettingsError: an unknown name, or a value that an option cannot take; one line.
+        """
+        try:
+            return cls.model_validate(params)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "extra_forbidden":
+                unknown = str(first["loc"][0])[:40]
+                raise SettingsError(f"{unknown}: unknown, expected some of {', '.join(cls.model_fields)}") from error
+            raise SettingsError(f"{first['loc'][0]}: {first['msg']}") from error

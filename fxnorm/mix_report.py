@@ -1,0 +1,74 @@
+"""What is said about a mix beside its samples: levels, and how far its stems lie from what the network was trained on.
+
+A network mixes what it has seen the like of. Normalization brings most stems there; one that lies far outside of the
+training songs before it may not get there, and whoever hears the mix should know.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects import loudness
+from fxnorm.errors import DatasetError
+from fxnorm.statistics import DatasetStatistics, measure_stem
+
+FAR = 4.0
+"""Spreads from the training songs' average from which a stem lies far outside: Chebyshev's inequality puts less than a
+sixteenth of any distribution there, and of a normal one less than a ten-thousandth."""
+
+
+@dataclass(frozen=True)
+class MixReport:
+    """Levels of a mix and its stems.
+
+    Attributes:
+        loudness_lufs: of the mix; ``None`` for one that never passes the gate of -70 LUFS.
+        stem_loudness_lufs: of each stem as it came in; ``None`` for a silent one.
+        drift: by effect and stem, in units of the spread between the training songs (see
+            :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
+            averages alone, without their spread.
+        warnings: a sentence for each stem that lies far outside.
+    """
+
+    loudness_lufs: float | None
+    stem_loudness_lufs: dict[str, float | None]
+    drift: dict[str, dict[str, float | None]]
+    warnings: list[str]
+
+
+def describe(stems: Mapping[str, np.ndarray], mix: np.ndarray, statistics: DatasetStatistics) -> MixReport:
+    """Measure a mix and the stems it was made of.
+
+    Args:
+        stems: (1 or 2 channels, samples) by name, at 44.1 kHz, as they came in.
+        mix: (2, samples) at 44.1 kHz.
+        statistics: of the training songs.
+    """
+    features = {stem: measure_stem(audio, SAMPLE_RATE, stem) for stem, audio in stems.items()}
+    try:
+        drifts = statistics.drift({stem: found for stem, found in features.items() if found})
+    except DatasetError:  # published averages come without spread
+        drifts = {}
+    return MixReport(
+        loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
+        stem_loudness_lufs={stem: _finite(loudness.measure(audio, SAMPLE_RATE)) for stem, audio in stems.items()},
+        drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
+        warnings=[warning for stem in stems if (warning := _warning(stem, drifts))],
+    )
+
+
+def _warning(stem: str, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
+    """A sentence on a stem that lies far outside in some effect."""
+    far = {effect: value for effect, by_stem in drifts.items() if FAR < abs(value := by_stem.get(stem, 0)) < math.inf}
+    if not far:
+        return None
+    effects = ", ".join(f"{effect} by {value:.1f}" for effect, value in far.items())
+    return f"{stem}: far from the training songs, in units of their spread: {effects}"
+
+
+def _finite(value: float) -> float | None:
+    """``None`` for what JSON has no word for."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,102 @@
+"""What a mix is reported to be, and what can be asked of it."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects import loudness
+from fxnorm.effects.features import EFFECTS
+from fxnorm.errors import SettingsError
+from fxnorm.mix_options import MixOptions
+from fxnorm.mix_report import describe
+from fxnorm.statistics import DatasetStatistics, measure_stem
+from tests.conftest import noise
+
+
+@pytest.fixture(scope="module")
+def songs() -> list[dict[str, np.ndarray]]:
+    return [
+        {stem: noise(2.0, 0.2 + 0.05 * song, seed=10 * song + number) for number, stem in enumerate(STEMS)}
+        for song in range(4)
+    ]
+
+
+@pytest.fixture(scope="module")
+def statistics(songs: list[dict[str, np.ndarray]]) -> DatasetStatistics:
+    statistics = DatasetStatistics()
+    for song in songs:
+        for stem, samples in song.items():
+            statistics.add(stem, measure_stem(samples, SAMPLE_RATE, stem))
+    return statistics
+
+
+def test_loudness_is_of_the_stems_as_they_came_and_of_the_mix(
+    songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
+) -> None:
+    song = songs[0]
+    mix = np.asarray(sum(song.values()))
+    report = describe(song, mix, statistics)
+    assert report.loudness_lufs == loudness.measure(mix, SAMPLE_RATE)
+    for stem, samples in song.items():
+        assert report.stem_loudness_lufs[stem] == loudness.measure(samples, SAMPLE_RATE)
+
+
+def test_a_training_song_lies_near_the_training_songs(
+    songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
+) -> None:
+    report = describe(songs[1], songs[1]["bass"], statistics)
+    assert set(report.drift) == set(EFFECTS)
+    # of four values, none lies more than 3 / sqrt(3) standard deviations from their mean; root mean squares likewise
+    assert all(abs(value) < 3**0.5 + 1e-6 for stems in report.drift.values() for value in stems.values() if value)
+    assert report.warnings == []
+
+
+def test_one_sentence_warns_of_a_stem_that_lies_far_outside(
+    songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
+) -> None:
+    stems = songs[0] | {"bass": 0.02 * songs[0]["bass"]}
+    (warning,) = describe(stems, songs[0]["bass"], statistics).warnings
+    assert warning.startswith("bass: far from the training songs")
+    assert "loudness by -" in warning
+
+
+def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.ndarray]]) -> None:
+    one = DatasetStatistics()
+    one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
+    silence = np.zeros((2, SAMPLE_RATE), np.float32)
+    report = describe({"vocals": silence, "bass": songs[1]["bass"]}, silence, one)
+    assert json.loads(json.dumps(asdict(report), allow_nan=False)) == asdict(report)
+    assert report.stem_loudness_lufs["vocals"] is None
+    assert report.loudness_lufs is None
+    assert report.drift["loudness"] == {"bass": None}, "one song has no spread"
+
+
+def test_where_averages_alone_are_known_there_is_no_drift(statistics: DatasetStatistics) -> None:
+    averages = DatasetStatistics()
+    averages._averages["loudness", "bass"] = statistics.mean("loudness", "bass")
+    report = describe({"bass": noise(1.0)}, noise(1.0), averages)
+    assert (report.drift, report.warnings) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "params, said",
+    [
+        ({"dy": True}, "dy: unknown, expected some of dry, output_format"),
+        ({"dry": 1}, "dry: Input should be a valid boolean"),
+        ({"output_format": "ogg"}, "output_format: Input should be 'wav', 'flac' or 'mp3'"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"seed": 2**63}, "seed: Input should be less than"),
+        ({"seed": True}, "seed: Input should be a valid integer"),
+        ({"target_loudness": float("nan")}, "target_loudness: "),
+        ({"target_loudness": 3}, "target_loudness: Input should be less than or equal to 0"),
+        ({"target_loudness": "-14"}, "target_loudness: Input should be a valid number"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(params: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        MixOptions.of(params)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
