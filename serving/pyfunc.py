@@ -1,31 +1,50 @@
 """The Mixer as an MLflow pyfunc: stems as the bytes of audio files in, a mix as the bytes of an audio file out.
 
-MLflow runs this file when it loads the model ("models from code"); the library travels beside it.
+MLflow runs this file when it loads the model ("models from code"); the packages ``fxnorm`` and ``serving`` travel
+beside it.
 """
 
+import logging
+import math
+import os
+import threading
+import time
+from dataclasses import asdict
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
+from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED, INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.errors import FxnormError
+from fxnorm.mix_options import MixOptions
+from fxnorm.mix_report import describe
 from fxnorm.mixer import Mixer
+from serving import gate
+from serving.deadline import CURRENT, Deadline, OutOfTimeError
+from serving.limits import Limits
+from serving.stems import StemReader
+
+_WARM_UP_SECONDS = 3.0
+
+_logger = logging.getLogger(__name__)
 
 
-class UnusableStems(MlflowException):
-    """A request that cannot be served as it stands: HTTP 400 with one line.
+class AnsweredError(MlflowException):
+    """A request that is answered with an error of one line.
 
     MLflow's server puts the request's data in front of the message; this class keeps its own.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, error_code=INVALID_PARAMETER_VALUE)
+    def __init__(self, reason: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
+        super().__init__(reason, error_code=error_code)
         self.reason = reason
 
     def serialize_as_json(self) -> str:
@@ -37,45 +56,72 @@ class StemMixer(PythonModel):
     """Each row of the input is a song, each column a stem; the result has one row a song."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the Mixer that was registered."""
+        """Load the Mixer that was registered; in a server, also put the gate up and compile what mixing needs."""
         self.mixer = Mixer.load(context.artifacts["mixer"])
+        self._limits = Limits.from_environment(os.environ, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
+        self._one_mix = threading.Lock()
+        if gate.install(self._limits):
+            _warm_up(self.mixer)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Mix the songs.
+        """Mix the songs, one after the other.
 
         Args:
             context: MLflow's.
-            model_input: columns ``vocals``, ``bass``, ``drums``, ``other`` with the bytes of WAV, FLAC or MP3 files;
-                any may be missing.
-            params: unused.
+            model_input: columns ``vocals``, ``bass``, ``drums``, ``other`` with the bytes of WAV, FLAC or MP3 files, or
+                ``vocals_uri`` and so on with ``s3://`` URIs below ``FXNORM_S3_PREFIXES``; any may be missing.
+            params: the fields of :class:`MixOptions`.
 
         Returns:
-            columns ``mix`` (bytes of a 16-bit FLAC file), ``sample_rate`` (Hz), ``loudness_lufs``.
+            columns ``mix`` (bytes of an audio file), ``sample_rate`` (Hz), ``seconds`` that the mix took, and the
+            fields of :class:`fxnorm.mix_report.MixReport`.
 
         Raises:
-            UnusableStems: a stem cannot be read, or there is nothing to mix.
+            AnsweredError: a stem cannot be read, there is nothing to mix, a limit is passed, or the time is over.
         """
-        if model_input.empty:
-            raise UnusableStems(f"expected at least one row with a stem of {', '.join(STEMS)}, found none")
+        deadline = CURRENT.get() or Deadline(math.inf)
         try:
-            return pd.DataFrame([self._mix(row) for row in model_input.to_dict("records")])
+            options = MixOptions.of(params or {})
+            if model_input.empty:
+                raise FxnormError(f"expected at least one row with a stem of {', '.join(STEMS)}, found none")
+            return self._mix_all(model_input.to_dict("records"), options, deadline)
+        except OutOfTimeError as error:
+            raise AnsweredError(str(error), DEADLINE_EXCEEDED) from error
         except FxnormError as error:
-            raise UnusableStems(str(error)) from error
+            raise AnsweredError(str(error)) from error
+        except Exception as error:  # a defect: MLflow would blame the request, and show strangers the trace
+            _logger.exception("a request that should have been mixed failed")
+            raise AnsweredError("the server failed to mix this; its log says why", INTERNAL_ERROR) from error
 
-    def _mix(self, row: dict[str, Any]) -> dict[str, Any]:
-        stems = {
-            stem: audio.decode(content, stem)[0]
-            for stem in STEMS
-            if isinstance(content := row.get(stem), bytes) and content
-        }
-        mix = self.mixer.mix(stems, SAMPLE_RATE)
-        return {
-            "mix": audio.encode(mix, SAMPLE_RATE, ".flac", subtype="PCM_16"),
-            "sample_rate": SAMPLE_RATE,
-            "loudness_lufs": loudness.measure(mix, SAMPLE_RATE),
-        }
+    def _mix_all(self, rows: list[dict[str, Any]], options: MixOptions, deadline: Deadline) -> pd.DataFrame:
+        # The gate lets one request in at a time; but one that MLflow's server has given up on may still be here.
+        while not self._one_mix.acquire(timeout=min(deadline.remaining(), threading.TIMEOUT_MAX)):
+            deadline.check()
+        try:
+            reader = StemReader(self._limits, deadline)
+            return pd.DataFrame([self._mix(reader.read(row), options, deadline) for row in rows])
+        finally:
+            self._one_mix.release()
+
+    def _mix(self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline) -> dict[str, Any]:
+        start = time.perf_counter()
+        mix = self.mixer.mix(stems, SAMPLE_RATE, options.dry, options.seed, progress=deadline.check)
+        if options.target_loudness is not None:
+            mix = loudness.match(mix, SAMPLE_RATE, options.target_loudness)
+        report = describe(stems, mix, self.mixer.recipe.statistics)
+        content = audio.encode(mix, SAMPLE_RATE, f".{options.output_format}")
+        seconds = time.perf_counter() - start
+        return {"mix": content, "sample_rate": SAMPLE_RATE, "seconds": seconds} | asdict(report)
+
+
+def _warm_up(mixer: Mixer) -> None:
+    """Compile the loops of the effects, which takes longer than many a mix, before the first request."""
+    generator = np.random.default_rng(0)
+    shape = (2, round(_WARM_UP_SECONDS * SAMPLE_RATE))
+    stems = {stem: 0.1 * generator.standard_normal(shape).astype(np.float32) for stem in STEMS}
+    describe(stems, mixer.mix(stems, SAMPLE_RATE, dry=True), mixer.recipe.statistics)
 
 
 mlflow.models.set_model(StemMixer())

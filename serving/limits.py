@@ -1,0 +1,86 @@
+"""What the endpoint lets a request use. Every limit is an environment variable of the server, and this is their list.
+
+Memory at worst: one mix (about 2 GB for ten minutes of stems) plus, for each request that waits, its body.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fxnorm.audio import MAX_CHANNELS
+from fxnorm.errors import SettingsError
+
+_PREFIX = "FXNORM_"
+_BYTES_PER_MB = 1_000_000
+_SHARE_OF_SERVER_TIME = 0.95
+"""Ours ends a little before MLflow's, whose own 504 leaves the mix running."""
+
+
+def _listed(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+class Limits(BaseModel):
+    """Limits by field; ``max_request_mb`` is read from ``FXNORM_MAX_REQUEST_MB``, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_request_mb: Annotated[float, Field(gt=0)] = 256.0
+    """Megabytes of a request's body, and of the objects that its URIs name: five minutes of four stems as FLAC."""
+    max_rows: Annotated[int, Field(ge=1)] = 8
+    """Songs of a request."""
+    max_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Of all songs of a request together."""
+    max_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = MAX_CHANNELS
+    """Of a stem."""
+    max_decoded_mb: Annotated[float, Field(gt=0)] = 1_000.0
+    """Megabytes of a song's stems once decoded: 16 times the FLAC of noise, or a million times that of silence."""
+    max_waiting: Annotated[int, Field(ge=0)] = 8
+    """Requests that wait while another is mixed; the next is answered 503. Songs are mixed one at a time, because one
+    uses all cores; ``mlflow models serve --workers`` mixes more, each with limits of its own."""
+    timeout_seconds: Annotated[float, Field(gt=0)]
+    """From a request's arrival to its answer; the default is 95 % of what ``mlflow models serve --timeout`` says."""
+    s3_prefixes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Where the columns ``vocals_uri`` and so on may point, such as ``s3://bucket/stems, s3://other``; by default
+    nowhere. The server's own credentials read them."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], server_timeout: float) -> Self:
+        """Limits of a server.
+
+        Args:
+            environment: variables by name.
+            server_timeout: seconds after which MLflow's server itself gives up on a request.
+
+        Raises:
+            SettingsError: a value that a limit cannot take; one line that names the variable.
+        """
+        found = {
+            field: environment[name] for field in cls.model_fields if (name := _PREFIX + field.upper()) in environment
+        }
+        try:
+            limits = cls.model_validate({"timeout_seconds": _SHARE_OF_SERVER_TIME * server_timeout} | found)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = _PREFIX + str(first["loc"][0]).upper()
+            raise SettingsError(f"{name}={first['input']}: {first['msg']}") from error
+        if limits.timeout_seconds > server_timeout:
+            raise SettingsError(
+                f"{_PREFIX}TIMEOUT_SECONDS={limits.timeout_seconds:g}: more than the server's own {server_timeout:g}; "
+                "raise that with 'mlflow models serve --timeout'"
+            )
+        for prefix in limits.s3_prefixes:
+            if not prefix.startswith("s3://") or not prefix.removeprefix("s3://").strip("/"):
+                raise SettingsError(f"{_PREFIX}S3_PREFIXES: {prefix}: expected a prefix such as s3://bucket/stems")
+        return limits
+
+    @property
+    def request_bytes(self) -> int:
+        """``max_request_mb`` in bytes."""
+        return round(self.max_request_mb * _BYTES_PER_MB)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """``max_decoded_mb`` in bytes."""
+        return round(self.max_decoded_mb * _BYTES_PER_MB)

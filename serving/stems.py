@@ -1,0 +1,76 @@
+"""The stems of a request's row: audio files as bytes, or objects under S3 prefixes that the server's owner allows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fxnorm import audio
+from fxnorm.audio import DecodingLimits
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.errors import AudioError
+from serving.deadline import Deadline
+from serving.limits import Limits
+
+_SECONDS_TO_WAIT = 30.0  # for the store, each time it says nothing
+
+
+class StemReader:
+    """Reads the stems of one request's rows, within what is left of its limits."""
+
+    def __init__(self, limits: Limits, deadline: Deadline) -> None:
+        self._limits = limits
+        self._deadline = deadline
+        self._seconds = limits.max_seconds
+        self._object_bytes = limits.request_bytes
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The row's stems, (1 or 2 channels, samples) at 44.1 kHz by name; what is not there is left out.
+
+        Raises:
+            AudioError: a stem is there twice, cannot be read, lies outside the prefixes, or is beyond the limits.
+        """
+        stems: dict[str, np.ndarray] = {}
+        decoded = 0
+        for stem in STEMS:
+            content, uri = (_given(row, column) for column in (stem, f"{stem}_uri"))
+            if content and uri:
+                raise AudioError(f"{stem}: expected the file or its URI, found both")
+            if uri:
+                content = self._fetch(str(uri))
+            if content:
+                left = DecodingLimits(self._seconds, self._limits.decoded_bytes - decoded, self._limits.max_channels)
+                stems[stem] = audio.decode(content, str(uri or stem), limits=left)[0]
+                decoded += stems[stem].nbytes
+                self._deadline.check()
+        self._seconds -= max((samples.shape[1] for samples in stems.values()), default=0) / SAMPLE_RATE
+        return stems
+
+    def _fetch(self, uri: str) -> bytes:
+        refuse_outside(uri, self._limits.s3_prefixes)
+        waiting = min(_SECONDS_TO_WAIT, max(1.0, self._deadline.remaining()))
+        content = audio.fetch_s3(uri, self._object_bytes, waiting)
+        self._object_bytes -= len(content)
+        return content
+
+
+def refuse_outside(uri: str, prefixes: tuple[str, ...]) -> None:
+    """Refuse a URI that is not below one of the prefixes, segment by segment of its path.
+
+    Raises:
+        AudioError: another scheme, a path that some stores would resolve to another, or none of the prefixes.
+    """
+    shown = uri[:200].encode("unicode_escape").decode("ascii")
+    bucket, *segments = uri.removeprefix("s3://").split("/")
+    if not uri.startswith("s3://") or not bucket or not segments:
+        raise AudioError(f"{shown}: expected a URI such as s3://bucket/key")
+    if not uri.isprintable() or any(segment in ("", ".", "..") for segment in segments):
+        raise AudioError(f"{shown}: expected a key without empty, '.' or '..' segments")
+    if not any(uri.startswith(f"{prefix.rstrip('/')}/") for prefix in prefixes):
+        raise AudioError(f"{shown}: not below a prefix that this server reads (FXNORM_S3_PREFIXES)")
+
+
+def _given(row: Mapping[str, Any], column: str) -> Any:
+    """A cell's bytes or text; what is missing in a data frame may also be a number."""
+    value = row.get(column)
+    return value if isinstance(value, bytes | str) else None
