@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from fxnorm import audio
+from fxnorm import audio, object_store
 from fxnorm.audio import DecodingLimits
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import AudioError
 from serving.deadline import Deadline
 from serving.limits import Limits
-
-_SECONDS_TO_WAIT = 30.0  # for the store, each time it says nothing
 
 
 class StemReader:
@@ -48,8 +46,7 @@ class StemReader:
 
     def _fetch(self, uri: str) -> bytes:
         refuse_outside(uri, self._limits.s3_prefixes)
-        waiting = min(_SECONDS_TO_WAIT, max(1.0, self._deadline.remaining()))
-        content = audio.fetch_s3(uri, self._object_bytes, waiting)
+        content = object_store.read(uri, self._object_bytes)
         self._object_bytes -= len(content)
         return content
 
