@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fxnorm import __version__
 from fxnorm.constants import STEMS
-from fxnorm.errors import AudioError, DatasetError, FxnormError
+from fxnorm.errors import DatasetError, FxnormError
 from fxnorm.settings import Settings
+
+if TYPE_CHECKING:
+    from fxnorm.mix_options import MixOptions
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)
@@ -277,33 +280,74 @@ def rollback(settings: Settings, name: str | None) -> None:
 
 def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
     for stem in reversed(STEMS):
-        command = click.option(f"--{stem}", metavar="FILE", help=f"The {stem} stem, WAV, FLAC or MP3.")(command)
+        command = click.option(f"--{stem}", metavar="FILE", help=f"The {stem} stem: WAV, FLAC or MP3, or s3://…")(
+            command
+        )
     return command
 
 
 @main.command()
-@click.argument("mixer")
+@click.argument("mixer", required=False)
 @_stem_options
+@click.option("--endpoint", metavar="URL", help="Have a served Mixer mix the stems, such as http://127.0.0.1:5001.")
 @click.option("--output", required=True, type=_FILE, help="The mix, .wav, .flac or .mp3.")
 @click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
-def mix(mixer: str, output: Path, dry: bool, seed: int | None, **stems: str | None) -> None:
-    """Mix stems with MIXER, a directory or models:/NAME@ALIAS. Stems left out are silent."""
+@click.option("--target-loudness", type=float, metavar="LUFS", help="Bring the mix there; default: as it was mixed.")
+def mix(
+    mixer: str | None,
+    endpoint: str | None,
+    output: Path,
+    dry: bool,
+    seed: int | None,
+    target_loudness: float | None,
+    **stems: str | None,
+) -> None:
+    """Mix stems with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
+
+    Stems left out are silent. The gain of --target-loudness is made smaller where the peak would pass full scale.
+    """
+    from fxnorm.mix_options import MixOptions
+
+    if (mixer is None) == (endpoint is None):
+        raise click.UsageError("expected either MIXER or --endpoint")
+    options = MixOptions.for_file(output, dry, seed, target_loudness)
+    given = {stem: source for stem, source in stems.items() if source is not None}
+    if endpoint is not None:
+        _mix_there(endpoint, given, options, output)
+    elif mixer is not None:
+        _mix_here(mixer, given, options, output)
+
+
+def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: Path) -> None:
     from tqdm import tqdm
 
     from fxnorm import audio
     from fxnorm.constants import SAMPLE_RATE
+    from fxnorm.effects import loudness
     from fxnorm.registry import open_mixer
 
-    if output.suffix.lower() not in audio.AUDIO_SUFFIXES:
-        raise AudioError(f"{output}: cannot write this format; expected one of {', '.join(audio.AUDIO_SUFFIXES)}")
-    found = {stem: audio.read(path)[0] for stem, path in stems.items() if path is not None}
+    found = {stem: audio.read(source)[0] for stem, source in stems.items()}
     with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
 
         def show(done: float) -> None:
             bar.update(round(100 * done) - bar.n)
 
-        mixed = open_mixer(mixer).mix(found, SAMPLE_RATE, dry, seed, progress=show)
+        mixed = open_mixer(mixer).mix(found, SAMPLE_RATE, options.dry, options.seed, progress=show)
         show(1.0)
+    if options.target_loudness is not None:
+        mixed = loudness.match(mixed, SAMPLE_RATE, options.target_loudness)
     audio.write(output, mixed, SAMPLE_RATE)
     click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
+
+
+def _mix_there(endpoint: str, stems: dict[str, str], options: "MixOptions", output: Path) -> None:
+    from fxnorm.endpoint import request_mix
+    from fxnorm.files import whole_file
+
+    served = request_mix(endpoint, stems, options)
+    with whole_file(output) as temporary:
+        temporary.write_bytes(served.content)
+    for warning in served.report.get("warnings", []):
+        click.echo(warning, err=True)
+    click.echo(f"{output}: {served.sentence()}")

@@ -1,10 +1,12 @@
 """What can be asked of a mix: the params of the served model, checked alike by the client, the server and the model."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fxnorm.errors import SettingsError
+from fxnorm.audio import AUDIO_SUFFIXES
+from fxnorm.errors import AudioError, SettingsError
 
 
 class MixOptions(BaseModel):
@@ -42,3 +44,17 @@ class MixOptions(BaseModel):
                 unknown = str(first["loc"][0])[:40]
                 raise SettingsError(f"{unknown}: unknown, expected some of {', '.join(cls.model_fields)}") from error
             raise SettingsError(f"{first['loc'][0]}: {first['msg']}") from error
+
+    @classmethod
+    def for_file(cls, output: Path, dry: bool, seed: int | None, target_loudness: float | None) -> Self:
+        """Options of a mix in the format that a file's suffix names.
+
+        Raises:
+            AudioError: a suffix of no such format.
+            SettingsError: as :meth:`of`.
+        """
+        suffix = output.suffix.lower()
+        if suffix not in AUDIO_SUFFIXES:
+            raise AudioError(f"{output}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
+        params = {"dry": dry, "output_format": suffix[1:], "seed": seed, "target_loudness": target_loudness}
+        return cls.of(params)

@@ -161,3 +161,28 @@ def _wait_for_database(address: str, log: Path) -> None:
         except psycopg2.OperationalError:  # it listens before it has started up
             assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
             time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def scoring(
+    model: str, folder: Path, environment: Mapping[str, str], programs: Path = Path(sys.executable).parent
+) -> Iterator[str]:
+    """``mlflow models serve`` with the ``programs`` of a virtual environment; gives the endpoint's address."""
+    port = free_port()
+    command = [str(programs / "mlflow"), "models", "serve", "--model-uri", model, "--port", str(port)]
+    command += ["--env-manager", "local", "--timeout", "120"]
+    environment = {**environment, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    with running(command, port, folder / "scoring.log", environment, cwd=folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+def peak_memory(endpoint: str) -> float:
+    """The most memory that the server behind a :func:`scoring` endpoint has held so far, in megabytes."""
+    port = endpoint.rpartition(":")[2].encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may just have ended
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if port in command and any(part.endswith(b"uvicorn") for part in command):
+                status = (process / "status").read_text()
+                return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    raise AssertionError(f"no server at {endpoint}")

@@ -1,0 +1,241 @@
+"""The endpoint that users run, as a process of its own: what it mixes, and what it refuses."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+
+from fxnorm import Mixer, audio, served_model
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects import loudness
+from tests import servers
+from tests.conftest import noise
+from tests.hostile import HOSTILE, Request
+
+SONG = {stem: noise(1.0, 0.2, seed=number) for number, stem in enumerate(STEMS)}
+MEMORY_MB = 800.0
+"""What a hostile request may cost: 100 MB of body with its copies in the parsers."""
+
+
+def encoded(samples: np.ndarray, suffix: str = ".wav") -> str:
+    return base64.b64encode(audio.encode(samples, SAMPLE_RATE, suffix)).decode()
+
+
+def post(endpoint: str, rows: list[dict[str, Any]], **params: Any) -> requests.Response:
+    content = {"dataframe_records": rows, "params": params}
+    return requests.post(f"{endpoint}/invocations", json=content, timeout=120)
+
+
+def mixed(answer: requests.Response, number: int = 0) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    content = base64.b64decode(answer.json()["predictions"][number]["mix"])
+    return audio.decode(content, "mix")[0]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An S3 store with a stem inside the prefix that the endpoint reads, and one outside."""
+    with servers.s3(tmp_path_factory.mktemp("store") / "s3.log", "fxnorm") as environment:
+        client = servers.s3_client(environment)
+        bass = audio.encode(SONG["bass"], SAMPLE_RATE, ".wav")
+        for key, content in (("stems/bass.wav", bass), ("secret/bass.wav", bass), ("stems/words.wav", b"words")):
+            client.put_object(Bucket="fxnorm", Key=key, Body=content)
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> str:
+    """A model as the registry keeps it."""
+    folder = tmp_path_factory.mktemp("model") / "model"
+    mlflow.pyfunc.save_model(str(folder), **served_model.contents(mixer_folder))
+    return str(folder)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    hidden = ("MLFLOW_", "FXNORM_", "AWS_")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    return own | {"OMP_NUM_THREADS": "1"} | variables
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory, model: str, store: dict[str, str]) -> Iterator[str]:
+    variables = environment(**store, FXNORM_S3_PREFIXES="s3://fxnorm/stems", FXNORM_MAX_REQUEST_MB="120")
+    with servers.scoring(model, tmp_path_factory.mktemp("endpoint"), variables) as address:
+        post(address, [{"bass": encoded(SONG["bass"])}]).raise_for_status()
+        yield address
+
+
+@pytest.fixture(scope="module")
+def expected(mixer_folder: Path) -> np.ndarray:
+    """What the Mixer itself makes of the song."""
+    return Mixer.load(mixer_folder).mix(SONG, SAMPLE_RATE)
+
+
+def test_the_mix_is_the_mixers_to_the_last_bit(endpoint: str, expected: np.ndarray) -> None:
+    answer = post(endpoint, [{stem: encoded(samples) for stem, samples in SONG.items()}], output_format="wav")
+    assert np.array_equal(mixed(answer), expected)
+
+
+def test_every_format_holds_the_same_mix(endpoint: str, expected: np.ndarray) -> None:
+    row = {stem: encoded(samples) for stem, samples in SONG.items()}
+    assert np.abs(mixed(post(endpoint, [row])) - expected).max() < 2.0**-22, "FLAC of 24 bits by default"
+    compressed = mixed(post(endpoint, [row], output_format="mp3"))
+    levels = [loudness.measure(mix, SAMPLE_RATE) for mix in (compressed, expected)]
+    assert levels[0] == pytest.approx(levels[1], abs=1.0), "MP3 keeps no samples of noise, but its level"
+
+
+def test_each_row_is_a_song_in_either_of_pandas_orientations(endpoint: str) -> None:
+    rows = [{"bass": encoded(SONG["bass"]), "drums": ""}, {"bass": "", "drums": encoded(SONG["drums"])}]
+    split = {"columns": ["bass", "drums"], "data": [list(row.values()) for row in rows]}
+    by_records = post(endpoint, rows)
+    by_split = requests.post(f"{endpoint}/invocations", json={"dataframe_split": split}, timeout=120)
+    for number in range(2):
+        assert np.array_equal(mixed(by_records, number), mixed(by_split, number))
+        assert np.array_equal(mixed(by_records, number), mixed(post(endpoint, [rows[number]])))
+
+
+def test_the_example_that_travels_with_the_model_is_a_good_request(endpoint: str, model: str) -> None:
+    content = (Path(model) / "serving_input_example.json").read_bytes()
+    answer = requests.post(
+        f"{endpoint}/invocations", data=content, headers={"Content-Type": "application/json"}, timeout=120
+    )
+    assert mixed(answer).shape == (2, 2 * SAMPLE_RATE)
+
+
+def test_the_report_says_how_loud_stems_and_mix_are_and_how_far_from_the_training_songs(endpoint: str) -> None:
+    quiet = 0.1 * SONG["bass"]
+    answer = post(endpoint, [{"bass": encoded(quiet), "vocals": encoded(np.zeros((2, 4_410)))}], output_format="wav")
+    (report,) = answer.json()["predictions"]
+    assert report["stem_loudness_lufs"] == {"vocals": None, "bass": loudness.measure(quiet, SAMPLE_RATE)}
+    assert report["loudness_lufs"] == pytest.approx(loudness.measure(mixed(answer), SAMPLE_RATE), abs=1e-6)
+    assert set(report["drift"]) == {"equalization", "compression", "panning", "loudness"}
+    assert report["seconds"] > 0
+    assert isinstance(report["warnings"], list)
+
+
+def test_the_mix_comes_at_the_loudness_that_was_asked_for_but_never_clips(endpoint: str) -> None:
+    row = {"bass": encoded(SONG["bass"])}
+    quiet = mixed(post(endpoint, [row], target_loudness=-30.0, output_format="wav"))
+    assert loudness.measure(quiet, SAMPLE_RATE) == pytest.approx(-30.0, abs=1e-3)
+    loud = mixed(post(endpoint, [row], target_loudness=0.0, output_format="wav"))
+    assert np.abs(loud).max() == pytest.approx(1.0, abs=1e-6)
+    assert loudness.measure(loud, SAMPLE_RATE) < 0
+
+
+def test_the_seed_draws_the_rooms_of_dry_stems(endpoint: str) -> None:
+    row = {"vocals": encoded(SONG["vocals"])}
+    first, again, other = (mixed(post(endpoint, [row], dry=True, seed=seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_stems_come_from_the_object_store_below_the_prefix(endpoint: str) -> None:
+    by_uri = post(endpoint, [{"bass_uri": "s3://fxnorm/stems/bass.wav", "drums": encoded(SONG["drums"])}])
+    by_file = post(endpoint, [{"bass": encoded(SONG["bass"]), "drums": encoded(SONG["drums"])}])
+    assert np.array_equal(mixed(by_uri), mixed(by_file))
+
+
+def test_the_commands_send_options_and_show_what_comes_back(endpoint: str, tmp_path: Path, mixer_folder: Path) -> None:
+    audio.write(tmp_path / "bass.wav", SONG["bass"])
+    options = ["--bass", "bass.wav", "--seed", "3", "--target-loudness", "-20"]
+    outputs = {}
+    for name, command in {
+        "here": ["-m", "fxnorm", "mix", str(mixer_folder)],
+        "there": ["-m", "fxnorm", "mix", "--endpoint", endpoint],
+        "client": ["-m", "serving.client", endpoint],
+    }.items():
+        done = subprocess.run(
+            [sys.executable, *command, *options, "--output", f"{name}.wav"],
+            cwd=tmp_path,
+            env=environment(PYTHONPATH=str(Path(__file__).parents[1])),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs[name] = done.stdout
+    here, there, client = (audio.read(tmp_path / f"{name}.wav")[0] for name in outputs)
+    assert np.array_equal(here, there)
+    assert np.array_equal(here, client)
+    assert "there.wav: -20.0 LUFS, mixed in" in outputs["there"]
+    assert json.loads(outputs["client"])["loudness_lufs"] == pytest.approx(-20.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("options", [[], ["mixer", "--endpoint", "http://127.0.0.1:9"]])
+def test_the_command_wants_a_mixer_or_an_endpoint(options: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fxnorm", "mix", *options, "--output", "a.wav"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "expected either MIXER or --endpoint" in done.stderr
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_request_is_refused_and_the_next_good_one_works(
+    endpoint: str, store: dict[str, str], name: str
+) -> None:
+    before = servers.peak_memory(endpoint)
+    request: Request = HOSTILE[name]()
+    answer = requests.post(f"{endpoint}/invocations", data=request.body, headers=request.headers, timeout=60)
+    assert 400 <= answer.status_code < 500, answer.text[:500]
+    if request.status is not None:
+        assert answer.status_code == request.status
+    message = answer.json()["message"]
+    assert request.said in message
+    assert len(message) < 500
+    assert "\n" not in message
+    assert "Traceback" not in message
+    mixed(post(endpoint, [{"bass": encoded(SONG["bass"])}]))
+    assert servers.peak_memory(endpoint) - before < MEMORY_MB
+
+
+def test_at_least_fifty_requests_are_hostile() -> None:
+    assert len(HOSTILE) >= 50
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[str]:
+    """An endpoint with 4 seconds for a request and one place to wait in."""
+    variables = environment(FXNORM_TIMEOUT_SECONDS="4", FXNORM_MAX_WAITING="1")
+    with servers.scoring(model, tmp_path_factory.mktemp("hurried"), variables) as address:
+        yield address
+
+
+def test_who_asks_for_too_much_or_comes_to_a_full_line_is_told_and_the_server_goes_on(hurried: str) -> None:
+    long = [{"bass": encoded(noise(200.0, 0.2, channels=1), ".flac")}]
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.append(post(hurried, long).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert requests.get(f"{hurried}/ping", timeout=30).status_code == 200
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [503, 503, 504, 504]
+    answer = post(hurried, long)
+    assert answer.status_code == 504
+    assert "not mixed within 4 s" in answer.json()["message"]
+    mixed(post(hurried, [{"bass": encoded(SONG["bass"])}]))
+
+
+def test_health_is_asked_for_where_mlflow_and_kserve_ask(endpoint: str) -> None:
+    for path in ("/ping", "/health"):
+        assert requests.get(endpoint + path, timeout=10).status_code == 200
