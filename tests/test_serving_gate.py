@@ -1,0 +1,260 @@
+"""The gate before the scoring server, held against an application that records what reaches it; limits and prefixes."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from fxnorm import audio
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.errors import AudioError, FxnormError, SettingsError
+from serving import gate
+from serving.deadline import CURRENT, Deadline, OutOfTimeError
+from serving.gate import Gate
+from serving.limits import Limits
+from serving.stems import StemReader, refuse_outside
+from tests import servers
+from tests.conftest import noise
+
+BODY = json.dumps({"dataframe_records": [{"bass": "QUJD"}]}).encode()
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/invocations",
+    "headers": [(b"content-type", b"application/json")],
+}
+Message = MutableMapping[str, Any]
+
+
+class Client:
+    """One request: what it sends, and what it is answered."""
+
+    def __init__(self, body: bytes = BODY, pieces: int = 1) -> None:
+        size = max(1, -(-len(body) // pieces))
+        self._arriving: asyncio.Queue[Message] = asyncio.Queue()
+        for start in range(0, len(body), size):
+            more = start + size < len(body)
+            self._arriving.put_nowait({"type": "http.request", "body": body[start : start + size], "more_body": more})
+        self.status = 0
+        self.answer = b""
+
+    def leave(self) -> None:
+        self._arriving.put_nowait({"type": "http.disconnect"})
+
+    async def _send(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+        self.answer += message.get("body", b"")
+
+    async def post(self, application: Gate) -> None:
+        await application(dict(SCOPE), self._arriving.get, self._send)
+
+
+class Application:
+    """Reads a request, and answers it when it is told to."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.deadlines: list[Deadline | None] = []
+        self.go_on = asyncio.Event()
+        self.most_at_once = 0
+        self._at_once = 0
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        self.bodies.append(body)
+        self.deadlines.append(CURRENT.get())
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"mixed"})
+        self._at_once -= 1
+
+
+def limits(**variables: str) -> Limits:
+    return Limits.from_environment({f"FXNORM_{name.upper()}": value for name, value in variables.items()}, 60.0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_a_body_reaches_the_server_as_it_was_sent() -> None:
+    async def run() -> None:
+        application, client = Application(), Client(pieces=7)
+        application.go_on.set()
+        await client.post(Gate(application, limits()))
+        assert (application.bodies, client.status, client.answer) == ([BODY], 200, b"mixed")
+
+    asyncio.run(run())
+
+
+def test_one_request_is_mixed_while_the_others_wait_and_the_line_is_bounded() -> None:
+    async def run() -> None:
+        application = Application()
+        endpoint = Gate(application, limits(max_waiting="2"))
+        clients = [Client() for _ in range(5)]
+        tasks = [asyncio.create_task(client.post(endpoint)) for client in clients]
+        await until(lambda: sum(task.done() for task in tasks) == 2)
+        assert sorted(client.status for client in clients) == [0, 0, 0, 503, 503]
+        assert b"being served already" in clients[-1].answer
+        application.go_on.set()
+        await asyncio.gather(*tasks)
+        assert [client.status for client in clients[:3]] == [200, 200, 200]
+        assert application.most_at_once == 1
+        await (late := Client()).post(endpoint)
+        assert late.status == 200
+
+    asyncio.run(run())
+
+
+def test_whoever_leaves_the_line_is_not_mixed() -> None:
+    async def run() -> None:
+        application = Application()
+        endpoint = Gate(application, limits())
+        first, second = Client(), Client()
+        tasks = [asyncio.create_task(first.post(endpoint))]
+        await until(lambda: len(application.bodies) == 1)
+        tasks.append(asyncio.create_task(second.post(endpoint)))
+        second.leave()
+        await tasks[1]
+        application.go_on.set()
+        await tasks[0]
+        assert len(application.bodies) == 1
+
+    asyncio.run(run())
+
+
+def test_a_mix_is_given_up_when_its_client_leaves() -> None:
+    async def run() -> None:
+        application, client = Application(), Client()
+        task = asyncio.create_task(client.post(Gate(application, limits())))
+        await until(lambda: len(application.deadlines) == 1)
+        deadline = application.deadlines[0]
+        assert deadline is not None
+        deadline.check()
+        client.leave()
+        await until(lambda: deadline.remaining() == 0)
+        with pytest.raises(OutOfTimeError, match="not mixed within 57 s"):
+            deadline.check()
+        application.go_on.set()
+        await task
+
+    asyncio.run(run())
+
+
+def test_time_in_the_line_counts() -> None:
+    async def run() -> None:
+        application = Application()
+        endpoint = Gate(application, limits(timeout_seconds="0.2"))
+        first, second = Client(), Client()
+        task = asyncio.create_task(first.post(endpoint))
+        await until(lambda: len(application.bodies) == 1)
+        await second.post(endpoint)
+        assert second.status == 504
+        assert len(application.bodies) == 1
+        application.go_on.set()
+        await task
+
+    asyncio.run(run())
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_SECONDS_TO_DRAIN", 0.1)
+
+    async def run() -> None:
+        application, client = Application(), Client(b"")
+        await client.post(Gate(application, limits(timeout_seconds="0.1")))
+        assert client.status == 408
+        assert application.bodies == []
+
+    asyncio.run(run())
+
+
+def test_the_gate_is_for_servers_alone() -> None:
+    before = FastAPI.build_middleware_stack
+    assert not gate.install(limits())
+    assert FastAPI.build_middleware_stack is before
+
+
+def test_limits_come_from_the_environment() -> None:
+    found = limits(max_request_mb="2.5", max_seconds="90", s3_prefixes="s3://a/b, s3://c")
+    assert (found.request_bytes, found.max_seconds, found.s3_prefixes) == (2_500_000, 90.0, ("s3://a/b", "s3://c"))
+    assert limits().timeout_seconds == pytest.approx(57.0)
+    assert limits().s3_prefixes == ()
+
+
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        ({"max_request_mb": "much"}, "FXNORM_MAX_REQUEST_MB=much: "),
+        ({"max_rows": "0"}, "FXNORM_MAX_ROWS=0: "),
+        ({"max_channels": "3"}, "FXNORM_MAX_CHANNELS=3: "),
+        ({"timeout_seconds": "600"}, "FXNORM_TIMEOUT_SECONDS=600: more than the server's own 60"),
+        ({"s3_prefixes": "bucket/stems"}, "FXNORM_S3_PREFIXES: bucket/stems: expected a prefix"),
+        ({"s3_prefixes": "s3://"}, "FXNORM_S3_PREFIXES: s3://: expected a prefix"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_named(variables: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        limits(**variables)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("prefix", ["s3://bucket/stems", "s3://bucket/stems/"])
+def test_prefixes_hold_segment_by_segment(prefix: str) -> None:
+    for inside in ("s3://bucket/stems/a.wav", "s3://bucket/stems/b/c d.wav", "s3://bucket/stems/%2e%2e/a.wav"):
+        refuse_outside(inside, (prefix,))
+    for outside in (
+        "s3://bucket/stems", "s3://bucket/stems2/a.wav", "s3://bucket/a.wav", "s3://bucket2/stems/a.wav",
+        "s3://bucket/stems/../a.wav", "s3://bucket/stems/./a.wav", "s3://bucket//stems/a.wav", "S3://bucket/stems/a.wav",
+        "s3://bucket/stems/a\x00.wav", "s3:/bucket/stems/a.wav", "https://bucket/stems/a.wav", "",
+    ):  # fmt: skip
+        with pytest.raises(AudioError):
+            refuse_outside(outside, (prefix,))
+    with pytest.raises(AudioError, match="not below a prefix"):
+        refuse_outside("s3://bucket/stems/a.wav", ())
+
+
+def test_what_all_songs_of_a_request_hold_together_is_bounded() -> None:
+    def row(seconds: float) -> dict[str, Any]:
+        content = audio.encode(noise(seconds), SAMPLE_RATE, ".wav")
+        return {"bass": content, "vocals": content, "drums": np.nan}
+
+    reader = StemReader(limits(max_seconds="3"), Deadline(60))
+    assert set(reader.read(row(2.0))) == {"bass", "vocals"}
+    with pytest.raises(AudioError, match="vocals: 2 s, expected at most 1 s"):
+        reader.read(row(2.0))
+    reader = StemReader(limits(max_decoded_mb="1"), Deadline(60))
+    with pytest.raises(AudioError, match=r"bass: \d+ bytes of samples when decoded"):
+        reader.read(row(2.0))
+
+
+def test_objects_are_bounded_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with servers.s3(tmp_path / "s3.log", "bucket") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        content = audio.encode(noise(1.0), SAMPLE_RATE, ".wav")
+        for name in ("bass", "drums"):
+            servers.s3_client(environment).put_object(Bucket="bucket", Key=f"stems/{name}.wav", Body=content)
+        rows = [{f"{name}_uri": f"s3://bucket/stems/{name}.wav"} for name in ("bass", "drums")]
+        reader = StemReader(limits(s3_prefixes="s3://bucket", max_request_mb="0.5"), Deadline(60))
+        assert reader.read(rows[0])["bass"].shape == (2, SAMPLE_RATE)
+        with pytest.raises(FxnormError, match=r"^s3://bucket/stems/drums.wav: \d+ bytes, expected at most \d+$"):
+            reader.read(rows[1])
