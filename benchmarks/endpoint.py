@@ -1,0 +1,263 @@
+"""The endpoint under load: throughput, latency, errors and memory at several numbers of clients.
+
+A real server process (``mlflow models serve``) on this machine's loopback mixes songs of noise with a network of random
+weights. Before the first and after every number of clients, ``Mixer.mix`` is called alone in this process for as long:
+on a machine with other work, only figures beside each other compare, and processor time a song does so better than
+songs a minute. Nothing leaves this machine.
+"""
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fxnorm import Mixer, audio, models, served_model
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects.impulse_responses import ImpulseResponses
+from fxnorm.recipe import Recipe
+from fxnorm.settings import NormalizeSettings
+from fxnorm.statistics import DatasetStatistics, measure_stem
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "demo": {"filters": 32, "bottleneck": 64, "hidden": 64, "skip": 32, "blocks": 4, "repeats": 2, "squeeze_ratio": 4},
+}
+RUN_IN_SECONDS = {"published": 30.0, "demo": 5.0}
+TEXT = (
+    "{clients} clients: {songs} songs, {songs_per_minute:.2f} a minute, Mixer.mix alone {alone_per_minute:.2f}: "
+    "{throughput:.0%} (target 90%)\n"
+    "  processor time {processor_seconds:.1f} s a song, alone {alone_processor_seconds:.1f}: {processor:.0%}\n"
+    "  p50 {p50_seconds:.1f} s, p95 {p95_seconds:.1f} s, errors {error_count} (target 0)\n"
+    "  memory at most {peak_mb:.0f} MB, last third of the time over the second {growth:+.1%} (target 5%)"
+)
+SERVER_TIMEOUT = 3_600
+START_SECONDS = 300
+
+
+def noise(seconds: float, seed: int) -> np.ndarray:
+    """Stereo noise that swells, so that it has onsets: float32 (2, samples)."""
+    samples = round(seconds * SAMPLE_RATE)
+    swell = 0.6 + 0.4 * np.sin(2 * np.pi * 2 * np.arange(samples) / SAMPLE_RATE)
+    return (0.1 * swell * np.random.default_rng(seed).standard_normal((2, samples))).astype(np.float32)
+
+
+def make_mixer(network: str) -> Mixer:
+    songs = DatasetStatistics()
+    for seed in range(3):
+        for number, stem in enumerate(STEMS):
+            songs.add(stem, measure_stem(noise(5.0, 10 * seed + number), SAMPLE_RATE, stem))
+    rooms = ImpulseResponses.synthesized()
+    recipe = Recipe(songs, NormalizeSettings(), rooms, rooms, {"digest": "noise"})
+    torch.manual_seed(0)
+    built = models.build("crafx2", **NETWORKS[network]).eval()
+    return Mixer(recipe, built, RUN_IN_SECONDS[network], torch.device("cpu"))
+
+
+@contextlib.contextmanager
+def serving(mixer: Mixer, threads: int) -> Iterator[tuple[str, int]]:
+    """A server of the mixer: its address and its process's id."""
+    import mlflow
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        mixer.save(folder / "mixer")
+        mlflow.pyfunc.save_model(str(folder / "model"), **served_model.contents(folder / "mixer"))
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model"), "-p", str(port)]
+        command += ["--env-manager", "local", "--timeout", str(SERVER_TIMEOUT)]
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PATH": programs}
+        with open(folder / "log", "wb") as log:
+            server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_for(address, server, folder / "log")
+            yield address, served_by(port)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(START_SECONDS):
+        if server.poll() is not None:
+            break
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/ping", timeout=5):
+            return
+        time.sleep(1)
+    raise SystemExit(f"the server did not start\n{log.read_text()}")
+
+
+def served_by(port: int) -> int:
+    """The process whose command line has uvicorn and the port."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if str(port).encode() in command and any(part.endswith(b"uvicorn") for part in command):
+                return int(process.name)
+    raise SystemExit(f"no server at port {port}")
+
+
+def memory_mb(process: int) -> float:
+    """Resident memory now."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e6
+
+
+def processor_seconds(process: int) -> float:
+    """Time that a process has spent on all cores."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def request_body(stems: dict[str, np.ndarray]) -> bytes:
+    files = {
+        stem: base64.b64encode(audio.encode(samples, SAMPLE_RATE, ".wav", subtype="PCM_16")).decode()
+        for stem, samples in stems.items()
+    }
+    return json.dumps({"dataframe_records": [files]}).encode()
+
+
+@dataclass
+class Load:
+    """What some clients saw.
+
+    Attributes:
+        latencies: seconds of each answered request.
+        errors: what the others were answered.
+        memory: the server's resident megabytes, once a second.
+        elapsed: seconds until the last answer.
+        processor: seconds on all cores that the server spent.
+    """
+
+    latencies: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    elapsed: float = 0.0
+    processor: float = 0.0
+
+    def growth(self) -> float:
+        """Peak of the last third over that of the second: the first is the warm-up."""
+        third = max(1, len(self.memory) // 3)
+        return max(self.memory[-third:]) / max(self.memory[third : 2 * third]) - 1
+
+
+def load(address: str, process: int, body: bytes, clients: int, seconds: float) -> Load:
+    """Let ``clients`` post one song after another for so long; each waits for its answer."""
+    found = Load()
+    start, spent = time.perf_counter(), processor_seconds(process)
+
+    def ask() -> None:
+        request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+        while time.perf_counter() - start < seconds:
+            asked = time.perf_counter()
+            try:
+                with urllib.request.urlopen(request, timeout=SERVER_TIMEOUT) as answer:
+                    answer.read()
+                found.latencies.append(time.perf_counter() - asked)
+            except urllib.error.HTTPError as error:
+                found.errors.append(error.read().decode()[:200])
+            except OSError as error:
+                found.errors.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        found.memory.append(memory_mb(process))
+        time.sleep(1)
+    found.elapsed, found.processor = time.perf_counter() - start, processor_seconds(process) - spent
+    return found
+
+
+def songs_alone(mixer: Mixer, stems: dict[str, np.ndarray], seconds: float) -> tuple[float, float]:
+    """Songs per minute of ``Mixer.mix`` by itself, and its processor seconds per song."""
+    start, spent = time.perf_counter(), time.process_time()
+    songs = 0
+    while not songs or time.perf_counter() - start < seconds:
+        mixer.mix(stems, SAMPLE_RATE)
+        songs += 1
+    return 60 * songs / (time.perf_counter() - start), (time.process_time() - spent) / songs
+
+
+def summary(clients: int, found: Load, alone: list[float]) -> dict[str, Any]:
+    """The figures of one number of clients beside those of ``Mixer.mix`` before and after."""
+    songs = len(found.latencies)
+    if songs < 2:
+        raise SystemExit(f"{clients} clients: {songs} songs in time, too few to say anything; errors: {found.errors}")
+    centiles = statistics.quantiles(found.latencies, n=20, method="inclusive")
+    return {
+        "clients": clients,
+        "songs": songs,
+        "songs_per_minute": 60 * songs / found.elapsed,
+        "alone_per_minute": alone[0],
+        "throughput": 60 * songs / found.elapsed / alone[0],
+        "processor_seconds": found.processor / songs,
+        "alone_processor_seconds": alone[1],
+        "processor": alone[1] * songs / found.processor,
+        "p50_seconds": centiles[9],
+        "p95_seconds": centiles[18],
+        "errors": found.errors,
+        "error_count": len(found.errors),
+        "peak_mb": max(found.memory),
+        "growth": found.growth(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0, help="for each number of clients")
+    parser.add_argument("--song-seconds", type=float, default=30.0)
+    parser.add_argument("--network", choices=list(NETWORKS), default="published")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    mixer = make_mixer(arguments.network)
+    stems = {stem: noise(arguments.song_seconds, 100 + number) for number, stem in enumerate(STEMS)}
+    body = request_body(stems)
+    print(
+        f"CRAFx2 of {arguments.network} size, random weights, run-in {mixer.run_in_seconds:g} s, {arguments.threads} "
+        f"threads; songs of {arguments.song_seconds:g} s, requests of {len(body) / 1e6:.0f} MB",
+        flush=True,
+    )
+    report = []
+    with serving(mixer, arguments.threads) as (address, process):
+        songs_alone(mixer, stems, 0)
+        load(address, process, body, 1, 0.001)
+        before = songs_alone(mixer, stems, arguments.seconds)
+        print(f"Mixer.mix alone: {before[0]:.2f} songs a minute, {before[1]:.1f} s of processor each", flush=True)
+        for clients in arguments.clients:
+            found = load(address, process, body, clients, arguments.seconds)
+            after = songs_alone(mixer, stems, arguments.seconds)
+            level = summary(clients, found, [statistics.mean(pair) for pair in zip(before, after, strict=True)])
+            report.append(level)
+            print(TEXT.format(**level), flush=True)
+            before = after
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
