@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from fastapi import FastAPI
 
 from fxnorm import audio
@@ -28,6 +29,7 @@ SCOPE = {
     "path": "/invocations",
     "headers": [(b"content-type", b"application/json")],
 }
+SERVING = Path(__file__).parents[1] / "serving"
 Message = MutableMapping[str, Any]
 
 
@@ -215,6 +217,21 @@ def test_a_limit_that_cannot_be_is_named(variables: dict[str, str], said: str) -
         limits(**variables)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_manifests_set_limits_that_exist() -> None:
+    kserve = yaml.safe_load((SERVING / "kserve.yaml").read_text())
+    (container,) = kserve["spec"]["predictor"]["containers"]
+    compose = yaml.safe_load((SERVING / "compose.yaml").read_text())
+    for variables, timeout in (
+        ({item["name"]: item["value"] for item in container["env"]}, kserve["spec"]["predictor"]["timeout"]),
+        (compose["services"]["endpoint"]["environment"], 600),
+    ):
+        found = Limits.from_environment(variables, timeout)
+        set_here = {name.removeprefix("FXNORM_").lower() for name in variables if name.startswith("FXNORM_")}
+        assert set_here <= set(Limits.model_fields)
+        assert found.max_waiting == 4
+        assert found.s3_prefixes == ()
 
 
 @pytest.mark.parametrize("prefix", ["s3://bucket/stems", "s3://bucket/stems/"])
