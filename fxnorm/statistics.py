@@ -4,6 +4,7 @@ The means are the targets of effect normalization (Martínez-Ramírez et al., "A
 and out-of-domain data", ISMIR 2022, section 3).
 """
 
+import functools
 import itertools
 import zipfile
 import zlib
@@ -74,7 +75,7 @@ class _Sums:
     def mean(self) -> np.ndarray:
         return np.asarray(self.totals[0] / (self.count * _STEPS_PER_UNIT))
 
-    @property
+    @functools.cached_property
     def standard_deviation(self) -> np.ndarray:
         # unbounded integers, since the difference of the two is far smaller than they are
         total, high, mixed, low = self.totals.astype(object)

@@ -21,7 +21,7 @@ _COLUMNS = (*STEMS, *URI_COLUMNS)
 _MARKS = b"{[,"
 _MARKS_PER_ROW = 2 * len(_COLUMNS)
 _MARKS_BESIDE = 64  # of columns, index and params
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SPACE = b" \t\r\n"  # encoders that follow RFC 2045 break lines
 
 
@@ -113,13 +113,8 @@ def _is_base64(text: str) -> bool:
         letters = text.encode("ascii").translate(None, _SPACE)
     except UnicodeEncodeError:
         return False
-    padding = len(letters) - len(letters.rstrip(b"="))
-    return (
-        len(letters) % 4 == 0
-        and padding <= 2
-        and not letters[:-2].translate(None, _BASE64[:-1])
-        and not (letters[-2:].translate(None, _BASE64))
-    )
+    unpadded = letters.rstrip(b"=")
+    return len(letters) % 4 == 0 and len(letters) - len(unpadded) <= 2 and not unpadded.translate(None, _BASE64)
 
 
 def _shown(names: set[str]) -> str:
