@@ -9,7 +9,10 @@ ENGINE ?= $(shell command -v podman || command -v docker)
 IMAGE ?= localhost/fxnorm-automix:0.1.0
 COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
 
-.PHONY: help demo test test-containers lint bench image install
+# the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
+PAGE := fxnorm/evaluation/listening_test/page
+
+.PHONY: help demo test test-containers lint bench image install page check-page
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
@@ -18,6 +21,7 @@ help:
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
+	@echo "make page    bundle the listening test's page anew (npm); make check-page: is it what its sources give?"
 
 install: $(INSTALLED)
 
@@ -52,3 +56,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done
+
+page:
+	cd $(PAGE) && npm ci --ignore-scripts && npm run check && npm run build
+
+check-page:
+	cd $(PAGE) && npm ci --ignore-scripts && npm run check && node build.mjs node_modules/.built && diff -r built node_modules/.built

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxnorm import __version__
+from fxnorm.cli_listening_test import listening_test
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError
 from fxnorm.settings import Settings
@@ -35,6 +36,9 @@ class _OneLineErrors(click.Group):
 @click.version_option(__version__, prog_name="fxnorm")
 def main() -> None:
     """Automatic music mixing learnt from finished multitracks."""
+
+
+main.add_command(listening_test)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:

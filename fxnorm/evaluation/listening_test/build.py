@@ -1,0 +1,334 @@
+"""The test as a folder of static files, for any web server or a plain file system, and the key that goes with it.
+
+Nothing in the folder says which system a mix is from: files have drawn names, are written in the order of these, and
+hold audio alone. Audio lies in scripts, as base64, because a page that is opened from a disk may load nothing else.
+"""
+
+import base64
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from fxnorm import audio, dataset
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.dataset import Song
+from fxnorm.effects.levels import amplitude, is_silent
+from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.evaluation.listening_test import excerpts
+from fxnorm.evaluation.listening_test.formats import (
+    ATTRIBUTES,
+    DEVICES,
+    KEY_FORMAT,
+    RESULT_FORMAT,
+    ROLES,
+    VERSION,
+    Excerpt,
+    Key,
+    Trial,
+)
+from fxnorm.files import whole_folder, write_json
+
+_MOST_MIXES = 9  # there are so many number keys
+_ENVELOPE_COLUMNS = 600
+_SUM = "sum"
+_REFERENCE_TITLES = {_SUM: "Sum of the stems", "vocals": "Vocals", "bass": "Bass", "drums": "Drums", "other": "Other"}
+_PAGE = Path(__file__).with_name("page")
+_PAGE_FILES = ("listening_test.js", "listening_test.css", "licences.txt")
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What can be chosen about a test."""
+
+    title: str = "Listening test"
+    systems: Sequence[str] = ()
+    """Which mixes of each song are compared; all there are, if none is named."""
+    seconds: float = 25.0
+    """Length of the excerpts; a shorter song is heard whole."""
+    start_seconds: float | None = None
+    """Where the excerpts begin; the default is each song's loudest part."""
+    song_starts: Mapping[str, float] = field(default_factory=dict)
+    """The same for single songs, by their names."""
+    repeats: int = 1
+    """How many songs are rated a second time."""
+    loudness: float = -23.0
+    """LUFS of every mix, less if a true peak would pass -1 dBTP."""
+    minimum_listening_seconds: float = 5.0
+    """How long each mix has to be heard before the next song."""
+    post_to: str | None = None
+    """URL that answers are posted to; they can be downloaded all the same."""
+    seed: int | None = None
+    """Draws identifiers and repeated songs; the default is drawn too, so that nobody can guess it."""
+
+
+@dataclass(frozen=True)
+class SongMixes:
+    """The mixes of one song, and its stems as references, if there are any."""
+
+    name: str
+    mixes: dict[str, Path]
+    """system -> file"""
+    stems: Song | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built: the key, and what held the loudness down, if anything did."""
+
+    key: Key
+    limited_by: str | None
+
+
+def build(mixes: Path, output: Path, key_file: Path, settings: BuildSettings, stems: Path | None = None) -> Built:
+    """Write the test of ``mixes`` into the folder ``output``, and its key into ``key_file``.
+
+    Args:
+        mixes: ``SONG/SYSTEM.flac`` (or .wav, .mp3), also within folders of splits, as ``fxnorm evaluate`` writes them.
+        output: a folder that does not exist yet.
+        key_file: a .json file outside of that folder, which does not exist either.
+        settings: of the test.
+        stems: a dataset that has the songs' stems, which are offered as references; none without it.
+
+    Raises:
+        DatasetError: mixes, systems or stems are missing, or something is there already.
+        SettingsError: a setting does not fit.
+        AudioError: audio that cannot be used.
+    """
+    _check(settings, output, key_file)
+    songs = find_mixes(mixes, settings.systems, stems)
+    unknown = set(settings.song_starts) - {song.name for song in songs}
+    if unknown:
+        raise SettingsError(f"--start {min(unknown)}: no such song; found {', '.join(song.name for song in songs)}")
+    if settings.repeats > len(songs):
+        raise SettingsError(f"--repeats {settings.repeats}: there are {len(songs)} songs")
+    places = {song.name: _place(song, settings) for song in tqdm(songs, "choose", unit="song", dynamic_ncols=True)}
+    levels = _measure(songs, places, settings.loudness)
+    key, references = _draw(songs, places, levels, settings)
+    with whole_folder(output) as folder:
+        pictures = _write_audio(songs, key, references, folder / "audio")
+        for name in _PAGE_FILES:
+            (folder / name).write_bytes((_PAGE / "built" / name).read_bytes())
+        page = _render(settings, key, references, pictures)
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        write_json(key_file, key.model_dump(mode="json"))
+    return Built(key, levels.limited_by)
+
+
+def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = None) -> list[SongMixes]:
+    """The songs below ``root`` and their mixes by ``systems``, with their stems from the dataset ``stems``.
+
+    Raises:
+        DatasetError: there are none, a song lacks a system that others have, or its stems are not in the dataset.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; expected SONG/SYSTEM.flac (or .wav, .mp3)")
+    folders = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir())
+    found = {path.relative_to(root).as_posix(): _audio_files(path) for path in folders if path.name[0] != "."}
+    found = {name: files for name, files in found.items() if files}
+    if not found:
+        raise DatasetError(f"{root}: expected SONG/SYSTEM.flac (or .wav, .mp3), found none")
+    wanted = list(systems) or sorted(set().union(*found.values()))
+    for name, files in found.items():
+        for system in wanted:
+            if system not in files:
+                raise DatasetError(
+                    f"{root / name}: expected a mix {system}.flac (or .wav, .mp3), found {', '.join(files)};"
+                    " --system names those to compare"
+                )
+    if not 2 <= len(wanted) <= _MOST_MIXES:
+        raise DatasetError(
+            f"{root}: expected 2 to {_MOST_MIXES} mixes of each song, found {', '.join(wanted)};"
+            " --system names those to compare"
+        )
+    songs = {song.name: song for song in dataset.songs(stems)} if stems else {}
+    for name in found if stems else ():
+        if Path(name).name not in songs:
+            raise DatasetError(f"{stems}: expected the stems of {Path(name).name}, found {', '.join(sorted(songs))}")
+    return [
+        SongMixes(name, {system: files[system] for system in sorted(wanted)}, songs.get(Path(name).name))
+        for name, files in found.items()
+    ]
+
+
+def _audio_files(folder: Path) -> dict[str, Path]:
+    """name -> file; of several formats, the first of the library's order."""
+    by_preference = [path for suffix in reversed(audio.AUDIO_SUFFIXES) for path in sorted(folder.glob(f"*{suffix}"))]
+    return dict(sorted((path.stem, path) for path in by_preference if path.name[0] != "."))
+
+
+def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
+    if output.exists():
+        raise DatasetError(f"{output}: there is something already; expected the name of a new folder")
+    if key_file.exists():
+        raise DatasetError(f"{key_file}: there is a key already, without which its answers cannot be read")
+    if key_file.resolve().is_relative_to(output.resolve()):
+        raise SettingsError(f"{key_file}: the key must not lie in the folder that participants get")
+    if settings.post_to is not None and urlparse(settings.post_to).scheme not in ("http", "https", ""):
+        raise SettingsError(
+            f"--post-to {settings.post_to}: expected an http or https URL, or a path on the test's server"
+        )
+    if settings.seconds < 1:
+        raise SettingsError(f"--seconds {settings.seconds:g}: expected at least 1 s")
+    if settings.repeats < 0:
+        raise SettingsError(f"--repeats {settings.repeats}: expected 0 or more")
+
+
+def _read(song: SongMixes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Its mixes and its stems, each (2, samples); as long as the shortest mix."""
+    mixes = {system: audio.to_stereo(audio.read(path)[0]) for system, path in song.mixes.items()}
+    length = min(mix.shape[1] for mix in mixes.values())
+    stems = song.stems.read_stems() if song.stems else {}
+    return (
+        {system: mix[:, :length] for system, mix in mixes.items()},
+        {stem: audio.pad_to(audio.to_stereo(samples), length)[:, :length] for stem, samples in stems.items()},
+    )
+
+
+def _place(song: SongMixes, settings: BuildSettings) -> Excerpt:
+    """Which part of the song is heard."""
+    mixes, _ = _read(song)
+    length = next(iter(mixes.values())).shape[1] / SAMPLE_RATE
+    seconds = min(settings.seconds, length)
+    start = settings.song_starts.get(song.name, settings.start_seconds)
+    if start is None:
+        start = min(excerpts.loudest_start(mixes.values(), seconds), length - seconds)
+    if not 0 <= start <= length - seconds:
+        raise SettingsError(
+            f"--start {start:g}: {song.name} lasts {length:.1f} s;"
+            f" expected 0 to {length - seconds:.1f} s for an excerpt of {seconds:g} s"
+        )
+    return Excerpt(start_seconds=start, seconds=seconds)
+
+
+def _cut(song: SongMixes, place: Excerpt) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Excerpts of the mixes, each at 0 LUFS, and of the references: the stems' sum at 0 LUFS, the stems as in it."""
+    mixes, stems = (
+        {name: excerpts.cut(samples, place.start_seconds, place.seconds) for name, samples in sounds.items()}
+        for sounds in _read(song)
+    )
+    mixes = {system: mix * excerpts.gain_to_zero(mix, str(song.mixes[system])) for system, mix in mixes.items()}
+    if not stems:
+        return mixes, {}
+    total = np.sum(list(stems.values()), axis=0)
+    gain = excerpts.gain_to_zero(total, f"stems of {song.name}")
+    sounding = {stem: samples for stem, samples in stems.items() if not is_silent(samples)}
+    return mixes, {name: samples * gain for name, samples in {_SUM: total, **sounding}.items()}
+
+
+@dataclass
+class _Levels:
+    """What a first pass over all excerpts finds."""
+
+    loudness: float
+    limited_by: str | None = None
+    references: dict[str, list[str]] = field(default_factory=dict)
+    """song -> its references"""
+
+
+def _measure(songs: Sequence[SongMixes], places: Mapping[str, Excerpt], wanted: float) -> _Levels:
+    """The loudness of all mixes, and the excerpt whose true peak keeps it from being what is wanted, if one does."""
+    levels = _Levels(wanted)
+    for song in tqdm(songs, "measure", unit="song", dynamic_ncols=True):
+        mixes, references = _cut(song, places[song.name])
+        levels.references[song.name] = list(references)
+        for name, excerpt in {**mixes, **references}.items():
+            highest = excerpts.TRUE_PEAK_LIMIT - excerpts.true_peak(excerpt)
+            if highest < levels.loudness:
+                levels.loudness, levels.limited_by = highest, f"{song.name}: {name}"
+    return levels
+
+
+def _draw(
+    songs: Sequence[SongMixes], places: Mapping[str, Excerpt], levels: _Levels, settings: BuildSettings
+) -> tuple[Key, dict[str, dict[str, str]]]:
+    """The key, and for each song the identifiers of its references (name -> identifier)."""
+    seed = secrets.randbits(64) if settings.seed is None else settings.seed
+    generator = np.random.default_rng(seed)
+
+    def identifier() -> str:
+        return generator.bytes(8).hex()
+
+    test = identifier()
+    trials, references = {}, {}
+    for song in songs:
+        mixes = {identifier(): system for system in song.mixes}
+        trials[identifier()] = Trial(song=song.name, repeats=None, mixes=mixes)
+        references[song.name] = {name: identifier() for name in levels.references[song.name]}
+    for name in generator.permutation(list(trials))[: settings.repeats]:
+        trials[identifier()] = trials[str(name)].model_copy(update={"repeats": str(name)})
+    key = Key(
+        format=KEY_FORMAT,
+        version=VERSION,
+        test=test,
+        seed=seed,
+        loudness=levels.loudness,
+        excerpts=dict(places),
+        trials=trials,
+    )
+    return key, references
+
+
+def _write_audio(
+    songs: Sequence[SongMixes], key: Key, references: Mapping[str, Mapping[str, str]], folder: Path
+) -> dict[str, list[float]]:
+    """Write the excerpts under their identifiers; gives one waveform for each song."""
+    folder.mkdir()
+    pictures = {}
+    originals = {trial.song: trial for trial in key.trials.values() if trial.repeats is None}
+    gain = np.float32(amplitude(key.loudness))
+    for song in tqdm(songs, "write", unit="song", dynamic_ncols=True):
+        mixes, stems = _cut(song, key.excerpts[song.name])
+        pictures[song.name] = excerpts.envelope(mixes.values(), _ENVELOPE_COLUMNS)
+        files = {identifier: mixes[system] for identifier, system in originals[song.name].mixes.items()}
+        files |= {references[song.name][name]: samples for name, samples in stems.items()}
+        for identifier, samples in sorted(files.items()):
+            content = base64.b64encode(audio.encode(samples * gain, SAMPLE_RATE, ".flac", "PCM_16")).decode()
+            (folder / f"{identifier}.js").write_text(
+                f'listeningTestClip("{identifier}","{content}");\n', encoding="ascii"
+            )
+    return pictures
+
+
+def _render(
+    settings: BuildSettings,
+    key: Key,
+    references: Mapping[str, Mapping[str, str]],
+    pictures: Mapping[str, list[float]],
+) -> str:
+    """The page, with what its script has to know."""
+    # sorted: the order in which the trials were drawn has the repeats at its end
+    trials = [
+        {
+            "id": identifier,
+            "clips": sorted(trial.mixes),
+            "references": [
+                {"id": clip, "title": _REFERENCE_TITLES[name]} for name, clip in references[trial.song].items()
+            ],
+            "seconds": key.excerpts[trial.song].seconds,
+            "waveform": pictures[trial.song],
+        }
+        for identifier, trial in sorted(key.trials.items())
+    ]
+    test: dict[str, Any] = {
+        "format": RESULT_FORMAT,
+        "version": VERSION,
+        "test": key.test,
+        "attributes": [{"id": name, **texts} for name, texts in ATTRIBUTES.items()],
+        "roles": ROLES,
+        "devices": DEVICES,
+        "sampleRate": SAMPLE_RATE,
+        "minimumListeningSeconds": settings.minimum_listening_seconds,
+        "postTo": settings.post_to,
+        "trials": trials,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("index.html").render(title=settings.title, test=test)

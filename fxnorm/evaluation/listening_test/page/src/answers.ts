@@ -1,0 +1,32 @@
+/** How the answers leave the page: posted, if there is an address, and as a file always. */
+
+import type { ListeningTest, Result } from "./test";
+
+const PATIENCE_MILLISECONDS = 30_000;
+
+export function download(result: Result): void {
+  const url = URL.createObjectURL(new Blob([JSON.stringify(result, null, 2)], { type: "application/json" }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = `listening-test-${result.test}-${result.participant.id}.json`;
+  link.click();
+  window.setTimeout(() => URL.revokeObjectURL(url), PATIENCE_MILLISECONDS);
+}
+
+/** Rejects with words that can be shown when the server does not take the answers. */
+export async function post(test: ListeningTest, result: Result): Promise<void> {
+  const options = {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(result),
+    signal: AbortSignal.timeout(PATIENCE_MILLISECONDS),
+  };
+  let response: Response;
+  try {
+    response = await fetch(test.postTo!, options);
+  } catch (error) {
+    const late = error instanceof DOMException && error.name === "TimeoutError";
+    throw new Error(late ? "the server did not answer" : "the server could not be reached");
+  }
+  if (!response.ok) throw new Error(`the server answered with status ${response.status}`);
+}

@@ -1,0 +1,392 @@
+"""The listening test in a real browser: heard, switched, rated, interrupted, downloaded, posted, and analysed."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from selenium.webdriver import Keys
+
+from fxnorm import audio
+from fxnorm.cli import main
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects import loudness
+from fxnorm.evaluation.listening_test import excerpts
+from fxnorm.evaluation.listening_test.answers import read_key
+from fxnorm.evaluation.listening_test.formats import Key, Result
+from tests.browser import browser
+from tests.listening import PATIENCE, PREFERENCE, SYSTEMS, Person, made_up_answers, write_answers, write_mixes
+
+PAGE = Path(excerpts.__file__).with_name("page")
+MINIMUM = ("--minimum-listening", "0.3")
+CAPTURE = """
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (target, ...rest) {
+  if (target instanceof AudioDestinationNode) {
+    const {context} = this;
+    window.heard ??= new AnalyserNode(context, {fftSize: 32768});
+    connect.call(this, window.heard);
+  }
+  return connect.call(this, target, ...rest);
+};
+"""
+"""Lets a test hear what goes to the loudspeakers: the last 0.74 s, both channels' mean."""
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(main, [str(each) for each in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def fail(*arguments: str | Path) -> str:
+    """The error's text of a command that has to end with status 1."""
+    done = CliRunner().invoke(main, [str(each) for each in arguments], catch_exceptions=False)
+    assert done.exit_code == 1, done.output
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of mixes and stems."""
+    return write_mixes(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def built(sources: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Key]:
+    """A test of two songs, one of them twice, and its key."""
+    mixes, stems = sources
+    output = tmp_path_factory.mktemp("built") / "test"
+    run("listening-test", "build", mixes, output, "--stems", stems, "--seconds", "2", *MINIMUM)
+    return output, read_key(output.with_name("test-key.json"))
+
+
+def clip(folder: Path, name: str) -> np.ndarray:
+    """The audio (2, samples) in one of the page's files."""
+    match = re.fullmatch(r'listeningTestClip\("(\w+)","([\w+/=]+)"\);\n', (folder / "audio" / f"{name}.js").read_text())
+    assert match is not None
+    assert match[1] == name
+    return audio.decode(base64.b64decode(match[2]), name)[0]
+
+
+def clips_of(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: clip(folder, path.stem) for path in (folder / "audio").iterdir()}
+
+
+def test_all_mixes_are_equally_loud_and_peaks_stay_under_the_limit(built: tuple[Path, Key]) -> None:
+    folder, key = built
+    clips = clips_of(folder)
+    for trial in key.trials.values():
+        for name in trial.mixes:
+            assert loudness.measure(clips[name], SAMPLE_RATE) == pytest.approx(key.loudness, abs=0.02)
+    assert max(excerpts.true_peak(each) for each in clips.values()) <= excerpts.TRUE_PEAK_LIMIT + 0.01
+
+
+def test_a_target_that_peaks_do_not_allow_turns_all_mixes_down_alike(
+    sources: tuple[Path, Path], tmp_path: Path
+) -> None:
+    said = run("listening-test", "build", sources[0], tmp_path / "test", "--loudness", "-3")
+    assert "held down by the true peak of" in said
+    clips = clips_of(tmp_path / "test")
+    key = read_key(tmp_path / "test-key.json")
+    assert key.loudness < -3
+    for each in clips.values():
+        assert loudness.measure(each, SAMPLE_RATE) == pytest.approx(key.loudness, abs=0.02)
+    highest = max(excerpts.true_peak(each) for each in clips.values())
+    assert highest == pytest.approx(excerpts.TRUE_PEAK_LIMIT, abs=0.01)
+
+
+def test_a_sine_between_the_samples_has_its_true_peak() -> None:
+    """A quarter of the rate, sampled 45 degrees off its peaks: every sample is 3.01 dB under them."""
+    sine = np.sin(np.pi / 2 * np.arange(SAMPLE_RATE) + np.pi / 4)[None].astype(np.float32)
+    assert audio.peak_dbfs(sine) == pytest.approx(-3.01, abs=0.01)
+    assert excerpts.true_peak(sine[:, 100:-100]) == pytest.approx(0.0, abs=0.2)
+
+
+def test_the_loudest_part_is_found() -> None:
+    mix = np.full((2, 10 * SAMPLE_RATE), 0.01, dtype=np.float32)
+    mix[:, 6 * SAMPLE_RATE : 8 * SAMPLE_RATE] = np.sin(np.arange(2 * SAMPLE_RATE) / 10, dtype=np.float32)
+    assert excerpts.loudest_start([mix, mix], 2.0) == pytest.approx(6.0, abs=0.11)
+
+
+def test_nothing_that_is_published_names_a_system_or_a_song(built: tuple[Path, Key]) -> None:
+    folder, key = built
+    content = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.*") if path.suffix != ".txt")
+    for name in (*SYSTEMS, *key.songs, str(key.seed)):
+        assert name not in content
+    assert not list(folder.rglob("*key*"))
+    for path in (folder / "audio").iterdir():
+        assert re.fullmatch(r"[0-9a-f]{16}\.js", path.name)
+        assert b"crafx2" not in base64.b64decode(path.read_text().split('"')[3])
+
+
+def test_the_same_seed_builds_the_same_bytes_and_none_draws_others(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    def content(name: str, *options: str) -> list[tuple[str, str]]:
+        run("listening-test", "build", sources[0], tmp_path / name, "--seconds", "1", *options)
+        return [
+            (path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+            for path in sorted(tmp_path.glob(f"{name}/**/*.*"))
+        ]
+
+    assert content("first", "--seed", "7") == content("second", "--seed", "7")
+    assert content("third") != content("fourth")
+
+
+def test_wrong_requests_get_one_line_and_write_nothing(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    mixes, stems = sources
+    build = ("listening-test", "build", mixes, tmp_path / "test")
+    assert "B Song: expected a mix reference" in fail(*build[:2], _with(mixes, tmp_path), tmp_path / "test")
+    assert "--system" in fail(*build, "--system", "crafx2")
+    assert "no such song; found A Song, B Song" in fail(*build, "--start", "C Song=1")
+    assert "A Song lasts 2.5 s" in fail(*build, "--start", "2")
+    assert "expected SECONDS or SONG=SECONDS" in fail(*build, "--start", "chorus")
+    assert "there are 2 songs" in fail(*build, "--repeats", "3")
+    assert "must not lie in the folder" in fail(*build, "--key", tmp_path / "test" / "key.json")
+    assert "expected an http or https URL" in fail(*build, "--post-to", "ftp://example.org")
+    assert "expected the stems of A Song" in fail(*build, "--stems", _without(stems, "A Song", tmp_path))
+    assert not (tmp_path / "test").exists()
+    (tmp_path / "test-key.json").write_text("{}")
+    assert "there is a key already" in fail(*build)
+
+
+def _with(mixes: Path, tmp_path: Path) -> Path:
+    """A folder in which one song has a mix more."""
+    for path in mixes.rglob("*.flac"):
+        target = tmp_path / "more" / path.relative_to(mixes)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (tmp_path / "more" / "A Song" / "reference.flac").write_bytes(path.read_bytes())
+    return tmp_path / "more"
+
+
+def _without(stems: Path, song: str, tmp_path: Path) -> Path:
+    (tmp_path / "fewer").mkdir()
+    for folder in stems.iterdir():
+        if folder.name != song:
+            (tmp_path / "fewer" / folder.name).symlink_to(folder)
+    return tmp_path / "fewer"
+
+
+def test_the_page_is_built_from_the_sources_beside_it() -> None:
+    """If it is not: npm ci && npm run build in fxnorm/evaluation/listening_test/page."""
+    files = ["build.mjs", "package-lock.json", "package.json", "tsconfig.json"]
+    files += [f"src/{path.name}" for path in (PAGE / "src").iterdir()]
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0".encode() + (PAGE / name).read_bytes() + b"\0")
+    assert (PAGE / "built" / "sources.sha256").read_text() == f"{digest.hexdigest()}\n"
+
+
+def test_a_participant_listens_rates_is_interrupted_and_downloads(built: tuple[Path, Key], tmp_path: Path) -> None:
+    folder, key = built
+    downloads = tmp_path / "answers"
+    downloads.mkdir()
+    systems = {name: system for trial in key.trials.values() for name, system in trial.mixes.items()}
+    tens = {name: round(PREFERENCE[system] / 10) for name, system in systems.items()}
+    address = f"{(folder / 'index.html').as_uri()}?participant=P0"
+    with browser(tmp_path / "profile", downloads) as driver:
+        person = Person(driver)
+        driver.get(address)
+        person.answer_questions()
+        person.wait_for_sound()
+        _rate_first_by_mouse(person, tens)
+        person.find("#next").click()
+        person.wait_for_sound()
+        person.listen_to_all()
+        person.place_by_keys(0, 0, tens[person.order()[0]])
+        order = person.order()
+    with browser(tmp_path / "profile", downloads) as driver:  # the tab was closed in the middle of the second song
+        person = Person(driver)
+        driver.get(address)
+        assert person.section() == "trial"
+        assert person.find("#progress-text").text == "Song 2 of 3"
+        assert person.order() == order
+        assert person.find("#mixes .state").text == "heard, 1/3 placed"
+        assert float(person.marker(0, 0).get_attribute("aria-valuenow") or "nan") == 10 * tens[order[0]]
+        for _ in range(2):
+            person.wait_for_sound()
+            person.listen_to_all()
+            person.rate(tens)
+            person.find("#next").click()
+        assert person.section() == "remarks"
+        person.find("#comment").send_keys("=SUM(A1) <b>bold</b>")
+        person.find("#finish").click()
+        person.find("#download").click()
+        person.wait("document.querySelector('#delivery').textContent.includes('download your answers')")
+        path = _downloaded(person, downloads)
+        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    result = Result.model_validate_json(path.read_bytes())
+    result.check_against(key)
+    assert result.participant.code == "P0"
+    assert result.participant.experience_years == 12
+    first, *others = result.trials
+    for each in others:
+        for ratings in each.ratings.values():
+            assert ratings == {name: 10 * tens[name] for name in each.order}
+    for ratings in first.ratings.values():  # by mouse: to a pixel
+        assert ratings == pytest.approx({name: 10 * tens[name] for name in first.order}, abs=0.5)
+    for each in result.trials:
+        assert min(each.listened_seconds.values()) >= 0.3
+    _analysis_finds_the_preference(key, folder.with_name("test-key.json"), path, tmp_path)
+
+
+def _rate_first_by_mouse(person: Person, tens: dict[str, int]) -> None:
+    """The first song: what is missing is said, and all is placed by dragging."""
+    person.find("#next").click()
+    assert person.section() == "trial"
+    assert person.find("#todo").text == "Listen to mix 1 a little longer."
+    person.listen_to_all()
+    person.find("#next").click()
+    assert person.find("#todo").text == "Place mix 1 on Production Value."
+    for mix, name in enumerate(person.order()):
+        for attribute in range(3):
+            person.drag(attribute, mix, tens[name] / 10)
+        assert person.find_all("#mixes button")[mix].get_attribute("aria-pressed") == "true"
+    assert person.find("#todo").text == "All mixes are heard and placed."
+
+
+def _downloaded(person: Person, folder: Path) -> Path:
+    for _ in range(10 * PATIENCE):
+        found = list(folder.glob("*.json"))
+        if found:
+            return found[0]
+        person.driver.execute_async_script("setTimeout(arguments[0], 100)")
+    raise AssertionError("nothing was downloaded")
+
+
+def _analysis_finds_the_preference(key: Key, key_file: Path, real: Path, tmp_path: Path) -> None:
+    """Among participants who are made up, one of whom guesses."""
+    answers = real.parent
+    for seed in range(1, 9):
+        write_answers(made_up_answers(key, seed), answers)
+    guessed = write_answers(made_up_answers(key, 99, dict.fromkeys(SYSTEMS, 50.0), scatter=200.0), answers)
+    said = run("listening-test", "analyse", answers, tmp_path / "found", "--key", key_file)
+    for title in ("Production Value", "Clarity", "Excitement"):
+        line = next(line for line in said.splitlines() if line.startswith(title))
+        assert "crafx2 is rated highest" in line
+        assert "shown to be over input_sum, normalized_sum" in line
+    assert f"excluded: {guessed.name}: the same mix differs by" in said
+    summary = json.loads((tmp_path / "found" / "summary.json").read_text())
+    assert summary["participants"] == 9
+    assert list(summary["excluded"]) == [f"{99:016x}"]
+    report = (tmp_path / "found" / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;bold&lt;/b&gt;" in report
+    assert "'=SUM(A1)" in (tmp_path / "found" / "participants.csv").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["'](?!data:)""", report)
+
+
+def test_switching_goes_on_at_the_same_sample_without_a_gap(built: tuple[Path, Key], tmp_path: Path) -> None:
+    """What went to the loudspeakers is one mix up to the switch and the other from 8 ms after it, in step."""
+    folder, _ = built
+    with browser(tmp_path / "profile", tmp_path) as driver:
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": CAPTURE})
+        driver.set_script_timeout(PATIENCE)
+        person = Person(driver)
+        driver.get((folder / "index.html").as_uri())
+        person.answer_questions()
+        person.wait_for_sound()
+        order = person.order()
+        heard = np.array(_heard_around_a_switch(person), dtype=np.float32)
+        person.press("0")
+        assert person.find("#references button").get_attribute("aria-pressed") == "true"
+        person.press(Keys.SPACE)
+        assert person.find("#play").text == "Play"
+    first, second = (clip(folder, name).mean(axis=0) for name in order[:2])
+    start = _place_of(heard[:8192], first)
+    expected = [np.take(mix, np.arange(start, start + heard.size), mode="wrap") for mix in (first, second)]
+    errors = [np.abs(heard - each) < 1e-4 for each in expected]
+    before = int(np.argmin(errors[0]))  # the first sample that is not the first mix's …
+    after = heard.size - int(np.argmin(errors[1][::-1]))  # … and from here on it is the second's
+    assert 8192 < before < after < heard.size - 4096
+    assert after - before <= 0.012 * SAMPLE_RATE
+
+
+def _heard_around_a_switch(person: Person) -> list[float]:
+    """The last 0.74 s at 0.35 s after key 2 was pressed while mix 1 was playing."""
+    person.press("1")
+    person.wait("document.querySelector('#mixes .state').textContent.startsWith('heard')")
+    samples: list[float] = person.driver.execute_async_script(
+        """
+        const done = arguments[0];
+        setTimeout(() => {
+          document.dispatchEvent(new KeyboardEvent("keydown", {key: "2"}));
+          setTimeout(() => {
+            const samples = new Float32Array(window.heard.fftSize);
+            window.heard.getFloatTimeDomainData(samples);
+            done(Array.from(samples));
+          }, 350);
+        }, 500);
+        """
+    )
+    return samples
+
+
+def _place_of(part: np.ndarray, whole: np.ndarray) -> int:
+    """Where in ``whole``, which is looped, ``part`` is found: the highest correlation."""
+    looped = np.concatenate([whole, whole[: part.size]])
+    size = 1 << (looped.size + part.size).bit_length()
+    correlation = np.fft.irfft(np.fft.rfft(looped, size) * np.conj(np.fft.rfft(part, size)), size)
+    return int(np.argmax(correlation[: whole.size]))
+
+
+class _AnswersServer(SimpleHTTPRequestHandler):
+    """Serves the page; fails at the first answers and takes the second."""
+
+    received: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        self.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(503 if len(self.received) == 1 else 204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server(sources: tuple[Path, Path], tmp_path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The address of a test of one song that is posted to its own server, and what that receives."""
+    run("listening-test", "build", sources[0], tmp_path / "test", "--repeats", "0", "--post-to", "/answers", *MINIMUM)
+    received: list[dict[str, Any]] = []
+    handler = type("Handler", (_AnswersServer,), {"received": received})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path / "test"))) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/index.html", received
+        running.shutdown()
+        thread.join()
+
+
+def test_answers_are_posted_and_kept_when_the_server_fails(
+    server: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    address, received = server
+    with browser(tmp_path / "profile", tmp_path) as driver:
+        person = Person(driver)
+        driver.get(address)
+        person.answer_questions()
+        for _ in range(2):
+            person.wait_for_sound()
+            person.listen_to_all()
+            person.rate(dict.fromkeys(person.order(), 5))
+            person.find("#next").click()
+        person.find("#finish").click()
+        person.wait("document.querySelector('#delivery').textContent.includes('status 503')")
+        assert person.find("#download").is_displayed()
+        person.find("#send-again").click()
+        person.wait("document.querySelector('#delivery').textContent.includes('were sent')")
+        driver.refresh()  # and they are not sent again
+        assert "were sent" in person.find("#delivery").text
+    assert len(received) == 2
+    assert received[0] == received[1]
+    key = read_key(tmp_path / "test-key.json")
+    Result.model_validate_json(json.dumps(received[0])).check_against(key)
