@@ -131,9 +131,10 @@ def _plot(analysis: Analysis, folder: Path) -> dict[Attribute, tuple[bytes, byte
     for attribute, ratings in analysis.ratings.items():
         label = f"{ATTRIBUTES[attribute]['title']}, {unit}"
         overall, songs = folder / f"{attribute}.png", folder / f"{attribute}_songs.png"
-        figures.plot_overall(ratings.values, key.systems, label, overall)
+        limits = None if analysis.is_normalized else (0.0, 100.0)
+        figures.plot_overall(ratings.values, key.systems, label, limits, overall)
         by_song = {song: ratings.values[:, at] for at, song in enumerate(key.songs)}
-        figures.plot_songs(by_song, key.systems, label, songs)
+        figures.plot_songs(by_song, key.systems, label, limits, songs)
         pictures[attribute] = (overall.read_bytes(), songs.read_bytes())
     return pictures
 
@@ -146,7 +147,7 @@ def _render(analysis: Analysis, pictures: Mapping[Attribute, tuple[bytes, bytes]
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"p_value": _p_value, "number": _number}
+    environment.filters |= {"p_value": _p_value, "p_phrase": _p_phrase, "number": _number}
     return environment.get_template("analysis.html").render(
         analysis=analysis,
         attributes=ATTRIBUTES,
@@ -160,6 +161,11 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _p_phrase(p: float) -> str:
+    text = _p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _number(value: float | None, digits: int = 1) -> str:

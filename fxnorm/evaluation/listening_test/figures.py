@@ -18,23 +18,28 @@ _COLOUR = "#0072B2"
 _JITTER = 0.12  # of the distance between systems
 
 
-def plot_overall(values: np.ndarray, systems: list[str], label: str, path: Path) -> None:
+Limits = tuple[float, float] | None
+
+
+def plot_overall(values: np.ndarray, systems: list[str], label: str, limits: Limits, path: Path) -> None:
     """All ratings of each system: a violin for their density, a box for their quartiles, a dot for each.
 
     Args:
         values: (participants, songs, systems).
         systems: their names.
         label: of the axis of ratings.
+        limits: of that axis; None for what the ratings need.
         path: the PNG file to write.
     """
     figure = Figure(figsize=(_WIDTH_INCHES, 4.2), dpi=_DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()
     _draw(axes, values.reshape(-1, len(systems)), systems)
     axes.set_ylabel(label)
+    _limit(axes, limits)
     _write(figure, path)
 
 
-def plot_songs(by_song: Mapping[str, np.ndarray], systems: list[str], label: str, path: Path) -> None:
+def plot_songs(by_song: Mapping[str, np.ndarray], systems: list[str], label: str, limits: Limits, path: Path) -> None:
     """The same for each song, ``by_song`` having (participants, systems) of each."""
     columns = min(_SONGS_PER_ROW, len(by_song))
     rows = -(-len(by_song) // columns)
@@ -44,6 +49,7 @@ def plot_songs(by_song: Mapping[str, np.ndarray], systems: list[str], label: str
         _draw(axes, values, systems)
         axes.set_title(song, fontsize="medium", loc="left")
         axes.tick_params("x", rotation=30)
+        _limit(axes, limits)
     for axes in grid.flat[len(by_song) :]:
         axes.set_visible(False)
     figure.supylabel(label, fontsize="medium")
@@ -75,6 +81,12 @@ def _draw(axes: Axes, values: np.ndarray, systems: list[str]) -> None:
     axes.grid(axis="y", color="0.88")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _limit(axes: Axes, limits: Limits) -> None:
+    if limits is not None:
+        margin = 0.03 * (limits[1] - limits[0])  # for the dots at the ends
+        axes.set_ylim(limits[0] - margin, limits[1] + margin)
 
 
 def _write(figure: Figure, path: Path) -> None:

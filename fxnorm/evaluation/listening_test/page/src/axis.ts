@@ -100,7 +100,7 @@ export class Axis {
       const free = last.findIndex((place) => value - place >= NEAR);
       const lane = free >= 0 ? free : last.indexOf(Math.min(...last));
       last[lane] = value;
-      this.handles[index]!.style.setProperty("--lane", String(lane));
+      this.handles[index]!.parentElement!.style.setProperty("--lane", String(lane));
     }
   }
 }
