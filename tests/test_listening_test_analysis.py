@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fxnorm.errors import DatasetError
+from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import analyse
 from fxnorm.evaluation.listening_test.answers import Ratings, as_arrays, normalized, read_answers
 from fxnorm.evaluation.listening_test.comparisons import compare, holm
@@ -223,6 +223,11 @@ def test_everyone_being_inconsistent_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="everyone differs"):
         analyse.analyse(tmp_path, tmp_path / "out", write_key(key, tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_found_does_not_go_among_the_answers(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected another folder"):
+        analyse.analyse(tmp_path, tmp_path / "out" / "..", tmp_path / "key.json")
 
 
 Damage = Callable[[dict[str, Any]], Any]

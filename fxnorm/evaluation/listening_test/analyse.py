@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from fxnorm.errors import DatasetError
+from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import figures, tables
 from fxnorm.evaluation.listening_test.answers import Answers, Ratings, as_arrays, normalized, read_answers, read_key
 from fxnorm.evaluation.listening_test.comparisons import LEVEL, Comparison, compare
@@ -67,7 +67,10 @@ def analyse(
 
     Raises:
         DatasetError: the key or a file cannot be used, or nobody is left.
+        SettingsError: ``output`` is ``folder``.
     """
+    if output.resolve() == folder.resolve():
+        raise SettingsError(f"{output}: expected another folder than that of the answers, which are .json files too")
     key = read_key(key_file)
     answers, left_out = read_answers(folder, key, key_file, skip_errors)
     all_ratings = as_arrays(answers, key)

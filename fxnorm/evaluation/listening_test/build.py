@@ -134,7 +134,7 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
     found = {name: files for name, files in found.items() if files}
     if not found:
         raise DatasetError(f"{root}: expected SONG/SYSTEM.flac (or .wav, .mp3), found none")
-    wanted = list(systems) or sorted(set().union(*found.values()))
+    wanted = list(dict.fromkeys(systems)) or sorted(set().union(*found.values()))
     for name, files in found.items():
         for system in wanted:
             if system not in files:
@@ -174,10 +174,14 @@ def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
         raise SettingsError(
             f"--post-to {settings.post_to}: expected an http or https URL, or a path on the test's server"
         )
-    if settings.seconds < 1:
-        raise SettingsError(f"--seconds {settings.seconds:g}: expected at least 1 s")
-    if settings.repeats < 0:
-        raise SettingsError(f"--repeats {settings.repeats}: expected 0 or more")
+    for option, value, lowest, highest in (
+        ("seconds", settings.seconds, 1, 600),
+        ("loudness", settings.loudness, -60, 0),
+        ("minimum-listening", settings.minimum_listening_seconds, 0, 600),
+        ("repeats", settings.repeats, 0, 1000),
+    ):
+        if not lowest <= value <= highest:  # so that it is no NaN either
+            raise SettingsError(f"--{option} {value:g}: expected {lowest} to {highest}")
 
 
 def _read(song: SongMixes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
