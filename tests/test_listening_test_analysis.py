@@ -133,17 +133,22 @@ def test_few_participants_are_told_what_they_cannot_show() -> None:
     assert all(pair.shown for pair in compare(made_up_ratings(7, 3, [0, 30, 60]), NAMES).pairs)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 3, 3), (2, 1, 2), (2, 2, 9), (6, 1, 3)])
-@pytest.mark.parametrize("constant", [False, True])
-def test_small_tests_and_equal_ratings_are_analysed(shape: tuple[int, int, int], constant: bool) -> None:
-    values = np.full(shape, 50.0) if constant else np.random.default_rng(0).uniform(0, 100, shape)
+@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 3, 3), (2, 1, 2), (2, 2, 9), (6, 1, 3), (7, 4, 4)])
+@pytest.mark.parametrize("kind", ["ratings", "normalized", "constant"])
+def test_tests_of_any_size_and_equal_ratings_are_analysed(shape: tuple[int, int, int], kind: str) -> None:
+    values = made_up_ratings(shape[0], shape[1], [0.0] * shape[2])
+    if kind == "normalized":
+        values = normalized(Ratings(values, np.zeros((shape[0], 0, 2, shape[2])))).values
+    if kind == "constant":
+        values = np.full(shape, 50.0)
     found = compare(values, [f"s{number}" for number in range(shape[2])])
     for pair in found.pairs:
         assert np.isfinite(pair.difference)
         assert pair.p_model is None or 0 <= pair.p_model <= 1
         assert pair.p_wilcoxon is None or 0 <= pair.p_wilcoxon <= 1
-    if constant:
-        assert not any(pair.shown for pair in found.pairs)
+        assert not (pair.shown and (kind == "constant" or shape[0] == 1))
+    if shape[0] > 1 and shape[1] > 1 and kind != "constant":
+        assert found.model is not None
 
 
 def test_consistency_by_hand() -> None:

@@ -21,6 +21,9 @@ from fxnorm.errors import SettingsError
 LEVEL = 0.05
 """Of significance."""
 
+_METHODS = ("powell", "nm", "bfgs")  # the first two need no gradient, which has no zero at a variance of zero
+_NOTHING = 1e-9  # points
+
 
 @dataclass(frozen=True)
 class System:
@@ -50,8 +53,9 @@ class Pair:
 
     @property
     def shown(self) -> bool:
-        """Whether both tests show a difference."""
-        return all(p is not None and p < LEVEL for p in (self.p_model, self.p_wilcoxon))
+        """Whether the tests show a difference: both, or the one that could be made."""
+        made = [p for p in (self.p_model, self.p_wilcoxon) if p is not None]
+        return bool(made) and all(p < LEVEL for p in made)
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class Friedman:
 
 @dataclass(frozen=True)
 class Model:
-    """What the mixed-effects model finds beside the systems' means: standard deviations in points."""
+    """What the mixed-effects model finds beside the systems' means: standard deviations, None of what it leaves out."""
 
-    participants: float
+    participants: float | None
     songs: float | None
     taste: float | None
     residual: float
@@ -100,7 +104,7 @@ def compare(values: np.ndarray, names: list[str]) -> Comparison:
     friedman, signed_ranks = _friedman(means), _signed_ranks(means, pairs)
     model, contrasts = _fit(values, pairs) if len(values) > 1 else (None, [(None, None, None)] * len(pairs))
     if len(values) > 1 and model is None:
-        remarks.append("The mixed-effects model cannot be fitted to these ratings.")
+        remarks.append("The mixed-effects model cannot be fitted to these ratings; the signed-rank test decides alone.")
     return Comparison(
         systems={name: _system(values[..., at], means[:, at]) for at, name in enumerate(names)},
         pairs=[
@@ -199,15 +203,15 @@ def _fit(values: np.ndarray, pairs: list[tuple[int, int]]) -> tuple[Model | None
     degrees = participants - 1
     p_values = holm([float(p) for p in 2 * scipy.stats.t.sf(np.abs(differences / errors), degrees)])
     half = scipy.stats.t.ppf(0.975, degrees) * errors
-    deviations = dict(zip(fitted.model.exog_vc.names, np.sqrt(np.maximum(fitted.vcomp, 0)), strict=True))
+    deviations = dict(zip(fitted.model.exog_vc.names, np.sqrt(np.maximum(fitted.vcomp, 0)).tolist(), strict=True))
     from_first = contrasts[: systems - 1]  # the first system with each other: spans all differences
     wald = differences[: systems - 1] @ np.linalg.solve(
         from_first @ covariance @ from_first.T, differences[: systems - 1]
     )
     model = Model(
-        participants=float(deviations["participant"]),
-        songs=float(deviations["song"]) if "song" in deviations else None,
-        taste=float(deviations["taste"]) if "taste" in deviations else None,
+        participants=deviations.get("participant"),
+        songs=deviations.get("song"),
+        taste=deviations.get("taste"),
         residual=float(np.sqrt(fitted.scale)),
         p=float(scipy.stats.f.sf(wald / (systems - 1), systems - 1, degrees * (systems - 1))),
     )
@@ -225,14 +229,21 @@ def _fitted(values: np.ndarray) -> Any:
 
     participant, song, system = (index.ravel() for index in np.indices(values.shape))
     table = pd.DataFrame({"rating": values.ravel(), "participant": participant, "song": song, "system": system})
-    effects = {"participant": "0 + C(participant)"}
-    if values.shape[1] > 1:  # of a single song, its own effect is in the mean, and tastes are in the residual
+    effects = {}
+    if np.ptp(values.mean(axis=(1, 2))) > _NOTHING:  # normalized ratings leave the participants no effect of their own
+        effects["participant"] = "0 + C(participant)"
+    if values.shape[1] > 1:  # of a single song, its own effect is in the means, and tastes are in the residual
         effects |= {"song": "0 + C(song)", "taste": "0 + C(participant):C(system)"}
-    if np.ptp(values - values.mean(axis=(0, 1))) < 1e-9:
+    if not effects or np.ptp(values - values.mean(axis=(0, 1))) < _NOTHING:
         return None
     model = mixedlm("rating ~ 0 + C(system)", table, groups=np.zeros(len(table)), vc_formula=effects, use_sparse=False)
-    with warnings.catch_warnings():
-        # an effect of no variance lies on the boundary, of which it warns; Powell's method needs no gradient there
-        warnings.simplefilter("ignore")
-        fitted = model.fit(reml=True, method="powell")
-    return fitted if fitted.converged and fitted.scale > 0 else None
+    for method in _METHODS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an effect of no variance lies on the boundary, of which it warns
+            try:
+                fitted = model.fit(reml=True, method=method)
+            except np.linalg.LinAlgError:  # a step went to a variance of zero
+                continue
+        if fitted.converged and fitted.scale > 0:
+            return fitted
+    return None
