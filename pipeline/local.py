@@ -4,9 +4,12 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import docker
 from docker.errors import DockerException
 from kfp import local
+from kfp.local import docker_task_handler
 
 from fxnorm.errors import FxnormError, SettingsError
 from pipeline import graph
@@ -35,6 +38,8 @@ def run(
     """
     runner: local.DockerRunner | local.SubprocessRunner = local.SubprocessRunner(use_venv=False)
     if containers:
+        # kfp's own takes a container that is gone already for one that succeeded
+        docker_task_handler.run_docker_container = _run_container
         if "MLFLOW_TRACKING_URI" not in environment:
             raise SettingsError("--environment MLFLOW_TRACKING_URI: expected, as containers themselves keep nothing")
         missing = [name for name in environment if name not in os.environ]
@@ -59,3 +64,16 @@ def run(
             raise FxnormError(f"no container engine answers ({str(error).splitlines()[0]})") from error
         except RuntimeError as error:
             raise FxnormError(f"the pipeline failed: {str(error).splitlines()[0]}") from error
+
+
+def _run_container(
+    client: docker.DockerClient, image: str, command: list[str], volumes: dict[str, Any], **options: Any
+) -> int:
+    """The exit status of a command in a container, whose output is shown as it comes; nothing of it stays."""
+    container = client.containers.run(image, command, volumes=volumes, detach=True, **options)
+    try:
+        for part in container.logs(stream=True):
+            print(part.decode(errors="replace"), end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)

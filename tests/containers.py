@@ -26,12 +26,20 @@ def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_rep
     with surroundings(project, tmp_path, s3_environment) as around:
         variables = [text for name in around.environment for text in ("--environment", name)]
         output = around.run("docker", *variables)
-        assert f"Found image '{IMAGE}'" in output
         _, run = around.champion()
         expected = around.reproduced_metrics()
         assert {name: run.data.metrics[name] for name in expected} == expected
         assert run.data.tags["git.commit"] == in_container("printenv", "FXNORM_COMMIT").strip().removesuffix("-dirty")
         assert s3_environment["AWS_SECRET_ACCESS_KEY"] not in output
+
+
+def test_a_task_that_fails_in_its_container_fails_the_pipeline(
+    project: Project, s3_environment: dict[str, str], tmp_path: Path
+) -> None:
+    with surroundings(project, tmp_path, s3_environment) as around:
+        variables = [text for name in around.environment for text in ("--environment", name)]
+        with pytest.raises(AssertionError, match=r"pipeline: the pipeline failed: .*'resolve'"):
+            around.run("docker", *variables, "--set", "revision=nowhere")
 
 
 def test_the_image_runs_as_nobody_in_particular_and_holds_no_build_tools() -> None:
