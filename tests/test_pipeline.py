@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -89,6 +90,15 @@ def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytes
     commit = project.run("git", "rev-parse", "HEAD").strip()
     assert (run.data.tags["data.dvc"], run.data.tags["git.commit"]) == (tracked, commit)
     assert run.data.tags["git.dirty"] == "false"
+    assert run.inputs is not None
+    given = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
+    assert given == dict.fromkeys(("wet/train+val", "test_wet", "test_dry"), tracked)
+    table = json.loads(Path(client.download_artifacts(run_id, "evaluation/songs.json")).read_text())
+    assert [row[0].split("/")[0] for row in table["data"]] == ["test_wet", "test_dry"]
+    assert table["columns"][1] == "crafx2 stereo_loss_b"
+    assert table["data"][0][1] == pytest.approx(metrics["test_wet"]["crafx2"]["stereo_loss_b"])
+    assert not any("." in column for column in table["columns"]), "MLflow's pages show such columns empty"
+    assert "system/cpu_utilization_percentage" in run.data.metrics
     names = {file.path for file in client.list_artifacts(run_id, "plots")}
     assert names == {"plots/statistics.png", "plots/normalization.png"}
     (song,) = [file.path for file in client.list_artifacts(run_id, "evaluation/mixes/test_dry")]

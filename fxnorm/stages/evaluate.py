@@ -272,13 +272,16 @@ def _write_mixes(mixes: dict[str, np.ndarray], folder: Path) -> None:
 
 
 def _table(comparisons: dict[str, Comparison], first: str) -> list[dict[str, Any]]:
-    """One row a song, under which MLflow's pages put runs side by side; the columns of the metric ``first`` first."""
+    """One row a song, under which MLflow's pages put runs side by side; the columns of the metric ``first`` first.
+
+    A column's name has no dot, because those pages take what follows one for a part of the value.
+    """
     rows = []
     for split, comparison in comparisons.items():
         for song, systems in comparison.songs.items():
             names = {metric: None for metrics in systems.values() for metric in metrics}
             cells = {
-                f"{system}.{metric}": metrics[metric]
+                f"{system} {metric}": metrics[metric]
                 for metric in sorted(names, key=lambda name: name != first)
                 for system, metrics in reversed(systems.items())  # the network stands last
                 if metric in metrics
