@@ -33,7 +33,7 @@ class Card:
     Args:
         name: of the registered model.
         version: its number.
-        alias: what the gate made it.
+        alias: what the gate made it; aliases move on later.
         reason: why.
         metrics: split -> system -> metric -> value.
         gate: the split and the metric that decided.
@@ -79,7 +79,7 @@ class Card:
     def _sections(self) -> list[str]:
         tables = [self._table(split) for split in sorted(self.metrics, key=lambda split: split != self.gate[0])]
         return [
-            f"`@{self.alias}`: {self.reason}",
+            f"Registered as `@{self.alias}`: {self.reason}",
             *[table for table in tables if table],
             self._use(),
             self._origin(),

@@ -53,22 +53,22 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     evaluate.run(settings, candidate, Path("new"), Path("report-new"))
     any_is_good = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": -1.0e6})})
     assert register.run(any_is_good, champion, Path("report-old"))["alias"] == CHAMPION
-    told = at(settings, CHAMPION).tags["test_wet.digest"]
+    told = at(settings, CHAMPION).tags[f"{TEST}.songs"]
 
     without = register.run(any_is_good, candidate, Path("report-new"))
     assert without["alias"] == "challenger"
-    assert "measured on other songs; with --dataset, it is measured again" in without["reason"]
+    assert "which was not measured on these songs; --dataset DATA has that done" in without["reason"]
     with pytest.raises(DatasetError, match=r"old: expected the songs of test_wet that report-new/test_data.json"):
         register.run(any_is_good, candidate, Path("report-new"), Path("old"))
     assert at(settings, CHAMPION).number == "1"
-    assert at(settings, CHAMPION).tags["test_wet.digest"] == told
+    assert at(settings, CHAMPION).tags[f"{TEST}.songs"] == told
 
     decision = register.run(any_is_good, candidate, Path("report-new"), Path("new"))
     evaluate.run(settings, champion, Path("new"), Path("report-again"))
     again = evaluate.read_metrics(Path("report-again"))["test_wet"]["crafx2"]["stereo_loss_b"]
     measured = mlflow.MlflowClient().get_model_version(settings.register_.name, "1").tags
     assert float(measured[TEST]) == pytest.approx(again, rel=1e-6)
-    assert measured["test_wet.digest"] != told
+    assert measured[f"{TEST}.songs"] != told
     assert decision["alias"] == CHAMPION
     assert f"champion (version 1) {again:.3f}" in decision["reason"]
     assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
@@ -176,7 +176,7 @@ def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
         run_id="r" * 32,
     )
     text = card.markdown()
-    assert text.startswith("`@champion`: better than the baseline\n")
+    assert text.startswith("Registered as `@champion`: better than the baseline\n")
     assert text.index("| test_wet | stereo loss a | stereo loss b |") < text.index("| test_dry |")
     assert "test_other" not in text
     assert "| CRAFx2 | **1.000** |" in text

@@ -74,8 +74,8 @@ class _Gate:
             return CHALLENGER, f"cannot be compared with the champion (version {champion.number}): {error}"
         if best is None:
             return CHALLENGER, (
-                f"cannot be compared with the champion (version {champion.number}), which was measured on other songs;"
-                " with --dataset, it is measured again"
+                f"cannot be compared with the champion (version {champion.number}), which was not measured on these"
+                " songs; --dataset DATA has that done"
             )
         self.run.log(0, {f"{gate.split}.{CHAMPION}.{gate.metric}": best})
         against += f", champion (version {champion.number}) {best:.3f}"
@@ -87,17 +87,19 @@ class _Gate:
         """The champion's metric on the candidate's songs, measured again if those are others; None without songs."""
         gate = self.settings.register_
         digest = self.candidate.tested_on[gate.split]["digest"]
-        known = champion.tags.get(f"{gate.split}.{gate.metric}")
-        if known is not None and champion.tags.get(f"{gate.split}.digest") == digest:
-            return float(known)
+        value_tag, songs_tag = _tag_names(gate)
+        if champion.tags.get(songs_tag) == digest:
+            return float(champion.tags[value_tag])
         if self.data is None:
             return None
         self._check_data(self.data, digest)
-        tqdm.write(f"{champion.uri}: was measured on other songs than the candidate, is measured on {self.data} again")
+        tqdm.write(f"{champion.uri}: was not measured on the candidate's songs; is measured on {self.data} now")
         mixer = registry.open_mixer(champion.uri)
-        best = evaluate.measure(mixer, self.data, self.settings.evaluate.split, gate.split)[gate.metric]
-        aliases.note(champion.name, champion.number, _measured(gate, digest, best))
-        return best
+        found = evaluate.measure(mixer, self.data, self.settings.evaluate.split, gate.split)
+        if gate.metric not in found:
+            raise ModelError(f"{champion.uri}: its {gate.metric} cannot be measured on {self.data}")
+        aliases.note(champion.name, champion.number, _measured(gate, digest, found[gate.metric]))
+        return found[gate.metric]
 
     def _check_data(self, data: Path, digest: str) -> None:
         gate = self.settings.register_
@@ -214,8 +216,13 @@ def _better(value: float, other: float, gate: RegisterSettings) -> bool:
 
 
 def _measured(gate: RegisterSettings, digest: str, value: float) -> dict[str, str]:
-    """A version's tags: the metric, and of which songs."""
-    return {f"{gate.split}.digest": digest, f"{gate.split}.{gate.metric}": repr(value)}
+    """A version's tags: the metric, and on which songs."""
+    return dict(zip(_tag_names(gate), (repr(value), digest), strict=True))
+
+
+def _tag_names(gate: RegisterSettings) -> tuple[str, str]:
+    name = f"{gate.split}.{gate.metric}"
+    return name, f"{name}.songs"
 
 
 def _system(mixer: Mixer) -> str:
