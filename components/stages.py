@@ -165,13 +165,20 @@ def evaluate(
 
 
 @_component()
-def register(mixer: Input[Model], report: Input[Dataset], data: Input[Dataset], path: str, settings: dict) -> str:
+def register(
+    mixer: Input[Model],
+    report: Input[Dataset],
+    data: Input[Dataset],
+    path: str,
+    evaluate_settings: dict,
+    register_settings: dict,
+) -> str:
     """Register the Mixer in MLflow; gives the version. A champion of other songs is measured again on the data."""
     from pathlib import Path
 
     from fxnorm.settings import Settings
     from fxnorm.stages import register
 
-    found = Settings.of({"register": settings})
+    settings = Settings.of({"evaluate": evaluate_settings, "register": register_settings})
     dataset = Path(data.path) / Path(path).name
-    return register.run(found, Path(mixer.path), Path(report.path), dataset)["version"]
+    return register.run(settings, Path(mixer.path), Path(report.path), dataset)["version"]

@@ -79,11 +79,8 @@ def build(cluster: Cluster) -> BaseComponent:
         ), cached=False)  # fmt: skip
         with dsl.If(evaluated.outputs["Output"] == True, name="passes-the-gate"):  # noqa: E712  kfp's own equality
             _on(cluster, components.register(
-                mixer=trained.outputs["mixer"],
-                report=evaluated.outputs["report"],
-                data=data,
-                path=path,
-                settings=register_settings,
+                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], data=data, path=path,
+                evaluate_settings=evaluate_settings, register_settings=register_settings,
             ), cached=False)  # fmt: skip
 
     return automix
