@@ -10,8 +10,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,6 +27,7 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 _SCORING_SERVER = "mlflow.pyfunc.scoring_server.app"
 _JSON = "application/json"
 _SECONDS_TO_DRAIN = 10.0
+_PART = 1_000_000  # bytes
 _NAMES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 """MLflow's names of errors, by status; any other is BAD_REQUEST."""
 
@@ -107,8 +107,8 @@ class Gate:
                     raise self._too_large()
         except TimeoutError as error:
             raise RefusedError(408, f"the request did not arrive within {deadline.seconds:.0f} s") from error
-        async with self._check:  # one at a time: it needs as much memory again as the body
-            await asyncio.to_thread(lambda: check_request(body.joined(), self._limits))
+        async with self._check:  # one at a time: it needs a few times the body's memory
+            await asyncio.to_thread(check_request, body.content, self._limits)
         left = asyncio.create_task(body.wait_until_left())
         left.add_done_callback(lambda _: deadline.give_up())
         try:
@@ -140,19 +140,17 @@ class _Body:
     def __init__(self, receive: Receive, most_bytes: int) -> None:
         self._receive = receive
         self._most_bytes = most_bytes
-        self._chunks: deque[bytes] = deque()
+        self.content = bytearray()  # not a list of parts: a hostile client's have a byte each
         self._left = asyncio.Event()
         self._complete = False
 
     async def read(self) -> bool:
         """Whether the body came and is not too large."""
-        size = 0
-        async for chunk in self._arriving():
-            size += len(chunk)
-            if size > self._most_bytes:
-                self._chunks.clear()
+        async for part in self._arriving():
+            self.content += part
+            if len(self.content) > self._most_bytes:
+                self.content.clear()
                 return False
-            self._chunks.append(chunk)
         return True
 
     async def drain(self) -> None:
@@ -160,7 +158,7 @@ class _Body:
         async for _ in self._arriving():
             pass
 
-    async def _arriving(self) -> Any:
+    async def _arriving(self) -> AsyncIterator[bytes]:
         while not self._complete:
             message = await self._receive()
             self._complete = not message.get("more_body", False)  # also where the client left
@@ -168,15 +166,12 @@ class _Body:
                 self._left.set()
             yield message.get("body", b"")
 
-    def joined(self) -> bytes:
-        """The body as a whole."""
-        return b"".join(self._chunks)
-
     async def replay(self) -> Message:
-        """The body's parts once more, each let go of, for the application; then its client's leaving."""
-        if self._chunks:
-            chunk = self._chunks.popleft()
-            return {"type": "http.request", "body": chunk, "more_body": bool(self._chunks)}
+        """The body once more, in parts that are let go of, for the application; then its client's leaving."""
+        if self.content:
+            part = bytes(self.content[:_PART])
+            del self.content[:_PART]
+            return {"type": "http.request", "body": part, "more_body": bool(self.content)}
         await self._left.wait()
         return {"type": "http.disconnect"}
 

@@ -34,7 +34,7 @@ class RefusedError(Exception):
         self.sentence = sentence
 
 
-def check_request(body: bytes, limits: Limits) -> None:
+def check_request(body: bytearray, limits: Limits) -> None:
     """Refuse a body that is no request for mixes.
 
     Raises:
@@ -46,7 +46,7 @@ def check_request(body: bytes, limits: Limits) -> None:
         raise RefusedError(400, str(error)) from error
 
 
-def _check(body: bytes, limits: Limits) -> None:
+def _check(body: bytearray, limits: Limits) -> None:
     if sum(body.count(mark) for mark in _MARKS) > _MARKS_BESIDE + _MARKS_PER_ROW * limits.max_rows:
         raise SettingsError(f"expected at most {limits.max_rows} rows of the columns {', '.join(_COLUMNS)}, found more")
     try:
