@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from selenium.webdriver import Chrome as WebDriver
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from tests import servers
+from tests.pages import Browser, chromium
 from tests.project import Project, reproduced
 
 # one thread, here and in the processes that tests start: networks this small gain nothing from more, and threads that
@@ -39,6 +41,22 @@ def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     """Environment variables that point to an S3 store with the bucket ``fxnorm``."""
     with servers.s3(tmp_path_factory.mktemp("s3") / "log", "fxnorm") as environment:
         yield environment
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[WebDriver]:
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(_chromium: WebDriver, tmp_path: Path) -> Iterator[Browser]:
+    """A new window of a browser; what it downloads goes into ``downloads`` of the test's folder."""
+    first = _chromium.current_window_handle
+    _chromium.switch_to.new_window("tab")
+    yield Browser(_chromium, tmp_path / "downloads")
+    _chromium.close()
+    _chromium.switch_to.window(first)
 
 
 @pytest.fixture(scope="session")
