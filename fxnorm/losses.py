@@ -6,6 +6,7 @@ Steinmetz et al., "Automatic multitrack mixing with a differentiable mixing cons
 low-pass filter go before the comparison.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -79,6 +80,22 @@ class StereoLoss(nn.Module):
         if frames <= 2 * self.guard_frames:
             raise ValueError(f"expected more than {2 * self.guard_frames} STFT frames, found {frames}")
         return spectrum[..., self.guard_frames : frames - self.guard_frames].abs().unflatten(0, (-1, 2))
+
+
+def stereo_losses(outputs: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
+    """Both losses, by kind, of every output (2, samples), by name; what they have in common is computed once.
+
+    Raises:
+        ValueError: signals too short to have a frame.
+    """
+    loss = StereoLoss("b")
+    with torch.inference_mode():
+        y = loss.magnitudes(torch.from_numpy(np.ascontiguousarray(target))[None])
+        values = {}
+        for name, output in outputs.items():
+            x = loss.magnitudes(torch.from_numpy(np.ascontiguousarray(output))[None])
+            values[name] = {kind: float(_distance(x, y, kind).sum()) for kind in ("a", "b")}
+    return values
 
 
 def _distance(x: Tensor, y: Tensor, kind: str) -> Tensor:

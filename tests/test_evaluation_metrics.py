@@ -16,6 +16,7 @@ from fxnorm.evaluation.metrics import (
     FRAME,
     HOP,
     Family,
+    compare_all,
     dynamic_features,
     loudness_range,
     panning_features,
@@ -268,3 +269,9 @@ def test_short_term_loudness_of_the_ebu_tech_3341_signals_1_and_2(lufs: float) -
 def test_loudness_ranges_of_the_ebu_tech_3342_signals_1_to_4(levels: tuple[float, ...], range_lu: float) -> None:
     signal = np.concatenate([sine(20, level) for level in levels], axis=1)
     assert loudness_range(signal, SAMPLE_RATE) == pytest.approx(range_lu, abs=1)
+
+
+def test_several_mixes_are_compared_as_each_alone(mix: np.ndarray, reference: np.ndarray, metrics: Metrics) -> None:
+    together = compare_all({"sum": mix, "original": reference}, reference, SAMPLE_RATE)
+    assert together["sum"] == metrics
+    assert together["original"] == compare_mixes(reference, reference, SAMPLE_RATE)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fxnorm import audio
-from fxnorm.losses import FFT_SIZE, HOP, StereoLoss
+from fxnorm.losses import FFT_SIZE, HOP, StereoLoss, stereo_losses
 
 DATA = Path(__file__).parent / "data"
 REFERENCE = json.loads((DATA / "models" / "losses.json").read_text(encoding="utf-8"))
@@ -132,3 +132,10 @@ def test_the_gradient_is_the_slope_of_the_loss() -> None:
     with torch.no_grad():
         slope = (loss(mix + step * direction, target) - loss(mix - step * direction, target)) / (2 * step)
     assert float((mix.grad * direction).sum()) == pytest.approx(float(slope), rel=0.02)
+
+
+def test_both_losses_of_several_mixes_are_those_of_each_alone() -> None:
+    mixes, target = {"a sum": song("normalized_sum"), "the mix": song("mixture")}, song("mixture")
+    together = stereo_losses({name: mix[0].numpy() for name, mix in mixes.items()}, target[0].numpy())
+    alone = {name: {kind: float(StereoLoss(kind)(mix, target)) for kind in ("a", "b")} for name, mix in mixes.items()}
+    assert together == alone

@@ -7,11 +7,11 @@ Beside it stand differences in units that engineers read: LU, true peak (ITU-R B
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fxnorm import audio as audio_io
@@ -19,9 +19,13 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
 from fxnorm.effects.levels import decibels
 from fxnorm.effects.spectrum import frames, window
+from fxnorm.evaluation import kernels
 
 Family = dict[str, float | None]
 """The metrics of one family by name; ``None`` where a metric is not defined for this pair."""
+
+Curves = dict[str, np.ndarray]
+"""Features over time, (channels, frames), by name."""
 
 # Settings of the published features; the letters t, l, m and h stand for total, low, middle and high.
 PEAK_DBFS = -1.0
@@ -37,10 +41,11 @@ CONTRAST_QUANTILE = 0.02
 STFT_SIZES = (512, 2048, 8192)
 """FFT sizes of the multi-resolution STFT distance; each hops by a quarter of its size."""
 
+_STFT_DISTANCE = "multi_resolution_stft"
 _FREQUENCIES = scipy.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE).astype(np.float32)
 _SAMPLES_AT_ONCE = 128 * FRAME  # in overlapping frames: bounds the memory and fits the cache
 _STFT_FLOOR_DBFS = -100.0  # level of a sine; below, two spectra count as equally silent
-_POWER_FLOOR = np.float32(1e-10)  # librosa's ``amin`` in power_to_db and spectral_flatness
+_POWER_FLOOR = 1e-10  # librosa's ``amin`` in power_to_db and spectral_flatness
 _CONTRAST_RANGE_DB = 80.0  # librosa's ``top_db`` in power_to_db
 
 _STEPS_PER_SECOND = 10  # of loudness.step_energies
@@ -93,16 +98,36 @@ def compare_mixes(mix: np.ndarray, reference: np.ndarray, sample_rate: int) -> d
     Raises:
         AudioError: not one or two channels, no samples, or samples that are not finite.
     """
-    mix, reference = prepared(mix, "mix", sample_rate), prepared(reference, "reference", sample_rate)
-    samples = max(mix.shape[1], reference.shape[1])
-    mix, reference = audio_io.pad_to(mix, samples), audio_io.pad_to(reference, samples)
-    at_peak = _peak_normalized(mix), _peak_normalized(reference)
-    return {
-        "loudness": _loudness_family(mix, reference),
-        "spectral": _spectral_family(*at_peak),
-        "panning": _panning_family(*at_peak),
-        "dynamic": _dynamic_family(*at_peak),
-    }
+    return compare_all({"mix": mix}, reference, sample_rate)["mix"]
+
+
+def compare_all(
+    mixes: Mapping[str, np.ndarray], reference: np.ndarray, sample_rate: int
+) -> dict[str, dict[str, Family]]:
+    """:func:`compare_mixes` of several mixes, by name, with one reference, which is measured once.
+
+    The shorter ones of all are padded with zeros at their end. Raises what :func:`compare_mixes` raises.
+    """
+    reference = prepared(reference, "reference", sample_rate)
+    mixes = {name: prepared(mix, name, sample_rate) for name, mix in mixes.items()}
+    samples = max(audio.shape[1] for audio in (reference, *mixes.values()))
+    reference, *padded = (audio_io.pad_to(audio, samples) for audio in (reference, *mixes.values()))
+    levels = _loudness_levels(reference)
+    at_peak = _peak_normalized(reference)
+    features = spectral_features(at_peak), panning_features(at_peak), dynamic_features(at_peak)
+    distances = _multi_resolution_stft([_peak_normalized(mix) for mix in padded], at_peak)
+    reference_side = _side_to_middle_db(at_peak)
+    compared = {}
+    for name, mix, distance in zip(mixes, padded, distances, strict=True):
+        at_peak = _peak_normalized(mix)
+        compared[name] = {
+            "loudness": _loudness_family(_loudness_levels(mix), levels),
+            "spectral": _spectral_family(spectral_features(at_peak), features[0]) | {_STFT_DISTANCE: distance},
+            "panning": _panning_family(panning_features(at_peak), features[1])
+            | {"side_to_middle_difference_db": _difference(_side_to_middle_db(at_peak), reference_side)},
+            "dynamic": _dynamic_family(dynamic_features(at_peak), features[2]),
+        }
+    return compared
 
 
 def true_peak_dbtp(audio: np.ndarray) -> float:
@@ -111,8 +136,7 @@ def true_peak_dbtp(audio: np.ndarray) -> float:
     Never under the sample peak. Source: ITU-R BS.1770-5, Annex 2.
     """
     phases = np.concatenate([_TRUE_PEAK_PHASES, _TRUE_PEAK_PHASES[::-1, ::-1]])
-    interpolated = (scipy.signal.upfirdn(phase, audio, axis=-1) for phase in phases)
-    return max(audio_io.peak_dbfs(signal) for signal in (audio, *interpolated))
+    return float(decibels(kernels.highest_between_samples(np.ascontiguousarray(audio, np.float32), phases)))
 
 
 def short_term_loudness(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -158,14 +182,18 @@ def spectral_features(audio: np.ndarray) -> dict[str, np.ndarray]:
         ``contrast_l``, ``contrast_m`` and ``contrast_h`` in dB.
     """
 
-    def features(magnitude: np.ndarray) -> dict[str, np.ndarray]:
-        centroid, bandwidth = _centroid_and_bandwidth(magnitude)
-        peak, valley = _peak_and_valley(magnitude)
+    def features(spectra: np.ndarray) -> dict[str, np.ndarray]:
+        magnitude = kernels.magnitudes(spectra)
+        centroid, bandwidth, roll_off, flatness = kernels.shape_of_spectrum(
+            magnitude, SAMPLE_RATE / FRAME, ROLL_OFF, _POWER_FLOOR
+        )
+        extremes = [kernels.mean_of_extremes(magnitude, bins, count) for bins, count in _contrast_bands()]
+        peak, valley = (np.stack(values, axis=-1) for values in zip(*extremes, strict=True))
         return {
             "centroid": centroid + 1,
             "bandwidth": bandwidth + 1,
-            "rolloff": _roll_off(magnitude) + 1,
-            "flatness": 1 - decibels(_flatness(magnitude)),
+            "rolloff": roll_off + 1,
+            "flatness": 1 - decibels(flatness),
             "peak": peak,
             "valley": valley,
         }
@@ -189,17 +217,11 @@ def panning_features(audio: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         Arrays (1, frames) by the names of ``PANNING_BANDS_HZ``; the bin at half the sample rate is in none.
     """
-    bins = {
-        name: slice(*(edge * PANNING_FRAME // SAMPLE_RATE for edge in band)) for name, band in PANNING_BANDS_HZ.items()
-    }
+    edges = np.array([[edge * PANNING_FRAME // SAMPLE_RATE for edge in band] for band in PANNING_BANDS_HZ.values()])
 
-    def features(magnitude: np.ndarray) -> dict[str, np.ndarray]:
-        left, right = magnitude
-        energy = np.square(left) + np.square(right)
-        # 1 - phi without its cancellation near 1; a silent bin counts as centred
-        off_centre = np.divide(np.square(left - right), energy, out=np.zeros_like(energy), where=energy > 0)
-        squared = np.square(off_centre)[np.newaxis]
-        return {name: np.sqrt(squared[..., band].mean(axis=-1)) for name, band in bins.items()}
+    def features(spectra: np.ndarray) -> dict[str, np.ndarray]:
+        bands = kernels.off_centre(spectra, edges[:, 0], edges[:, 1])
+        return {name: band[np.newaxis] for name, band in zip(PANNING_BANDS_HZ, bands, strict=True)}
 
     return _curves_along_time(audio, PANNING_FRAME, features)
 
@@ -222,7 +244,8 @@ def dynamic_features(audio: np.ndarray) -> dict[str, np.ndarray]:
 
     power = of_frames(np.square(hops).mean(axis=-1, dtype=np.float64)).mean(axis=-1)
     rms = decibels(np.sqrt(power))
-    mean_level = of_frames(decibels(hops).mean(axis=-1)).mean(axis=-1)
+    # in single precision, whose logarithm is several times as fast; a mean of decibels needs no more
+    mean_level = of_frames((20 / math.log(10)) * np.log(hops + np.float32(1e-30)).mean(axis=-1)).mean(axis=-1)
     peak = decibels(of_frames(hops.max(axis=-1)).max(axis=-1))
     features = {"rms": 1 - rms, "dyn": 1 - (mean_level - rms), "crest": peak / rms}
     return {name: values.mean(axis=0, keepdims=True) for name, values in features.items()}
@@ -239,8 +262,7 @@ def prepared(audio: np.ndarray, name: str, sample_rate: int) -> np.ndarray:
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
-def _loudness_family(mix: np.ndarray, reference: np.ndarray) -> Family:
-    levels, reference_levels = _loudness_levels(mix), _loudness_levels(reference)
+def _loudness_family(levels: dict[str, float], reference_levels: dict[str, float]) -> Family:
     family: Family = {
         "d_lufs": _percentage_error(levels["loudness_difference_lu"], reference_levels["loudness_difference_lu"]),
         "d_peak": _percentage_error(levels["peak_difference_db"], reference_levels["peak_difference_db"]),
@@ -261,29 +283,26 @@ def _loudness_levels(audio: np.ndarray) -> dict[str, float]:
     }
 
 
-def _spectral_family(mix: np.ndarray, reference: np.ndarray) -> Family:
-    family = _curve_errors(spectral_features(mix), spectral_features(reference))
+def _spectral_family(mix: Curves, reference: Curves) -> Family:
+    family = _curve_errors(mix, reference)
     family["contrast_mean"] = _mean(family, "contrast_l_mean", "contrast_m_mean", "contrast_h_mean")
     family["mape_mean"] = _mean(
         family, "centroid_mean", "bandwidth_mean", "contrast_mean", "rolloff_mean", "flatness_mean"
     )
-    family["multi_resolution_stft"] = _multi_resolution_stft(_middle_and_side(mix), _middle_and_side(reference))
     return family
 
 
-def _panning_family(mix: np.ndarray, reference: np.ndarray) -> Family:
-    family = _curve_errors(panning_features(mix), panning_features(reference))
-    family["mape_mean"] = _mean(family, *family)
-    family["side_to_middle_difference_db"] = _difference(_side_to_middle_db(mix), _side_to_middle_db(reference))
-    return family
-
-
-def _dynamic_family(mix: np.ndarray, reference: np.ndarray) -> Family:
-    family = _curve_errors(dynamic_features(mix), dynamic_features(reference))
+def _panning_family(mix: Curves, reference: Curves) -> Family:
+    family = _curve_errors(mix, reference)
     return family | {"mape_mean": _mean(family, *family)}
 
 
-def _curve_errors(mix: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> Family:
+def _dynamic_family(mix: Curves, reference: Curves) -> Family:
+    family = _curve_errors(mix, reference)
+    return family | {"mape_mean": _mean(family, *family)}
+
+
+def _curve_errors(mix: Curves, reference: Curves) -> Family:
     return {
         f"{name}_mean": _percentage_error(_running_mean(curve), _running_mean(reference[name]))
         for name, curve in mix.items()
@@ -314,39 +333,18 @@ def _difference(mix: float, reference: float) -> float | None:
     return difference if math.isfinite(difference) else None
 
 
-def _centroid_and_bandwidth(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    total = magnitude.sum(axis=-1)
-    total[total == 0] = 1
-    centroid = magnitude @ _FREQUENCIES / total
-    squared_distance = np.square(_FREQUENCIES - centroid[..., np.newaxis])
-    return centroid, np.sqrt(np.einsum("cfk,cfk->cf", magnitude, squared_distance) / total)
-
-
-def _roll_off(magnitude: np.ndarray) -> np.ndarray:
-    cumulative = np.cumsum(magnitude, axis=-1)
-    return _FREQUENCIES[np.count_nonzero(cumulative < ROLL_OFF * cumulative[..., -1:], axis=-1)]
-
-
-def _flatness(magnitude: np.ndarray) -> np.ndarray:
-    """Geometric over arithmetic mean of the power."""
-    power = np.maximum(np.square(magnitude), _POWER_FLOOR)
-    return np.exp(np.log(power).mean(axis=-1)) / power.mean(axis=-1)
-
-
-def _peak_and_valley(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the highest and of the lowest bins of each contrast band, (channels, frames, bands)."""
+@cache
+def _contrast_bands() -> list[tuple[np.ndarray, int]]:
+    """Bins of each contrast band, shuffled, and how many of them are its highest and lowest."""
     # librosa's bands: all but the first begin a bin below their edge, all but the last leave out their last bin,
     # which still counts in the quantile
     starts = np.searchsorted(_FREQUENCIES, (0, *CONTRAST_EDGES_HZ), side="left") - [0, 1, 1, 1, 1]
     stops = np.searchsorted(_FREQUENCIES, (*CONTRAST_EDGES_HZ, np.inf), side="right")
-    peaks, valleys = [], []
+    bands, random = [], np.random.default_rng(0)
     for start, stop in zip(starts, stops, strict=True):
         count = max(1, round(CONTRAST_QUANTILE * (stop - start)))
-        band = magnitude[..., start : stop - (stop < len(_FREQUENCIES))]
-        ordered = np.partition(band, (count - 1, band.shape[-1] - count), axis=-1)
-        valleys.append(ordered[..., :count].mean(axis=-1))
-        peaks.append(ordered[..., -count:].mean(axis=-1))
-    return np.stack(peaks, axis=-1), np.stack(valleys, axis=-1)
+        bands.append((random.permutation(np.arange(start, stop - (stop < len(_FREQUENCIES)))), count))
+    return bands
 
 
 def _power_to_decibels(power: np.ndarray) -> np.ndarray:
@@ -355,34 +353,36 @@ def _power_to_decibels(power: np.ndarray) -> np.ndarray:
     return np.maximum(level, level.max(axis=(1, 2), keepdims=True) - _CONTRAST_RANGE_DB)
 
 
-def _multi_resolution_stft(mix: np.ndarray, reference: np.ndarray) -> float | None:
-    distances = [_stft_distance(mix, reference, size) for size in STFT_SIZES]
-    return sum(distances) / len(distances) if all(map(math.isfinite, distances)) else None
+def _multi_resolution_stft(mixes: list[np.ndarray], reference: np.ndarray) -> list[float | None]:
+    """The distance of each of ``mixes``, spectral convergence plus log-magnitude distance, over the FFT sizes."""
+    sides = [_middle_and_side(audio) for audio in (reference, *mixes)]
+    distances = np.mean([_stft_distances(sides, size) for size in STFT_SIZES], axis=0)
+    return [float(distance) if math.isfinite(distance) else None for distance in distances]
 
 
-def _stft_distance(mix: np.ndarray, reference: np.ndarray, size: int) -> float:
-    """Spectral convergence plus log-magnitude distance; NaN from a silent reference."""
+def _stft_distances(signals: list[np.ndarray], size: int) -> list[float]:
+    """Of all ``signals`` from the first; NaN from a silent one."""
     floor = np.float32(10 ** (_STFT_FLOOR_DBFS / 20) * window(size).sum() / 2)
-    error = energy = log_error = 0.0
-    bins = 0
-    blocks = zip(_magnitudes(mix, size, size // 4), _magnitudes(reference, size, size // 4), strict=True)
-    for output, target in blocks:
-        error += float(np.square(output - target).sum())
-        energy += float(np.square(target).sum())
-        log_error += float(np.abs(np.log(np.maximum(output, floor) / np.maximum(target, floor))).sum())
+    sums = np.zeros((len(signals) - 1, 2))
+    energy, bins = 0.0, 0
+    blocks = (frames(signal, size, size // 4, _SAMPLES_AT_ONCE // size) for signal in signals)
+    for block in zip(*blocks, strict=True):
+        target, *outputs = (kernels.magnitudes(spectra) for spectra in block)
+        log_target = np.log(np.maximum(target, floor))
+        energy += float(np.vdot(target, target))
         bins += target.size
-    return math.sqrt(error / energy) + log_error / bins if energy > 0 else math.nan
+        for number, output in enumerate(outputs):
+            error = output - target
+            log_error = np.log(np.maximum(output, floor, out=output), out=output) - log_target
+            sums[number] += np.vdot(error, error), np.abs(log_error, out=log_error).sum()
+    if energy == 0:
+        return [math.nan] * len(sums)
+    return [math.sqrt(error / energy) + log_error / bins for error, log_error in sums]
 
 
-def _magnitudes(audio: np.ndarray, size: int, hop: int) -> Iterator[np.ndarray]:
-    return (np.abs(spectra) for spectra in frames(audio, size, hop, _SAMPLES_AT_ONCE // size))
-
-
-def _curves_along_time(
-    audio: np.ndarray, size: int, features: Callable[[np.ndarray], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """``features`` of the magnitudes (channels, frames, bins), joined along the frames."""
-    blocks = [features(magnitude) for magnitude in _magnitudes(audio, size, HOP)]
+def _curves_along_time(audio: np.ndarray, size: int, features: Callable[[np.ndarray], Curves]) -> Curves:
+    """``features`` of the spectra (channels, frames, bins), joined along the frames."""
+    blocks = [features(spectra) for spectra in frames(audio, size, HOP, _SAMPLES_AT_ONCE // size)]
     return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
 
 
