@@ -1,4 +1,5 @@
-"""What the stems of a wet dataset have in common: mean, spread and count of every effect's feature, per stem.
+"""What the stems of a wet dataset have in common: mean, spread and count of every effect's feature, per stem; and the
+mean spectrum of its mixtures.
 
 The means are the targets of effect normalization (Martínez-Ramírez et al., "Automatic music mixing with deep learning
 and out-of-domain data", ISMIR 2022, section 3).
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fxnorm.array_pickle import read_array_pickle
-from fxnorm.constants import STEMS
+from fxnorm.constants import MIXTURE, STEMS
 from fxnorm.effects import spectrum
-from fxnorm.effects.features import EFFECTS, SHAPES, Features, measure_stem
+from fxnorm.effects.features import EFFECTS, SHAPES, Features, measure_mixture, measure_stem
 from fxnorm.errors import DatasetError, ModelError
 from fxnorm.files import whole_file
 
@@ -27,6 +28,7 @@ __all__ = [
     "DatasetStatistics",
     "Features",
     "import_reference_statistics",
+    "measure_mixture",
     "measure_stem",
     "plot_normalization",
 ]
@@ -41,6 +43,9 @@ _REFERENCE_NAMES = {
 }
 """How files of the reference implementation call the effects."""
 
+
+_KEYS = (*itertools.product(EFFECTS, STEMS), ("equalization", MIXTURE))
+"""What statistics may hold. The mixture's spectrum is nobody's target; mixes are held against it."""
 
 _STEPS_PER_UNIT = 2**29
 """Features are counted in whole steps of 2e-9, because sums of whole numbers do not depend on their order."""
@@ -100,7 +105,7 @@ class DatasetStatistics:
         """
         for effect, feature in features.items():
             value = np.asarray(feature, dtype=np.float64)
-            if effect not in EFFECTS or stem not in STEMS:
+            if (effect, stem) not in _KEYS:
                 raise DatasetError(f"statistics: unknown {effect}/{stem}; expected a name like equalization/vocals")
             if value.shape != SHAPES[effect] or not (np.abs(value) < _LARGEST / _STEPS_PER_UNIT).all():
                 raise DatasetError(f"statistics: {effect}/{stem}: expected finite numbers of shape {SHAPES[effect]}")
@@ -129,7 +134,7 @@ class DatasetStatistics:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """The (effect, stem) pairs that are there, always in the same order."""
-        return iter([(effect, stem) for effect in EFFECTS for stem in STEMS if (effect, stem) in self])
+        return iter([key for key in _KEYS if key in self])
 
     def count(self, effect: str, stem: str) -> int:
         """Number of songs behind the mean; 0 if that is not known.
@@ -232,7 +237,7 @@ class DatasetStatistics:
         """
         statistics = cls()
         arrays = _read_npz(path)
-        for effect, stem in itertools.product(EFFECTS, STEMS):
+        for effect, stem in _KEYS:
             name = f"{effect}/{stem}"
             if name in arrays:
                 average = _as_shape(path, name, SHAPES[effect], arrays[name])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fxnorm import audio as audio_file
-from fxnorm.constants import STEMS
+from fxnorm.constants import MIXTURE, STEMS
 from fxnorm.effects import compression, equalization, loudness, spectrum
 from fxnorm.effects.levels import checked, is_silent, peaks
 from fxnorm.errors import SettingsError
@@ -57,6 +57,20 @@ def measure_stem(audio: np.ndarray, sample_rate: int, stem: str) -> Features:
     }
     peak = compression.measure(padded, sample_rate)
     return features if peak is None else features | {"compression": peak}
+
+
+def measure_mixture(audio: np.ndarray, sample_rate: int) -> Features:
+    """The equalization (32769,) of a finished mix, as :func:`measure_stem` defines it; nothing of a silent one.
+
+    Raises:
+        AudioError: another sample rate or shape, or samples that are not finite.
+    """
+    audio_file.check(audio, MIXTURE)
+    audio = checked(audio, sample_rate)
+    if is_silent(audio) or not np.isfinite(loudness.measure(audio, sample_rate)):
+        return {}
+    padded = np.pad(audio, ((0, 0), (spectrum.FFT_SIZE, spectrum.FFT_SIZE)))
+    return {"equalization": equalization.measure(padded, sample_rate)}
 
 
 def check_stem(stem: str) -> None:

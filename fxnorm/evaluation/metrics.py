@@ -171,6 +171,22 @@ def loudness_range(audio: np.ndarray, sample_rate: int) -> float:
     return _range_of(short_term_loudness(audio, sample_rate))
 
 
+def mix_levels(audio: np.ndarray) -> dict[str, float]:
+    """Levels of ``audio`` (2, samples) at 44.1 kHz, NaN or infinite where it has none.
+
+    Returns:
+        ``integrated_loudness_lufs``, ``loudness_range_lu``, ``true_peak_dbtp`` and ``side_to_middle_db``, the energy
+        of the side over that of the middle.
+    """
+    energies, samples = _step_energies(audio), audio.shape[1]
+    return {
+        "integrated_loudness_lufs": loudness.integrated(energies, samples),
+        "loudness_range_lu": _range_of(_short_term(energies, samples)),
+        "true_peak_dbtp": true_peak_dbtp(audio) if audio.any() else math.nan,
+        "side_to_middle_db": _side_to_middle_db(audio),
+    }
+
+
 def spectral_features(audio: np.ndarray) -> dict[str, np.ndarray]:
     """Frame features of the magnitude spectrum as librosa defines them, in the form in which they are compared.
 
@@ -273,13 +289,12 @@ def _loudness_family(levels: dict[str, float], reference_levels: dict[str, float
 
 def _loudness_levels(audio: np.ndarray) -> dict[str, float]:
     """Levels by the name of the metric that compares them; NaN or infinite where there is none."""
-    energies, samples = _step_energies(audio), audio.shape[1]
-    audible = audio.any()
+    levels = mix_levels(audio)
     return {
-        "loudness_difference_lu": loudness.integrated(energies, samples),
-        "peak_difference_db": audio_io.peak_dbfs(audio) if audible else math.nan,
-        "true_peak_difference_db": true_peak_dbtp(audio) if audible else math.nan,
-        "loudness_range_difference_lu": _range_of(_short_term(energies, samples)),
+        "loudness_difference_lu": levels["integrated_loudness_lufs"],
+        "peak_difference_db": audio_io.peak_dbfs(audio) if audio.any() else math.nan,
+        "true_peak_difference_db": levels["true_peak_dbtp"],
+        "loudness_range_difference_lu": levels["loudness_range_lu"],
     }
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from fxnorm import __version__, audio, dataset
-from fxnorm.constants import SAMPLE_RATE
+from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
-from fxnorm.statistics import DatasetStatistics, Features, measure_stem
+from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
 
 SongFeatures = dict[str, Features]
-"""What the stems of one song measure, by stem."""
+"""What the stems of one song and its mixture measure, by name."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def _measure_song(song: Song, folder: Path) -> Path:
     if not path.is_file():
         # one stem at a time: a long song's four would fill the memory
         features = {stem: measure_stem(audio.read(file)[0], SAMPLE_RATE, stem) for stem, file in song.stems.items()}
+        if song.mixture is not None:
+            features[MIXTURE] = measure_mixture(song.read_mixture(), SAMPLE_RATE)
         arrays = {f"{stem}/{effect}": value for stem, found in features.items() for effect, value in found.items()}
         with whole_file(path) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
@@ -133,5 +135,5 @@ def _together(songs: Iterable[SongFeatures]) -> DatasetStatistics:
 
 
 def _refuse_nothing(statistics: DatasetStatistics) -> None:
-    if not list(statistics):
+    if all(stem == MIXTURE for _, stem in statistics):
         raise DatasetError("statistics: no song has a stem that sounds")
