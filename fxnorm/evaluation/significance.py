@@ -1,0 +1,127 @@
+"""What a few songs can say of songs in general: confidence intervals of means, and paired tests between systems.
+
+Intervals are bootstrapped over songs, bias-corrected and accelerated (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993). Two systems are compared on the same songs by Wilcoxon's signed-rank test (1945), and the p-values of
+all pairs are corrected together by Holm's method (1979).
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+CONFIDENCE = 0.95
+LEVEL = 0.05
+"""A p-value under it counts as a difference."""
+
+_RESAMPLES = 9_999
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on the songs that both have.
+
+    Attributes:
+        first: a system's name.
+        second: the other's.
+        songs: how many.
+        mean_difference: of the metric, first less second.
+        first_lower: on how many songs the first has the lower value.
+        p_value: Wilcoxon's, two-sided; 1 where no song differs.
+        corrected_p_value: after Holm's correction for all pairs of the family.
+    """
+
+    first: str
+    second: str
+    songs: int
+    mean_difference: float
+    first_lower: int
+    p_value: float
+    corrected_p_value: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its attributes by name."""
+        return asdict(self)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % confidence interval of the mean; ``None`` for fewer than two values. The same for the same values."""
+    if len(values) < 2:
+        return None
+    sample = np.asarray(values, dtype=np.float64)
+    if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
+        return float(sample.min()), float(sample.max())  # without spread the acceleration is 0 / 0
+    found = scipy.stats.bootstrap(
+        (sample,), np.mean, confidence_level=CONFIDENCE, n_resamples=_RESAMPLES, rng=np.random.default_rng(_SEED)
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def compare_pairs(values: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
+    """Every pair of systems on the songs that both have, the p-values corrected for the number of pairs.
+
+    Args:
+        values: one metric's, by system and song.
+    """
+    pairs = []
+    for first, second in itertools.combinations(values, 2):
+        songs = [song for song in values[first] if song in values[second]]
+        if songs:
+            differences = np.array([values[first][song] - values[second][song] for song in songs])
+            pairs.append((first, second, differences))
+    p_values = [_wilcoxon(differences) for _, _, differences in pairs]
+    return [
+        Comparison(first, second, len(d), float(d.mean()), int((d < 0).sum()), p_value, corrected)
+        for (first, second, d), p_value, corrected in zip(pairs, p_values, holm(p_values), strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the order of ``p_values``."""
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def smallest_p_value(songs: int) -> float:
+    """The least that the signed-rank test can give: every one of ``songs`` on the same side."""
+    return min(1.0, 2.0 ** (1 - songs))
+
+
+def songs_needed(pairs: int) -> int:
+    """How many songs it takes until ``pairs`` comparisons can have a p-value under 5 % after the correction at all."""
+    return 1 + math.ceil(math.log2(max(1, pairs) / LEVEL))
+
+
+def caution(songs: int, pairs: int) -> str:
+    """What so many songs can show of so many pairs of systems, and what they cannot."""
+    needed = songs_needed(pairs)
+    of_pairs = "a comparison of two systems" if pairs == 1 else f"{pairs} comparisons between systems"
+    if songs < needed:
+        return (
+            f"{_songs(songs)} cannot show a difference between systems: even if one of them were better on every song, "
+            f"Wilcoxon's test would give p = {smallest_p_value(songs):.2g}, and {of_pairs} at the 5 % level "
+            f"take at least {needed} songs. Read the means as a description of these songs."
+        )
+    return (
+        f"{_songs(songs)} are enough for {of_pairs} at the 5 % level, which take at least {needed}. A p-value over 5 % "
+        "does not show that two systems are alike, and the songs speak for others only as far as they resemble them."
+    )
+
+
+def _songs(count: int) -> str:
+    return "One song" if count == 1 else f"{count} songs"
+
+
+def _wilcoxon(differences: np.ndarray) -> float:
+    if not differences.any():
+        return 1.0
+    return float(scipy.stats.wilcoxon(differences).pvalue)
