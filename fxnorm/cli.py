@@ -10,7 +10,7 @@ import click
 from fxnorm import __version__
 from fxnorm.cli_listening_test import listening_test
 from fxnorm.constants import STEMS
-from fxnorm.errors import DatasetError, FxnormError
+from fxnorm.errors import DatasetError, FxnormError, SettingsError
 from fxnorm.settings import Settings
 
 if TYPE_CHECKING:
@@ -245,12 +245,25 @@ def train(
 @click.argument("mixer", type=_FOLDER)
 @click.argument("dataset", type=_FOLDER)
 @click.argument("output", type=_FOLDER)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="NAME=MIXER",
+    help="Another system of the comparison, a Mixer directory or models:/NAME@ALIAS; repeatable.",
+)
+@_workers
 @_with_settings
-def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path) -> None:
+def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path, also: tuple[str, ...], workers: int) -> None:
     """Compare the mixes of MIXER with the reference mixes of DATASET (with wet/ and dry/, or one wet dataset)."""
     from fxnorm.stages import evaluate as stage
 
-    for sentence in stage.run(settings, mixer, dataset, output):
+    others: dict[str, str] = {}
+    for item in also:
+        name, equals, place = item.partition("=")
+        if not (name and equals and place) or name in others:
+            raise SettingsError(f"--also {item}: expected NAME=MIXER, with a name of its own")
+        others[name] = place
+    for sentence in stage.run(settings, mixer, dataset, output, others, workers):
         click.echo(sentence)
     click.echo(f"{output / stage.REPORT_FILE}: the report")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fxnorm import __version__
-from fxnorm.evaluation.report import SYSTEM_TITLES
+from fxnorm.evaluation.catalogue import title_of
 
 LONGEST = 5_000
 """Characters that MLflow's registry takes as a description."""
@@ -97,7 +97,7 @@ class Card:
         rows = [[split, *(_COLUMNS[name] for name in names)], ["---"] * (len(names) + 1)]
         for system, found in systems.items():
             cells = [_cell(found.get(name), best[name]) for name in names]
-            rows.append([SYSTEM_TITLES.get(system, system), *cells])
+            rows.append([title_of(system), *cells])
         return f"{_rows(rows)}\n\nMeans over the songs; lower is better."
 
     def _use(self) -> str:
@@ -112,7 +112,7 @@ class Card:
         sizes = _listed({key: value for key, value in self.network.items() if key != "name"})
         dirty = " with uncommitted changes" if self.tags.get("git.dirty") == "true" else ""
         commit = f", commit `{self.tags['git.commit'][:12]}`{dirty}" if "git.commit" in self.tags else ""
-        network = SYSTEM_TITLES.get(str(self.network["name"]), str(self.network["name"]))
+        network = title_of(str(self.network["name"]))
         lines = [
             f"**Network** {network}, {self.parameters:,} parameters ({sizes})",
             f"**Trained on** {_version(self.trained_on)}",

@@ -20,7 +20,8 @@ from fxnorm.statistics import DatasetStatistics
 
 STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
-_REVERB, _PRE_REVERB = "impulse_responses/reverb", "impulse_responses/pre_reverb"
+_ROOMS = "impulse_responses"
+_REVERB, _PRE_REVERB = f"{_ROOMS}/reverb", f"{_ROOMS}/pre_reverb"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,13 @@ class Recipe:
         )
 
     def digest(self, folder: Path) -> str:
-        """A hash of all that a normalized stem depends on beside the stem, of the recipe that lies in ``folder``."""
+        """A hash of all that a normalized stem depends on beside the stem, of the recipe that lies in ``folder``.
+
+        The folder may be a Mixer directory.
+        """
         total = hashlib.sha256(self.settings.model_dump_json().encode())
-        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE):
+        files = [folder / STATISTICS_FILE, *(path for path in (folder / _ROOMS).rglob("*") if path.is_file())]
+        for path in sorted(files):
             total.update(str(path.relative_to(folder)).encode())
             total.update(path.read_bytes())
         return total.hexdigest()

@@ -1,6 +1,8 @@
 """The MLflow model registry: a Mixer goes in as a pyfunc, and comes out as a Mixer directory again."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -22,8 +24,20 @@ def open_mixer(name: str) -> Mixer:
     Raises:
         ModelError: it is not there, or not a Mixer.
     """
+    with mixer_directory(name) as folder:
+        return Mixer.load(folder)
+
+
+@contextlib.contextmanager
+def mixer_directory(name: str) -> Iterator[Path]:
+    """The directory of such a Mixer; that of one from the registry is there until the block ends.
+
+    Raises:
+        ModelError: the registry does not have it.
+    """
     if not name.startswith(MODEL_PREFIX):
-        return Mixer.load(name)
+        yield Path(name)
+        return
     uri = tracking.configure()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -31,7 +45,7 @@ def open_mixer(name: str) -> Mixer:
                 downloaded = _download(name, folder)
         except FxnormError as error:
             raise ModelError(str(error)) from error
-        return Mixer.load(downloaded)
+        yield downloaded
 
 
 def register(mixer: Path, name: str, run_id: str) -> str:

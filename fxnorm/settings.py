@@ -118,6 +118,12 @@ class EvaluateSettings(_Section):
     """The comparison of the network's mixes with the reference mixes."""
 
     split: str = "test"
+    also: dict[str, str] = {}
+    """Other Mixers to compare with, by the name they get in the report: directories or models:/NAME@ALIAS."""
+    excerpt_seconds: Positive = 20.0
+    """How much of each mix the report can play by itself: the part in which the reference mix is loudest."""
+    report_megabytes: Positive = 60.0
+    """What all excerpts of the report may take together; with many songs they get shorter, down to 4 s."""
 
 
 class RegisterSettings(_Section):

@@ -45,16 +45,22 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
     assert set(metrics) == {"test_wet", "test_dry"}
     for systems in metrics.values():
-        assert set(systems) == {"input_sum", "normalized_sum", "crafx2"}
-        for found in systems.values():
-            assert set(found) >= {"stereo_loss_a", "stereo_loss_b", "loudness_mape", "spectral_mape", "dynamic_mape"}
+        assert set(systems) == {"reference", "input_sum", "normalized_sum", "crafx2"}
+        for system, found in systems.items():
+            assert system == "reference" or set(found) >= {
+                "stereo_loss_a",
+                "stereo_loss_b",
+                "loudness_mape",
+                "spectral_mape",
+                "dynamic_mape",
+            }
             assert all(np.isfinite(value) for value in found.values())
     wet = metrics["test_wet"]["input_sum"]
     assert wet["loudness_mape"] < 1e-3, "on wet songs the sum of the stems is the mixture"
     page = (project.folder / "reports/report.html").read_text()
     assert "sum of the normalized stems at the reference" in page
     assert " of 1 songs." in page
-    for source in [part.split('"')[0] for part in page.split('src="')[1:]]:
+    for source in [part.split('"')[0] for part in page.split('<a href="')[1:] if not part.startswith("#")]:
         assert (project.folder / "reports" / urllib.parse.unquote(source)).is_file(), source
 
 

@@ -114,12 +114,17 @@ def test_songs_without_a_reference_mix_are_mixed_but_not_compared(
     result = fxnorm("evaluate", "mixer", "data", "reports")
     assert result.exit_code == 0, result.output
     systems = {"input_sum", "normalized_sum", "crafx2"}
-    assert json.loads(Path("reports/metrics.json").read_text()) == {"test_dry": {system: {} for system in systems}}
+    metrics = json.loads(Path("reports/metrics.json").read_text())["test_dry"]
+    assert set(metrics) == systems
+    assert all("integrated_loudness_lufs" in found and "stereo_loss_b" not in found for found in metrics.values())
     mixes = Path("reports/mixes/test_dry/A")
     assert {path.stem for path in mixes.iterdir()} == systems
     loudnesses = [measure(audio.read(path)[0], SAMPLE_RATE) for path in mixes.iterdir()]
     assert max(loudnesses) - min(loudnesses) < 0.05, "to be compared by ear, they are as loud as the network's mix"
-    assert Path("reports/report.html").read_text().count("<audio") == len(systems)
+    assert Path("reports/report.html").read_text().count('type="radio"') == len(systems)
+    assert {path.name for path in Path("reports").iterdir()} == {
+        "metrics.json", "significance.json", "songs.csv", "report.html", "mixes", "plots"
+    }  # fmt: skip
 
 
 def spoil_text(folder: Path) -> str:

@@ -1,13 +1,16 @@
-"""Pictures of mixes beside their reference, and of a table of metrics: PNG files of 1,000 pixels' width.
+"""Pictures of mixes beside their reference, and of a table of metrics: SVG files, or PNGs of 1,000 pixels' width.
 
 Everything is drawn with matplotlib's object-oriented interface, so no display and no global state is involved, and the
 same input gives the same bytes. The colours are Okabe and Ito's (2008), which colour-blind readers can tell apart.
 """
 
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,9 +24,10 @@ from fxnorm.files import whole_file
 Mixes = Mapping[str, np.ndarray]
 """Audio (channels, samples) by name; the first is the reference, drawn in black."""
 
-_WIDTH_INCHES, _DOTS_PER_INCH = 8.0, 125
+_WIDTH_INCHES, _DOTS_PER_INCH = 6.4, 156.25
 _REFERENCE_STYLE = {"color": "black", "linestyle": "-", "linewidth": 3.0}
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+_GRID = "#e0e0e0"
 _DASHES = ("-", "--", "-.", ":")
 
 _FFT_SIZE, _HOP, _FRAMES_AT_ONCE = 16_384, 8192, 16
@@ -33,8 +37,9 @@ _FREQUENCY_TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 _SPECTRUM_RANGE_DB = 80.0  # under the loudest band of all; what is quieter is drawn there
 _LOUDNESS_FLOOR = -70.0  # LUFS; what is under the gate of BS.1770 is not drawn
 _SHORT_TERM_SECONDS, _SHORT_TERM_STEP = 3.0, 0.1
-_ENVELOPE_COLUMNS = 800
+_ENVELOPE_COLUMNS = 400
 _METRICS_PER_ROW = 3
+_LONGEST_LABEL = 28  # characters, of which three fit side by side
 
 
 def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
@@ -43,7 +48,7 @@ def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
     Args:
         mixes: audio (channels, samples) by name, the reference first.
         sample_rate: Hz.
-        path: the PNG file to write.
+        path: the ``.svg`` or ``.png`` file to write.
 
     Raises:
         AudioError: audio as :func:`fxnorm.audio.check` refuses it.
@@ -58,7 +63,7 @@ def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
     floor = np.max(list(levels.values())) - _SPECTRUM_RANGE_DB
     levels = {name: np.maximum(level, floor) for name, level in levels.items()}
     reference = next(iter(levels.values()))
-    figure, (above, below) = _figure(5.6, [2, 1])
+    figure, (above, below) = _figure(4.8, [2, 1])
     for name, style in _styles(mixes):
         above.plot(_CENTRES, levels[name], label=name, **style)
         below.plot(_CENTRES, levels[name] - reference, **style)
@@ -74,7 +79,7 @@ def plot_panning(mixes: Mixes, sample_rate: int, path: Path) -> None:
     Both are averages over time, weighted by power, in bands of 1/6 octave. Arguments and errors as
     :func:`plot_spectra`.
     """
-    figure, (above, below) = _figure(5.6, [1, 1])
+    figure, (above, below) = _figure(4.8, [1, 1])
     mixes = _prepared(mixes, sample_rate)
     for name, style in _styles(mixes):
         left, right, product = _band_powers(mixes[name])
@@ -92,7 +97,7 @@ def plot_loudness(mixes: Mixes, sample_rate: int, path: Path) -> None:
 
     Arguments and errors as :func:`plot_spectra`.
     """
-    figure, (axes,) = _figure(4.2, [1])
+    figure, (axes,) = _figure(3.6, [1])
     mixes = _prepared(mixes, sample_rate)
     for name, style in _styles(mixes):
         short_term = short_term_loudness(mixes[name], SAMPLE_RATE)
@@ -111,7 +116,7 @@ def plot_waveforms(mixes: Mixes, sample_rate: int, path: Path) -> None:
     Arguments and errors as :func:`plot_spectra`.
     """
     mixes = _prepared(mixes, sample_rate)
-    figure, rows = _figure(0.8 + 1.2 * len(mixes), [1] * len(mixes))
+    figure, rows = _figure(0.8 + 0.9 * len(mixes), [1] * len(mixes))
     highest = max(1.0, *(float(np.abs(audio).max()) for audio in mixes.values()))
     for axes, (name, style) in zip(rows, _styles(mixes), strict=True):
         seconds, low, high = _envelope(mixes[name])
@@ -124,27 +129,35 @@ def plot_waveforms(mixes: Mixes, sample_rate: int, path: Path) -> None:
     _write(figure, path)
 
 
-def plot_metrics(table: Mapping[str, Mapping[str, float | None]], path: Path) -> None:
+def plot_metrics(
+    table: Mapping[str, Mapping[str, float | None]],
+    path: Path,
+    intervals: Mapping[str, Mapping[str, tuple[float, float] | None]] | None = None,
+) -> None:
     """A group of bars for each metric, on its own scale, with a bar for each system.
 
     Args:
         table: ``{system: {metric: value}}``; "none" stands where a system lacks a metric or has ``None``.
             Metrics whose name ends in ``_mape`` are fractions and shown in percent.
-        path: the PNG file to write.
+        path: the ``.svg`` or ``.png`` file to write.
+        intervals: confidence intervals of the values, by system and metric, where there are any.
     """
     metrics = list(dict.fromkeys(metric for values in table.values() for metric in values))
     rows = -(-len(metrics) // _METRICS_PER_ROW)
     figure = Figure(figsize=(_WIDTH_INCHES, 0.6 + 2.3 * rows), dpi=_DOTS_PER_INCH, layout="constrained")
     for number, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(rows, _METRICS_PER_ROW, number)
-        in_percent = metric.endswith("_mape")
+        scale = 100 if metric.endswith("_mape") else 1
         for position, (system, values) in enumerate(table.items()):
             value = values.get(metric)
-            height = (value or 0.0) * (100 if in_percent else 1)
-            bar = axes.bar(position, height, color=_COLOURS[position % len(_COLOURS)], label=system)
+            height = (value or 0.0) * scale
+            bar = axes.bar(position, height, color=COLOURS[position % len(COLOURS)], label=system)
             axes.bar_label(bar, labels=["none" if value is None else f"{height:.2f}"], padding=2)
+            interval = (intervals or {}).get(system, {}).get(metric)
+            if interval is not None:
+                axes.vlines(position, interval[0] * scale, interval[1] * scale, color="black", linewidth=1)
         axes.set_title(metric.removesuffix("_mape").replace("_", " "), fontsize="medium")
-        axes.set(xticks=[], xlim=(-0.6, len(table) - 0.4), ylabel="MAPE, %" if in_percent else "Value")
+        axes.set(xticks=[], xlim=(-0.6, len(table) - 0.4), ylabel="MAPE, %" if scale == 100 else "Value")
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     _write(figure, path, legend_of=figure.axes[0])
@@ -158,7 +171,7 @@ def _styles(mixes: Mixes) -> Iterator[tuple[str, dict]]:
     reference, *others = mixes
     yield reference, _REFERENCE_STYLE
     for number, name in enumerate(others):
-        yield name, {"color": _COLOURS[number % len(_COLOURS)], "linestyle": _DASHES[number % len(_DASHES)]}
+        yield name, {"color": COLOURS[number % len(COLOURS)], "linestyle": _DASHES[number % len(_DASHES)]}
 
 
 def _band_powers(audio: np.ndarray) -> np.ndarray:
@@ -194,7 +207,7 @@ def _figure(height_inches: float, row_heights: Sequence[float]) -> tuple[Figure,
     figure = Figure(figsize=(_WIDTH_INCHES, height_inches), dpi=_DOTS_PER_INCH, layout="constrained")
     rows = figure.subplots(len(row_heights), sharex=True, squeeze=False, height_ratios=row_heights)[:, 0]
     for axes in rows:
-        axes.grid(color="0.88")
+        axes.grid(color=_GRID)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, rows
@@ -208,10 +221,27 @@ def _frequency_axis(axes: Axes) -> None:
 
 
 def _write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
+    """A PNG file, or an SVG file whose ink is ``currentColor``: black by itself, the text's colour within a page."""
     if legend_of is not None:
         handles, labels = legend_of.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False, fontsize="small"
+        )
     FigureCanvasAgg(figure)
     with whole_file(path) as temporary:
-        # without the version of matplotlib, which would change the bytes
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        if path.suffix == ".svg":
+            temporary.write_text(_svg(figure), encoding="utf-8")
+        else:
+            # without the version of matplotlib, which would change the bytes
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    # text stays text, in the page's font; the salt makes the names within the file the same each time
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fxnorm"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text.replace("<svg ", '<svg fill="currentColor" ', 1).replace("#000000", "currentColor")
+    text = text.replace(f"stroke: {_GRID}", "stroke: currentColor; stroke-opacity: 0.15")
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # a hundredth of a point is finer than any screen

@@ -1,107 +1,245 @@
-"""The report that people read: one page with the winners, the table of every song, pictures and players."""
+"""The report that people read: one page with winners, tests, players and pictures that needs nothing beside it."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
+from fxnorm.evaluation.catalogue import (
+    COMPARED,
+    DECISIVE,
+    DESCRIBED,
+    METRICS,
+    REFERENCE,
+    SUMS,
+    Metric,
+    present,
+    rivals,
+    split_title,
+    title_of,
+    winners,
+)
+from fxnorm.evaluation.plots import COLOURS
+from fxnorm.evaluation.significance import Comparison, caution
+from fxnorm.evaluation.songs import MIXES, PICTURES, Result
 from fxnorm.files import whole_file
+
+__all__ = ["PLOTTED", "SongMetrics", "Split", "markdown", "rivals", "verdict", "write"]
 
 SongMetrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 """song -> system -> metric -> value"""
 
-TITLES = {
-    "stereo_loss_b": "stereo loss b",
-    "stereo_loss_a": "stereo loss a",
-    "loudness_mape": "loudness error",
-    "spectral_mape": "spectral error",
-    "panning_mape": "panning error",
-    "dynamic_mape": "dynamic error",
-}
-_DECISIVE = "stereo_loss_b"
-SYSTEM_TITLES = {
-    "reference": "reference mix",
-    "input_sum": "sum of the input stems",
-    "normalized_sum": "sum of the normalized stems",
-    "crafx2": "CRAFx2",
-    "wave_u_net": "Wave-U-Net",
+Means = Mapping[str, Mapping[str, float]]
+"""system -> metric -> mean"""
+
+PLOTTED = ("stereo_loss_b", "stereo_loss_a", "loudness_mape", "spectral_mape", "panning_mape", "dynamic_mape")
+"""The published metrics, which stand in the split's picture and in the summary."""
+
+_CAPTIONS = {
+    "spectra": "Average spectra at the reference's loudness, and their differences from it.",
+    "panning": "Similarity of left and right, and balance, over frequency.",
+    "loudness": "Short-term loudness over time (EBU Tech 3341).",
+    "waveforms": "Waveforms of the whole song.",
 }
 
 
-def write(
-    path: Path,
-    songs: Mapping[str, SongMetrics],
-    means: Mapping[str, Mapping[str, Mapping[str, float]]],
-    facts: Mapping[str, Any],
-) -> None:
-    """Write the page; it refers to ``mixes/SPLIT/SONG/SYSTEM.flac`` and ``plots/SPLIT/SONG/*.png`` beside it.
+@dataclass(frozen=True)
+class Split:
+    """What was found on one split.
+
+    Attributes:
+        songs: every metric by song, system and name; the reference mix among the systems, if there is one.
+        means: their means over songs.
+        intervals: confidence intervals of the means, where there are any.
+        pairs: tests between systems, by metric.
+        results: the finished songs, for their excerpts and pictures.
+    """
+
+    songs: SongMetrics
+    means: Means
+    intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
+    pairs: Mapping[str, Sequence[Comparison]]
+    results: Mapping[str, Result]
+
+
+@dataclass(frozen=True)
+class _Named(Metric):
+    """A metric that knows the name it is stored under."""
+
+    name: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> "_Named":
+        return cls(**vars(METRICS[name]), name=name)
+
+
+def write(path: Path, splits: Mapping[str, Split], facts: Mapping[str, Any]) -> None:
+    """Write the page. It links to ``mixes/SPLIT/SONG/SYSTEM.flac`` and ``songs.csv`` beside it, and needs neither.
 
     Args:
         path: the ``.html`` file.
-        songs: the metrics by split, song, system and name; lower is better in all of them.
-        means: their means over songs, by split, system and name.
+        splits: what was found, by the split's name.
         facts: what was run, as it should stand at the page's end.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fxnorm.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("fxnorm.evaluation", "page"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-
-    def players(split: str, song: str) -> list[str]:
-        folder = path.parent / "mixes" / split / song
-        return [name for name in ("reference", *songs[split][song]) if (folder / f"{name}.flac").is_file()]
-
     page = environment.get_template("report.html").render(
-        songs=songs,
-        means=means,
+        splits=[_split(name, split) for name, split in splits.items()],
+        verdicts=[verdict(name, split.means, split.songs) for name, split in splits.items()],
+        lead=_lead(splits),
+        glossary=[_Named.of(name) for name in METRICS],
         facts=facts,
-        titles=TITLES,
-        system_titles=SYSTEM_TITLES,
-        verdict=verdict,
-        rivals=rivals,
-        players=players,
+        title_of=title_of,
+        heading_of=_heading,
+        sums=SUMS,
+        winners=winners,
     )
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def rivals(systems: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
-    """The systems that can win: not the sum of wet stems, which is the reference itself."""
-    return {name: metrics for name, metrics in systems.items() if metrics.get(_DECISIVE) != 0}
-
-
-def markdown(means: Mapping[str, Mapping[str, Mapping[str, float]]], verdicts: Sequence[str]) -> str:
+def markdown(means: Mapping[str, Means], verdicts: Sequence[str]) -> str:
     """The verdicts and a table of each split in Markdown, the best value of each metric in bold."""
     lines = [f"- {text}" for text in verdicts]
     for split, systems in means.items():
-        metrics = [metric for metric in TITLES if any(metric in found for found in systems.values())]
-        lines += ["", f"## {split}", "", "| system | " + " | ".join(TITLES[metric] for metric in metrics) + " |"]
+        metrics = present(COMPARED, systems.values())
+        titles = [COMPARED[metric].title for metric in metrics]
+        lines += ["", f"## {split_title(split)}", "", "| system | " + " | ".join(titles) + " |"]
         lines.append("| --- |" + " --- |" * len(metrics))
-        best = {metric: min(found[metric] for found in systems.values() if metric in found) for metric in metrics}
-        for system, found in systems.items():
-            cells = [f"{found[metric]:.3f}" if metric in found else "" for metric in metrics]
-            bold = [
-                f"**{cell}**" if cell and found[metric] == best[metric] else cell
-                for metric, cell in zip(metrics, cells, strict=True)
-            ]
-            lines.append(f"| {SYSTEM_TITLES.get(system, system)} | " + " | ".join(bold) + " |")
+        for system in (system for system in systems if system != REFERENCE):
+            found = systems[system]
+            cells = [_bold(metric, system, systems) if metric in found else "" for metric in metrics]
+            lines.append(f"| {title_of(system)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def verdict(split: str, means: Mapping[str, Mapping[str, float]], songs: SongMetrics) -> str:
+def verdict(split: str, means: Means, songs: SongMetrics) -> str:
     """One sentence: whether the network beats the sum of the normalized stems, with the numbers."""
-    metric = _DECISIVE
-    networks = [system for system in means if system not in ("input_sum", "normalized_sum")]
-    if not networks or metric not in means.get("normalized_sum", {}):
-        return f"{split}: there is nothing to compare."
+    networks = [system for system in means if system not in (REFERENCE, *SUMS)]
+    if not networks or DECISIVE not in means.get("normalized_sum", {}):
+        return f"{split_title(split)}: no song has a reference mix, so there is nothing to compare."
     system = networks[0]
-    value, baseline = means[system][metric], means["normalized_sum"][metric]
-    change = f"{TITLES[metric]} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
-    compared = [found for found in songs.values() if metric in found[system]]
-    better = sum(found[system][metric] < found["normalized_sum"][metric] for found in compared)
-    word = "is better than" if value < baseline else "is NOT better than"
-    name = SYSTEM_TITLES.get(system, system)
-    return (
-        f"{split}: {name} {word} the sum of the normalized stems at the reference's loudness: {change},"
-        f" better on {better} of {len(compared)} songs."
+    value, baseline = means[system][DECISIVE], means["normalized_sum"][DECISIVE]
+    change = (
+        f"{METRICS[DECISIVE].title.lower()} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
     )
+    compared = [found for found in songs.values() if DECISIVE in found[system]]
+    better = sum(found[system][DECISIVE] < found["normalized_sum"][DECISIVE] for found in compared)
+    word = "is better than" if value < baseline else "is NOT better than"
+    return (
+        f"{split_title(split)}: {title_of(system)} {word} the sum of the normalized stems at the reference's loudness: "
+        f"{change}, better on {better} of {len(compared)} songs."
+    )
+
+
+def _heading(system: str) -> str:
+    title = title_of(system)
+    return title[:1].upper() + title[1:]
+
+
+def _bold(metric: str, system: str, systems: Means) -> str:
+    text = f"{systems[system][metric]:.3f}"
+    return f"**{text}**" if system in winners(metric, systems) else text
+
+
+def _lead(splits: Mapping[str, Split]) -> str:
+    counts = [f"{split_title(name)}: {_songs(len(split.songs))}." for name, split in splits.items()]
+    systems = dict.fromkeys(system for split in splits.values() for system in split.means if system != REFERENCE)
+    return f"{' '.join(counts)} Mixed by: {', '.join(title_of(system) for system in systems)}."
+
+
+def _split(name: str, split: Split) -> dict[str, Any]:
+    """A split as the page shows it."""
+    systems = [REFERENCE] * (REFERENCE in split.means) + [system for system in split.means if system != REFERENCE]
+    of_rivals = rivals(split.means)
+    compared = present(COMPARED, [split.means[system] for system in of_rivals])
+    pair_count = max((len(pairs) for pairs in split.pairs.values()), default=0)
+    left_out = [title_of(system) for system in systems if system != REFERENCE and system not in of_rivals]
+    with_reference = [song for song in split.songs.values() if REFERENCE in song]
+    shown = [*compared, *present(DESCRIBED, split.means.values())]
+    return {
+        "name": name,
+        "title": split_title(name),
+        "songs": split.songs,
+        "count": _songs(len(split.songs)),
+        "systems": systems,
+        "rivals": of_rivals,
+        "means": split.means,
+        "intervals": split.intervals,
+        "compared": [_Named.of(metric) for metric in compared],
+        "described": [_Named.of(metric) for metric in DESCRIBED],
+        "has_balance": bool(present(["spectral_balance_db"], split.means.values())),
+        "has_references": bool(compared),
+        "left_out": left_out[0] if left_out else "",
+        "pairs": [(_Named.of(metric), pairs) for metric, pairs in split.pairs.items()],
+        "pair_count": "one pair" if pair_count == 1 else f"{pair_count} pairs",
+        "caution": caution(len(with_reference), pair_count) if pair_count else "",
+        "table_metrics": [_Named.of(metric) for metric in shown],
+        "table_data": {"systems": systems, "metrics": {metric: _column(metric, split) for metric in shown}},
+        "players": [
+            _player(number, name, song, result, systems)
+            for number, (song, result) in enumerate(split.results.items(), start=1)
+        ],
+    }
+
+
+def _column(metric: str, split: Split) -> dict[str, Any]:
+    """One metric by song and system, for the table that can be sorted."""
+    values = {
+        song: {system: found[metric] for system, found in systems.items() if metric in found}
+        for song, systems in split.songs.items()
+    }
+    return {"scale": METRICS[metric].scale, "digits": METRICS[metric].digits, "values": values}
+
+
+def _player(number: int, split: str, song: str, result: Result, systems: Sequence[str]) -> dict[str, Any]:
+    excerpts, pictures = result.excerpts(), result.folder / PICTURES
+    mixes = []
+    for position, (system, mix) in enumerate(excerpts.mixes.items()):
+        lufs = mix["loudness_lufs"]
+        level = "silent" if lufs is None else f"{DESCRIBED['integrated_loudness_lufs'].shown(lufs)} LUFS"
+        mixes.append(
+            {
+                "name": system,
+                "title": _heading(system),
+                "level": level,
+                "file": quote(f"{MIXES}/{split}/{song}/{system}.flac"),
+                "colour": "var(--ink)" if position == 0 else COLOURS[(position - 1) % len(COLOURS)],
+            }
+        )
+    return {
+        "name": song,
+        "number": number,
+        "seconds": round(excerpts.seconds, 1),
+        "where": f"{excerpts.seconds:.1f} s from {_clock(excerpts.start_seconds)}, the loudest part",
+        "mixes": mixes,
+        "data": {"seconds": excerpts.seconds, "mixes": list(excerpts.mixes.values())},
+        "pictures": [
+            {"caption": caption, "svg": _inline(pictures / f"{picture}.svg", f"{split}-{number}-{picture}")}
+            for picture, caption in _CAPTIONS.items()
+        ],
+    }
+
+
+def _inline(picture: Path, prefix: str) -> Markup:
+    """The SVG element of a file of our own, its names made unique in the page."""
+    text = picture.read_text(encoding="utf-8")
+    text = text[text.index("<svg ") :]
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)  # a style would hold for the whole page
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
+    return Markup(text)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def _songs(count: int) -> str:
+    return "1 song" if count == 1 else f"{count} songs"

@@ -1,7 +1,11 @@
-"""Stage 4: the network's mixes of unseen songs against the reference mixes, beside two sums that anyone could make."""
+"""Stage 4: the mixes of one network, or several, of unseen songs against the reference mixes and two plain sums."""
 
+import contextlib
 import csv
+import functools
 import json
+import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,27 +14,28 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fxnorm import audio, dataset
-from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm import audio, dataset, registry
 from fxnorm.dataset import Song
-from fxnorm.effects import loudness
-from fxnorm.errors import DatasetError
-from fxnorm.evaluation import compare_mixes, plots, report
+from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.evaluation import plots, report, significance
+from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
+from fxnorm.evaluation.excerpts import affordable_seconds
+from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate
 from fxnorm.files import whole_file, whole_folder, write_json
-from fxnorm.losses import StereoLoss
-from fxnorm.mixer import Mixer
+from fxnorm.mixer import Mixer, default_device
+from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
 from fxnorm.tracking import DESCRIPTION_TAG, run_of
-from fxnorm.versions import data_version
+from fxnorm.versions import code_version, data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
-TEST_DATA_FILE = "test_data.json"
+TEST_DATA_FILE, SIGNIFICANCE_FILE = "test_data.json", "significance.json"
 RUN_FOLDER = "evaluation"
 """Of the run's artifacts."""
-REFERENCE, INPUT_SUM, NORMALIZED_SUM = "reference", "input_sum", "normalized_sum"
-_FAMILIES = ("loudness", "spectral", "panning", "dynamic")
-_LISTENING_PEAK = 0.99
+_FINISHED = ".songs"
+_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_WORKERS_OF_A_DEVICE = 2  # one song is measured while the next is mixed
 
 Metrics = dict[str, dict[str, dict[str, float]]]
 """split -> system -> metric -> value"""
@@ -43,67 +48,101 @@ Versions = dict[str, dict[str, str]]
 class Comparison:
     """What was measured and kept of one split."""
 
-    songs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    songs: dict[str, SystemMetrics] = field(default_factory=dict)
     """song -> system -> metric -> value"""
 
-    def means(self) -> dict[str, dict[str, float]]:
-        """system -> metric -> mean over the songs that have it."""
+    def values(self) -> dict[str, dict[str, list[float]]]:
+        """system -> metric -> values of the songs that have it."""
         values: dict[str, dict[str, list[float]]] = {}
         for systems in self.songs.values():
             for system, metrics in systems.items():
                 found = values.setdefault(system, {})
                 for metric, value in metrics.items():
                     found.setdefault(metric, []).append(value)
+        return values
+
+    def means(self) -> SystemMetrics:
+        """system -> metric -> mean over the songs that have it."""
         return {
             system: {metric: float(np.mean(measured)) for metric, measured in metrics.items()}
-            for system, metrics in values.items()
+            for system, metrics in self.values().items()
         }
 
+    def intervals(self) -> dict[str, dict[str, tuple[float, float] | None]]:
+        """system -> metric -> confidence interval of the mean, if there is one."""
+        return {
+            system: {metric: significance.interval(measured) for metric, measured in metrics.items()}
+            for system, metrics in self.values().items()
+        }
 
-def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> list[str]:
+    def pairs(self) -> dict[str, list[significance.Comparison]]:
+        """metric -> the tests between all systems that can differ in it."""
+        tests = {}
+        for metric in COMPARED:
+            values: dict[str, dict[str, float]] = {}
+            for song, systems in self.songs.items():
+                for system in report.rivals(self.means()):
+                    if metric in systems[system] and not (METRICS[metric].sums_match and system in SUMS):
+                        values.setdefault(system, {})[song] = systems[system][metric]
+            if len(values) > 1:
+                tests[metric] = significance.compare_pairs(values)
+        return tests
+
+
+def run(
+    settings: Settings,
+    mixer_folder: Path,
+    data: Path,
+    output: Path,
+    also: dict[str, str] | None = None,
+    workers: int = 0,
+) -> list[str]:
     """Mix the test songs, compare, and write metrics, tables, plots, mixes and the report.
 
+    A song that was finished before the stage was stopped is not done again.
+
     Args:
-        settings: of all stages; the split to test on is ``evaluate.split``.
+        settings: of all stages; what is done is in the section ``evaluate``.
         mixer_folder: what stage 3 wrote.
         data: a folder with ``wet`` and ``dry`` datasets (either may be missing), or one wet dataset.
-        output: the folder for ``metrics.json``, ``songs.csv``, ``report.html``, ``plots`` and ``mixes``.
+        output: the folder for ``metrics.json``, ``significance.json``, ``test_data.json``, ``songs.csv``,
+            ``report.html``, ``plots`` and ``mixes``.
+        also: other Mixers by name, directories or ``models:/NAME@ALIAS``, beside those of the settings.
+        workers: processes; 0 for one a core, or two for a CUDA device.
 
     Returns:
         a sentence on each split: who is better, with the numbers.
+
+    Raises:
+        SettingsError: a name that cannot be another Mixer's.
     """
-    mixer = Mixer.load(mixer_folder)
+    others = {**settings.evaluate.also, **(also or {})}
+    own = str(Mixer.load(mixer_folder, torch.device("cpu")).network.config["name"])
+    _check_names(others, own)
     splits = _splits(data, settings.evaluate.split)
-    comparisons = {name: Comparison() for name in splits}
-    output.mkdir(parents=True, exist_ok=True)
-    total = sum(len(songs) for songs in splits.values())
-    with (
-        whole_folder(output / "mixes") as mixes,
-        whole_folder(output / "plots") as pictures,
-        tqdm(total=total, desc="evaluate", unit="song", dynamic_ncols=True) as bar,
-    ):
-        for split, songs in splits.items():
-            for song in songs:
-                bar.set_postfix_str(song.name)
-                comparisons[split].songs[song.name] = _evaluate_song(
-                    mixer, song, split.endswith("dry"), mixes / split / song.name, pictures / split / song.name
-                )
-                bar.update()
-        metrics = {split: comparison.means() for split, comparison in comparisons.items()}
-        for split, systems in metrics.items():
-            if not any(systems.values()):
-                continue  # no song of the split has a reference mix
-            plots.plot_metrics(systems, pictures / f"{split}.png")
-    versions = {split: data_version(data, songs) for split, songs in splits.items()}
+    with contextlib.ExitStack() as downloads:
+        mixers = {name: downloads.enter_context(registry.mixer_directory(place)) for name, place in others.items()}
+        for folder in mixers.values():
+            Mixer.load(folder, torch.device("cpu"))  # what is wrong with it is said before hours of mixing
+        results = _evaluate(settings, {own: mixer_folder, **mixers}, splits, output, workers)
+    comparisons = {
+        split: Comparison({name: result.metrics() for name, result in songs.items()})
+        for split, songs in results.items()
+    }
+    metrics = {split: comparison.means() for split, comparison in comparisons.items()}
     write_json(output / METRICS_FILE, metrics)
-    write_json(output / TEST_DATA_FILE, versions)
+    write_json(output / SIGNIFICANCE_FILE, {split: _significance(found) for split, found in comparisons.items()})
     _write_table(comparisons, output / TABLE_FILE)
+    _collect(results, comparisons, output)
+    versions = {split: data_version(data, songs) for split, songs in splits.items()}
+    write_json(output / TEST_DATA_FILE, versions)
     report.write(
         output / REPORT_FILE,
-        {split: comparison.songs for split, comparison in comparisons.items()},
-        metrics,
-        {**settings.flat(*SECTIONS), **flat_versions(versions)},
-    )
+        {split: report.Split(found.songs, metrics[split], found.intervals(), found.pairs(), results[split])
+         for split, found in comparisons.items()},
+        _facts(settings, mixer_folder, others, flat_versions(versions)),
+    )  # fmt: skip
+    shutil.rmtree(output / _FINISHED)
     verdicts = [report.verdict(split, systems, comparisons[split].songs) for split, systems in metrics.items()]
     with run_of(mixer_folder, "evaluation") as tracked:
         description = {DESCRIPTION_TAG: "\n".join(f"- {verdict}" for verdict in verdicts)}
@@ -111,9 +150,9 @@ def run(settings: Settings, mixer_folder: Path, data: Path, output: Path) -> lis
         for split, version in versions.items():
             tracked.add_dataset(split, version, "evaluation")
         tracked.log(0, flat(metrics))
-        for folder in ("mixes", "plots"):
-            tracked.add_folder(output / folder, f"{RUN_FOLDER}/{folder}")
-        for file in (METRICS_FILE, TEST_DATA_FILE, TABLE_FILE, REPORT_FILE):
+        for kept in (MIXES, PICTURES):
+            tracked.add_folder(output / kept, f"{RUN_FOLDER}/{kept}")
+        for file in (METRICS_FILE, SIGNIFICANCE_FILE, TEST_DATA_FILE, TABLE_FILE, REPORT_FILE):
             tracked.add_file(output / file, RUN_FOLDER)
         tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(comparisons, settings.register_.metric))
     return verdicts
@@ -136,10 +175,11 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
         raise DatasetError(f"{data}: expected songs of {name} with a reference mix, found none")
     comparison = Comparison()
     for song in tqdm(songs, desc="evaluate the champion", unit="song", dynamic_ncols=True):
-        mix, reference = _mix(mixer, song, name.endswith("dry")), song.read_mixture()
+        seed = song_seed(mixer.recipe.settings.seed, song.name)
+        mix = mixer.mix_normalized(mixer.normalize(song.read_stems(), name.endswith("dry"), seed))
+        reference = song.read_mixture()
         length = max(mix.shape[1], reference.shape[1])
-        pair = audio.pad_to(mix, length), audio.pad_to(reference, length)
-        comparison.songs[song.name] = {name: _metrics(*pair)}
+        comparison.songs[song.name] = distances({name: audio.pad_to(mix, length)}, audio.pad_to(reference, length))
     return comparison.means()[name]
 
 
@@ -206,69 +246,61 @@ def _splits(data: Path, split: str) -> dict[str, list[Song]]:
     return {f"test_{kind}": dataset.songs(data / kind, split) for kind in kinds}
 
 
-def _evaluate_song(mixer: Mixer, song: Song, dry: bool, mixes: Path, pictures: Path) -> dict[str, dict[str, float]]:
-    """Metrics of each system, none where the song has no reference mix; mixes and pictures are written on the way."""
-    reference = song.read_mixture() if song.mixture else None
-    systems = _mix_all(mixer, song, dry, reference)
-    together = systems if reference is None else {REFERENCE: reference, **systems}
-    length = max(mix.shape[1] for mix in together.values())
-    together = {name: audio.pad_to(mix, length) for name, mix in together.items()}
-    _write_mixes(together, mixes)
-    pictures.mkdir(parents=True)
-    plots.plot_spectra(together, SAMPLE_RATE, pictures / "spectra.png")
-    plots.plot_panning(together, SAMPLE_RATE, pictures / "panning.png")
-    plots.plot_loudness(together, SAMPLE_RATE, pictures / "loudness.png")
-    plots.plot_waveforms(together, SAMPLE_RATE, pictures / "waveforms.png")
-    if reference is None:
-        return {name: {} for name in systems}
-    return {name: _metrics(together[name], together[REFERENCE]) for name in systems}
+def _check_names(others: dict[str, str], own: str) -> None:
+    taken = {own, REFERENCE, *SUMS}
+    for name in others:
+        if not _SYSTEM_NAME.fullmatch(name):
+            raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '.', '_' and '-'")
+        if name in taken:
+            raise SettingsError(f"evaluate.also: {name!r}: the report has a system of this name already")
 
 
-def _mix_all(mixer: Mixer, song: Song, dry: bool, reference: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The network's mix, and both sums at the loudness of the reference mix (of the network's, if there is none)."""
-    stems = song.read_stems()
-    normalized = mixer.normalize(stems, dry, song_seed(mixer.recipe.settings.seed, song.name))
-    mix = mixer.mix_normalized(normalized)
-    target = loudness.measure(mix if reference is None else reference, SAMPLE_RATE)
+def _evaluate(
+    settings: Settings, mixers: dict[str, Path], splits: dict[str, list[Song]], output: Path, workers: int
+) -> dict[str, dict[str, Result]]:
+    """Results by split and song."""
+    if not workers and default_device().type == "cuda":
+        workers = _WORKERS_OF_A_DEVICE
+    songs = [song for found in splits.values() for song in found]
+    mixes = len(songs) * (len(mixers) + len(SUMS) + 1)
+    seconds = affordable_seconds(settings.evaluate.excerpt_seconds, settings.evaluate.report_megabytes, mixes)
+    dry = frozenset(song.folder for split, found in splits.items() if split.endswith("dry") for song in found)
+    task = Task(mixers, dry, seconds, output / _FINISHED)
+    evaluated, _ = map_songs(functools.partial(evaluate, task=task), songs, "evaluate", workers or None)
+    results = {song.folder: result for song, result in evaluated}
+    return {split: {song.name: results[song.folder] for song in found} for split, found in splits.items()}
+
+
+def _collect(results: dict[str, dict[str, Result]], comparisons: dict[str, Comparison], output: Path) -> None:
+    """Put the songs' mixes and pictures together, with one of the metrics of each split."""
+    with whole_folder(output / MIXES) as mixes, whole_folder(output / PICTURES) as pictures:
+        for split, songs in results.items():
+            for song, result in songs.items():
+                shutil.copytree(result.folder / MIXES, mixes / split / song)
+                shutil.copytree(result.folder / PICTURES, pictures / split / song)
+            systems, intervals = comparisons[split].means(), comparisons[split].intervals()
+            rivals = report.rivals(systems)
+            if names := present(report.PLOTTED, [systems[system] for system in rivals]):
+                table = {system: {name: systems[system].get(name) for name in names} for system in rivals}
+                plots.plot_metrics(table, pictures / f"{split}.svg", intervals)
+
+
+def _significance(comparison: Comparison) -> dict[str, Any]:
     return {
-        INPUT_SUM: _at_loudness(_sum(stems), target),
-        NORMALIZED_SUM: _at_loudness(normalized.reshape(len(STEMS), 2, -1).sum(axis=0), target),
-        str(mixer.network.config["name"]): mix,
+        "confidence": significance.CONFIDENCE,
+        "intervals": comparison.intervals(),
+        "pairs": {metric: [pair.as_dict() for pair in pairs] for metric, pairs in comparison.pairs().items()},
     }
 
 
-def _mix(mixer: Mixer, song: Song, dry: bool) -> np.ndarray:
-    seed = song_seed(mixer.recipe.settings.seed, song.name)
-    return mixer.mix_normalized(mixer.normalize(song.read_stems(), dry, seed))
-
-
-def _sum(stems: dict[str, np.ndarray]) -> np.ndarray:
-    length = max(stem.shape[1] for stem in stems.values())
-    return np.sum([audio.pad_to(audio.to_stereo(stem), length) for stem in stems.values()], axis=0)
-
-
-def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
-    """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting."""
-    return mix * np.float32(10 ** ((target - loudness.measure(mix, SAMPLE_RATE)) / 20))
-
-
-def _metrics(mix: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    pair = [torch.from_numpy(np.ascontiguousarray(signal))[None] for signal in (mix, reference)]
-    families = compare_mixes(mix, reference, SAMPLE_RATE)
-    errors = {f"{family}_mape": families[family]["mape_mean"] for family in _FAMILIES}
+def _facts(settings: Settings, mixer: Path, others: dict[str, str], versions: dict[str, str]) -> dict[str, Any]:
     return {
-        "stereo_loss_a": float(StereoLoss("a")(*pair)),
-        "stereo_loss_b": float(StereoLoss("b")(*pair)),
-        **{name: value for name, value in errors.items() if value is not None},  # None: the reference has no such thing
+        "Mixer": mixer,
+        **{f"Mixer {name}": place for name, place in others.items()},
+        **versions,
+        **{f"Code, {key}": value for key, value in code_version().items() if key.startswith("git.")},
+        **settings.flat(*SECTIONS),
     }
-
-
-def _write_mixes(mixes: dict[str, np.ndarray], folder: Path) -> None:
-    """16-bit FLAC files; a song's mixes are turned down together where one would clip."""
-    peak = max(float(np.abs(mix).max()) for mix in mixes.values())
-    gain = np.float32(min(1.0, _LISTENING_PEAK / peak)) if peak else np.float32(1.0)
-    for name, mix in mixes.items():
-        audio.write(folder / f"{name}.flac", mix * gain, subtype="PCM_16")
 
 
 def _table(comparisons: dict[str, Comparison], first: str) -> list[dict[str, Any]]:

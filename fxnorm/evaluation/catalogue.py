@@ -1,0 +1,141 @@
+"""What every metric and system is called where people read of it, and which value of a metric is the better one."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fxnorm.constants import STEMS
+
+REFERENCE, INPUT_SUM, NORMALIZED_SUM = "reference", "input_sum", "normalized_sum"
+SUMS = (INPUT_SUM, NORMALIZED_SUM)
+"""Baselines that anyone could make, brought to the reference mix's loudness before they are compared."""
+
+DECISIVE = "stereo_loss_b"
+"""The metric that the verdict is about."""
+
+SYSTEM_TITLES = {
+    REFERENCE: "reference mix",
+    INPUT_SUM: "sum of the input stems",
+    NORMALIZED_SUM: "sum of the normalized stems",
+    "crafx2": "CRAFx2",
+    "wave_u_net": "Wave-U-Net",
+}
+SPLIT_TITLES = {"test_wet": "Stems of finished songs", "test_dry": "Dry recordings"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as it is shown.
+
+    Attributes:
+        title: its name.
+        unit: of the shown value; empty for none.
+        meaning: one sentence on what it measures.
+        scale: the shown value over the stored one.
+        digits: after the decimal point.
+        best: the value that is best; ``None`` where there is no better and worse.
+        sums_match: the two sums are brought to the reference in this very respect, and so cannot win in it.
+    """
+
+    title: str
+    unit: str
+    meaning: str
+    scale: float = 1.0
+    digits: int = 2
+    best: float | None = 0.0
+    sums_match: bool = False
+
+    def shown(self, value: float) -> str:
+        """``value`` as a page shows it, with a true minus sign."""
+        return f"{self.scale * value:.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percentage(title: str, meaning: str, sums_match: bool = False) -> Metric:
+    return Metric(title, "%", meaning, scale=100.0, digits=1, sums_match=sums_match)
+
+
+COMPARED: dict[str, Metric] = {
+    "stereo_loss_b": Metric(
+        "Stereo loss b", "", "Loss b of the training: squared difference of A-weighted magnitudes of middle and side."
+    ),
+    "stereo_loss_a": Metric(
+        "Stereo loss a", "", "Loss a of the training: the same, relative to the reference's energy."
+    ),
+    "spectral_mape": _percentage("Spectrum", "Error of centroid, bandwidth, contrast, roll-off and flatness."),
+    "panning_mape": _percentage("Panning", "Error of the distance from the centre, in four bands."),
+    "dynamic_mape": _percentage("Dynamics", "Error of RMS level, dynamic spread and crest factor."),
+    "loudness_mape": _percentage("Loudness", "Error of the integrated loudness.", sums_match=True),
+    "multi_resolution_stft": Metric(
+        "Multi-resolution STFT", "", "Spectral convergence and log-magnitude distance at three resolutions."
+    ),
+    "loudness_error_lu": Metric(
+        "Loudness difference", "LU", "Absolute difference of the integrated loudness.", sums_match=True
+    ),
+    "true_peak_error_db": Metric("True peak difference", "dB", "Absolute difference of the true peak.", digits=1),
+    "loudness_range_error_lu": Metric("Loudness range difference", "LU", "Absolute difference of the loudness range."),
+    "side_to_middle_error_db": Metric(
+        "Width difference", "dB", "Absolute difference of the energy of the side over the middle.", digits=1
+    ),
+}
+"""Distances from the reference mix, which lies at 0."""
+
+DESCRIBED: dict[str, Metric] = {
+    "integrated_loudness_lufs": Metric("Loudness", "LUFS", "Integrated loudness, ITU-R BS.1770.", digits=1, best=None),
+    "loudness_range_lu": Metric("Loudness range", "LU", "EBU Tech 3342.", digits=1, best=None),
+    "true_peak_dbtp": Metric("True peak", "dBTP", "ITU-R BS.1770, four times oversampled.", digits=1, best=None),
+    "side_to_middle_db": Metric("Side over middle", "dB", "Energy of the side over the middle.", digits=1, best=None),
+    "spectral_balance_db": Metric(
+        "Balance off the training mixtures",
+        "dB",
+        "Root mean square over thirds of an octave of the spectrum less the training mixtures' average.",
+        digits=1,
+        best=None,
+    ),
+    **{
+        f"masked_{stem}": Metric(
+            f"Masked: {stem}",
+            "%",
+            f"Share of the loudness of {stem} that the other stems hide.",
+            scale=100.0,
+            digits=0,
+            best=None,
+        )
+        for stem in STEMS
+    },
+}
+"""What can be measured without a reference mix."""
+
+METRICS: dict[str, Metric] = {**COMPARED, **DESCRIBED}
+
+
+def title_of(system: str) -> str:
+    """A system's name in words; one that was named on the command line keeps its name."""
+    return SYSTEM_TITLES.get(system, system)
+
+
+def split_title(split: str) -> str:
+    """A split's name in words."""
+    return SPLIT_TITLES.get(split, split)
+
+
+def rivals(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The systems that can win: not the reference, nor the sum of wet stems, which is the reference itself."""
+    return [name for name, metrics in systems.items() if name != REFERENCE and metrics.get(DECISIVE) != 0]
+
+
+def winners(metric: str, systems: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """The rivals with the best mean of a metric; none where there is no better and worse, or no two to compare."""
+    shown = METRICS[metric]
+    if shown.best is None:
+        return set()
+    found = {
+        name: abs(systems[name][metric] - shown.best)
+        for name in rivals(systems)
+        if metric in systems[name] and not (shown.sums_match and name in SUMS)
+    }
+    return {name for name, value in found.items() if value == min(found.values())} if len(found) > 1 else set()
+
+
+def present(names: Iterable[str], systems: Iterable[Mapping[str, float]]) -> list[str]:
+    """Those of the metrics ``names`` that any of ``systems`` has."""
+    found = list(systems)
+    return [name for name in names if any(name in metrics for metrics in found)]

@@ -1,0 +1,120 @@
+"""Excerpts of a song's mixes for the report's players: the same seconds of each, small, and at matched loudness."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from fxnorm import audio as audio_io
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects import loudness
+from fxnorm.evaluation.metrics import true_peak_dbtp
+
+BYTES_PER_SECOND = 24_000 * 4 / 3
+"""Of an MP3 file at 192 kbit/s as text (base64) in a page."""
+
+_COMPRESSION = 4 / 9  # libsndfile's scale from 320 to 32 kbit/s: 192 kbit/s
+_COLUMNS = 400  # of the waveform behind a player
+_MATCHED_LUFS = -18.0  # or less, so that no mix has to pass the true peak below
+_HIGHEST_DBTP = -1.0
+_SHORTEST_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Excerpts:
+    """Excerpts of all mixes of one song.
+
+    Attributes:
+        start_seconds: where they begin in the song.
+        seconds: how long they are.
+        mixes: by name ``audio`` (an MP3 file as base64), ``gain_db`` that brings it to the matched loudness,
+            ``loudness_lufs`` (``None`` of silence), and the waveform, ``low`` and ``high`` in 127ths of full scale.
+    """
+
+    start_seconds: float
+    seconds: float
+    mixes: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, mixes: Mapping[str, np.ndarray], seconds: float) -> "Excerpts":
+        """The ``seconds`` in which the first of ``mixes`` (2, samples), all equally long, is loudest."""
+        first = next(iter(mixes.values()))
+        start, stop = loudest_part(first, seconds)
+        parts = {name: mix[:, start:stop] for name, mix in mixes.items()}
+        levels = {name: loudness.measure(part, SAMPLE_RATE) for name, part in parts.items()}
+        gains = matched_gains_db(levels, {name: true_peak_dbtp(part) for name, part in parts.items()})
+        return cls(
+            start / SAMPLE_RATE,
+            (stop - start) / SAMPLE_RATE,
+            {
+                name: {
+                    "audio": base64.b64encode(_mp3(part)).decode("ascii"),
+                    "gain_db": round(gains[name], 3),
+                    "loudness_lufs": round(levels[name], 2) if math.isfinite(levels[name]) else None,
+                    **_waveform(part),
+                }
+                for name, part in parts.items()
+            },
+        )
+
+
+def affordable_seconds(wanted: float, megabytes: float, mixes: int) -> float:
+    """How long excerpts of so many ``mixes`` may be to take no more than ``megabytes`` of a page; at least 4 s."""
+    return max(min(wanted, _SHORTEST_SECONDS), min(wanted, megabytes * 1e6 / (BYTES_PER_SECOND * max(1, mixes))))
+
+
+def loudest_part(mix: np.ndarray, seconds: float) -> tuple[int, int]:
+    """First and last sample (exclusive) of the loudest ``seconds`` of ``mix`` (2, samples), on a grid of 100 ms."""
+    samples, step = min(mix.shape[1], round(seconds * SAMPLE_RATE)), SAMPLE_RATE // 10
+    energies = loudness.step_energies(mix).sum(axis=0)
+    cumulative = np.concatenate([[0.0], np.cumsum(energies)])
+    width = max(1, samples // step)
+    latest = (mix.shape[1] - samples) // step
+    within = cumulative[width : width + latest + 1] - cumulative[: latest + 1]
+    start = int(np.argmax(within)) * step if within.size else 0
+    return start, start + samples
+
+
+def matched_gains_db(levels: Mapping[str, float], true_peaks: Mapping[str, float]) -> dict[str, float]:
+    """Gains to one loudness, at which no true peak passes -1 dBTP; 0 for what has no loudness.
+
+    Args:
+        levels: integrated loudness in LUFS by name.
+        true_peaks: dBTP by name.
+    """
+    audible = [name for name, level in levels.items() if math.isfinite(level)]
+    limits = [levels[name] - true_peaks[name] + _HIGHEST_DBTP for name in audible]
+    target = min([_MATCHED_LUFS, *limits])
+    return {name: target - level if name in audible else 0.0 for name, level in levels.items()}
+
+
+def _mp3(part: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer,
+        part.T,
+        SAMPLE_RATE,
+        format="MP3",
+        subtype="MPEG_LAYER_III",
+        bitrate_mode="CONSTANT",
+        compression_level=_COMPRESSION,
+    )
+    return buffer.getvalue()
+
+
+def _waveform(part: np.ndarray) -> dict[str, list[int]]:
+    """Lowest and highest sample of each column, over both channels."""
+    part = audio_io.pad_to(part, _COLUMNS)
+    starts = np.linspace(0, part.shape[1], _COLUMNS, endpoint=False, dtype=int)
+    low = np.minimum.reduceat(part.min(axis=0), starts)
+    high = np.maximum.reduceat(part.max(axis=0), starts)
+    return {"low": _steps(low), "high": _steps(high)}
+
+
+def _steps(values: np.ndarray) -> list[int]:
+    return [int(value) for value in np.rint(127 * np.clip(values, -1, 1))]

@@ -1,0 +1,221 @@
+"""One test song: all systems' mixes of it, what they measure, and their pictures, in one folder that is whole or not.
+
+Songs are evaluated in processes of their own; a song that an earlier run finished is not done again.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxnorm import __version__, audio
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.dataset import Song
+from fxnorm.effects import loudness
+from fxnorm.evaluation import plots
+from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, title_of
+from fxnorm.evaluation.excerpts import Excerpts
+from fxnorm.evaluation.metrics import Family, compare_all
+from fxnorm.evaluation.reference_free import describe
+from fxnorm.files import whole_folder, write_json
+from fxnorm.losses import stereo_losses
+from fxnorm.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer
+from fxnorm.recipe import song_seed
+from fxnorm.statistics import DatasetStatistics
+
+MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
+SystemMetrics = dict[str, dict[str, float]]
+"""system -> metric -> value"""
+
+_MEASURED_FILE = "metrics.json"
+_LISTENING_PEAK = 0.99
+_FAMILIES = ("loudness", "spectral", "panning", "dynamic")
+_PLOTS = {
+    "spectra": plots.plot_spectra,
+    "panning": plots.plot_panning,
+    "loudness": plots.plot_loudness,
+    "waveforms": plots.plot_waveforms,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done with every song.
+
+    Attributes:
+        mixers: Mixer directories by the name of their system; the first is the one that is evaluated, whose
+            normalization the sum of the normalized stems has.
+        dry: folders of the songs that are dry recordings.
+        excerpt_seconds: length of the report's excerpts.
+        folder: where the results of single songs are kept.
+    """
+
+    mixers: Mapping[str, Path]
+    dry: frozenset[Path]
+    excerpt_seconds: float
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished song's folder, with ``mixes/SYSTEM.flac``, ``plots/NAME.svg``, and what was measured."""
+
+    folder: Path
+
+    def metrics(self) -> SystemMetrics:
+        """By system and metric, the reference mix among the systems if there is one."""
+        found: SystemMetrics = json.loads((self.folder / _MEASURED_FILE).read_text(encoding="utf-8"))
+        return found
+
+    def excerpts(self) -> Excerpts:
+        """What the report's player plays."""
+        return Excerpts(**json.loads((self.folder / EXCERPTS_FILE).read_text(encoding="utf-8")))
+
+
+def evaluate(song: Song, task: Task) -> Result:
+    """Mix and measure a song, unless that is done already."""
+    dry = song.folder in task.dry
+    key = [__version__, song.name, song.digest(), dry, task.excerpt_seconds]
+    key += [f"{name} {_digest_of(folder)}" for name, folder in task.mixers.items()]
+    folder = task.folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    if not folder.is_dir():
+        stems, reference = song.read_stems(), song.read_mixture() if song.mixture else None
+        mixes = mix_all(song.name, stems, task.mixers, dry, reference)
+        with whole_folder(folder) as temporary:
+            write_json(temporary / _MEASURED_FILE, measure_all(mixes, stems, statistics_of(task)))
+            at_listening_level = _turned_down(mixes)
+            for name, mix in at_listening_level.items():
+                audio.write(temporary / MIXES / f"{name}.flac", mix, subtype="PCM_16")
+            titled = {title_of(name): mix for name, mix in mixes.items()}
+            for name, plot in _PLOTS.items():
+                plot(titled, SAMPLE_RATE, temporary / PICTURES / f"{name}.svg")
+            write_json(temporary / EXCERPTS_FILE, asdict(Excerpts.of(at_listening_level, task.excerpt_seconds)))
+    return Result(folder)
+
+
+def mix_all(
+    name: str,
+    stems: Mapping[str, np.ndarray],
+    mixers: Mapping[str, Path],
+    dry: bool,
+    reference: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """All mixes of a song, (2, samples), as long as the longest: the reference first, if there is one.
+
+    Both sums are brought to the loudness of the reference mix; to that of the first network's, if there is none.
+    """
+    normalized: dict[str, np.ndarray] = {}
+    networks = {}
+    for system, folder in mixers.items():
+        mixer = _mixer_at(folder)
+        recipe = _recipe_digest(folder)
+        if recipe not in normalized:
+            normalized[recipe] = mixer.normalize(stems, dry, song_seed(mixer.recipe.settings.seed, name))
+        networks[system] = mixer.mix_normalized(normalized[recipe])
+    first = next(iter(networks.values()))
+    target = loudness.measure(first if reference is None else reference, SAMPLE_RATE)
+    normalized_stems = next(iter(normalized.values())).reshape(len(STEMS), 2, -1)
+    mixes = {
+        **({} if reference is None else {REFERENCE: reference}),
+        INPUT_SUM: _at_loudness(_sum(stems), target),
+        NORMALIZED_SUM: _at_loudness(normalized_stems.sum(axis=0), target),
+        **networks,
+    }
+    length = max(mix.shape[1] for mix in mixes.values())
+    return {system: audio.pad_to(mix, length) for system, mix in mixes.items()}
+
+
+def measure_all(
+    mixes: Mapping[str, np.ndarray], stems: Mapping[str, np.ndarray], statistics: DatasetStatistics
+) -> SystemMetrics:
+    """Every metric of every mix; those that have no value are left out.
+
+    Args:
+        mixes: (2, samples), all equally long; the one called ``reference`` is what the others are compared with.
+        stems: the song's stems.
+        statistics: of the training songs.
+    """
+    described = describe(mixes, stems, SAMPLE_RATE, statistics)
+    found = {name: _with_value(values) for name, values in described.items()}
+    if REFERENCE in mixes:
+        others = {name: mix for name, mix in mixes.items() if name != REFERENCE}
+        for name, errors in distances(others, mixes[REFERENCE]).items():
+            found[name] = errors | found[name]
+    return found
+
+
+def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> SystemMetrics:
+    """How far mixes are from the reference mix, all (2, samples) and equally long; what has no value is left out."""
+    families = compare_all(mixes, reference, SAMPLE_RATE)
+    losses = stereo_losses(mixes, reference)
+    return {
+        name: {**{f"stereo_loss_{kind}": loss for kind, loss in losses[name].items()}, **_errors(families[name])}
+        for name in mixes
+    }
+
+
+def statistics_of(task: Task) -> DatasetStatistics:
+    """Those of the Mixer that is evaluated."""
+    return _mixer_at(next(iter(task.mixers.values()))).recipe.statistics
+
+
+def _errors(families: Mapping[str, Family]) -> dict[str, float]:
+    values: dict[str, float | None] = {f"{family}_mape": families[family]["mape_mean"] for family in _FAMILIES}
+    values["multi_resolution_stft"] = families["spectral"]["multi_resolution_stft"]
+    differences = {
+        "loudness_error_lu": families["loudness"]["loudness_difference_lu"],
+        "true_peak_error_db": families["loudness"]["true_peak_difference_db"],
+        "loudness_range_error_lu": families["loudness"]["loudness_range_difference_lu"],
+        "side_to_middle_error_db": families["panning"]["side_to_middle_difference_db"],
+    }
+    # without their sign, because a mean over songs of differences to both sides would come to nothing
+    values |= {name: None if value is None else abs(value) for name, value in differences.items()}
+    return _with_value(values)
+
+
+def _with_value(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _sum(stems: Mapping[str, np.ndarray]) -> np.ndarray:
+    length = max(stem.shape[1] for stem in stems.values())
+    return np.sum([audio.pad_to(audio.to_stereo(stem), length) for stem in stems.values()], axis=0)
+
+
+def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
+    """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting."""
+    own = loudness.measure(mix, SAMPLE_RATE)
+    return mix * np.float32(10 ** ((target - own) / 20)) if np.isfinite(own) and np.isfinite(target) else mix
+
+
+def _turned_down(mixes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """For files of 16 bit: all mixes of a song are turned down together where one would clip."""
+    peak = max(float(np.abs(mix).max()) for mix in mixes.values())
+    gain = np.float32(min(1.0, _LISTENING_PEAK / peak)) if peak else np.float32(1.0)
+    return {name: mix * gain for name, mix in mixes.items()}
+
+
+@functools.cache
+def _mixer_at(folder: Path) -> Mixer:
+    """A process reads every Mixer once, not once a song."""
+    return Mixer.load(folder)
+
+
+@functools.cache
+def _recipe_digest(folder: Path) -> str:
+    """Two Mixers with the same recipe have the same normalized stems."""
+    return _mixer_at(folder).recipe.digest(folder)
+
+
+@functools.cache
+def _digest_of(folder: Path) -> str:
+    """A hash of what a Mixer's mixes depend on."""
+    total = hashlib.sha256(_recipe_digest(folder).encode())
+    for name in (MIXER_FILE, WEIGHTS_FILE):
+        total.update((folder / name).read_bytes())
+    return total.hexdigest()
