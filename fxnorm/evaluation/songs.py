@@ -88,14 +88,29 @@ def evaluate(song: Song, task: Task) -> Result:
         mixes = mix_all(song.name, stems, task.mixers, dry, reference)
         with whole_folder(folder) as temporary:
             write_json(temporary / _MEASURED_FILE, measure_all(mixes, stems, statistics_of(task)))
-            at_listening_level = _turned_down(mixes)
-            for name, mix in at_listening_level.items():
-                audio.write(temporary / MIXES / f"{name}.flac", mix, subtype="PCM_16")
-            titled = {title_of(name): mix for name, mix in mixes.items()}
-            for name, plot in _PLOTS.items():
-                plot(titled, SAMPLE_RATE, temporary / PICTURES / f"{name}.svg")
-            write_json(temporary / EXCERPTS_FILE, asdict(Excerpts.of(at_listening_level, task.excerpt_seconds)))
+            write_pictures(mixes, temporary)
+            write_listening(mixes, temporary, task.excerpt_seconds)
     return Result(folder)
+
+
+def write_pictures(mixes: Mapping[str, np.ndarray], folder: Path) -> None:
+    """The plots of a song's mixes."""
+    titled = {title_of(name): mix for name, mix in mixes.items()}
+    for name, plot in _PLOTS.items():
+        plot(titled, SAMPLE_RATE, folder / PICTURES / f"{name}.svg")
+
+
+def write_listening(mixes: Mapping[str, np.ndarray], folder: Path, excerpt_seconds: float) -> None:
+    """The mixes as files of 16 bit, and excerpts of them.
+
+    All mixes of a song are turned down together where one would clip.
+    """
+    peak = max(float(np.abs(mix).max()) for mix in mixes.values())
+    gain = np.float32(min(1.0, _LISTENING_PEAK / peak)) if peak else np.float32(1.0)
+    turned_down = {name: mix * gain for name, mix in mixes.items()}
+    for name, mix in turned_down.items():
+        audio.write(folder / MIXES / f"{name}.flac", mix, subtype="PCM_16")
+    write_json(folder / EXCERPTS_FILE, asdict(Excerpts.of(turned_down, excerpt_seconds)))
 
 
 def mix_all(
@@ -191,13 +206,6 @@ def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
     """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting."""
     own = loudness.measure(mix, SAMPLE_RATE)
     return mix * np.float32(10 ** ((target - own) / 20)) if np.isfinite(own) and np.isfinite(target) else mix
-
-
-def _turned_down(mixes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """For files of 16 bit: all mixes of a song are turned down together where one would clip."""
-    peak = max(float(np.abs(mix).max()) for mix in mixes.values())
-    gain = np.float32(min(1.0, _LISTENING_PEAK / peak)) if peak else np.float32(1.0)
-    return {name: mix * gain for name, mix in mixes.items()}
 
 
 @functools.cache
