@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)
 _PARAMS = Path("params.yaml")
+_PICTURES = (".png", ".svg")
 
 
 class _OneLineErrors(click.Group):
@@ -311,6 +312,7 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
 @click.option("--target-loudness", type=float, metavar="LUFS", help="Bring the mix there; default: as it was mixed.")
+@click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
 def mix(
     mixer: str | None,
     endpoint: str | None,
@@ -318,6 +320,7 @@ def mix(
     dry: bool,
     seed: int | None,
     target_loudness: float | None,
+    plot: Path | None,
     **stems: str | None,
 ) -> None:
     """Mix stems with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
@@ -328,15 +331,19 @@ def mix(
 
     if (mixer is None) == (endpoint is None):
         raise click.UsageError("expected either MIXER or --endpoint")
+    if plot is not None and endpoint is not None:
+        raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
+    if plot is not None and plot.suffix.lower() not in _PICTURES:
+        raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     options = MixOptions.for_file(output, dry, seed, target_loudness)
     given = {stem: source for stem, source in stems.items() if source is not None}
     if endpoint is not None:
         _mix_there(endpoint, given, options, output)
     elif mixer is not None:
-        _mix_here(mixer, given, options, output)
+        _mix_here(mixer, given, options, output, plot)
 
 
-def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: Path) -> None:
+def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: Path, plot: Path | None) -> None:
     from tqdm import tqdm
 
     from fxnorm import audio
@@ -345,16 +352,22 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
     from fxnorm.registry import open_mixer
 
     found = {stem: audio.read(source)[0] for stem, source in stems.items()}
+    opened = open_mixer(mixer)
     with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
 
         def show(done: float) -> None:
             bar.update(round(100 * done) - bar.n)
 
-        mixed = open_mixer(mixer).mix(found, SAMPLE_RATE, options.dry, options.seed, progress=show)
+        mixed = opened.mix(found, SAMPLE_RATE, options.dry, options.seed, progress=show)
         show(1.0)
     if options.target_loudness is not None:
         mixed = loudness.match(mixed, SAMPLE_RATE, options.target_loudness)
     audio.write(output, mixed, SAMPLE_RATE)
+    if plot is not None:
+        from fxnorm.evaluation.mix_plot import plot_mix
+
+        seed = opened.recipe.settings.seed if options.seed is None else options.seed
+        plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
     click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
 
 

@@ -99,7 +99,7 @@ class EffectNormalizer:
         padded = np.pad(audio, ((0, 0), (FFT_SIZE, FFT_SIZE)))
         random = np.random.default_rng([seed, STEMS.index(stem)])
         if dry and stem in REVERBERATED_STEMS:
-            room = (self._pre_impulse_responses or _synthesized(PRE_REVERBERATION_RT60)).choose(random)
+            room = self._pre_room(random)
             padded = reverberation.match(padded, sample_rate, room, reverberation.PRE_REVERBERATION, out=padded)
         for effect in self.effects:
             padded = self._apply(effect, padded, sample_rate, stem, random)
@@ -110,6 +110,32 @@ class EffectNormalizer:
     ) -> dict[str, np.ndarray]:
         """:meth:`normalize` for each of the song's ``stems``, by name; raises what it raises."""
         return {stem: self.normalize(audio, sample_rate, stem, seed=seed, dry=dry) for stem, audio in stems.items()}
+
+    def rooms(self, stem: str, *, seed: int = 0, dry: bool = False) -> dict[str, np.ndarray]:
+        """The impulse responses (1 or 2 channels, samples) that :meth:`normalize` gives a stem, by what they are for.
+
+        Args:
+            stem: vocals, bass, drums or other.
+            seed: as for :meth:`normalize`.
+            dry: as for :meth:`normalize`.
+
+        Raises:
+            SettingsError: an unknown stem.
+        """
+        check_stem(stem)
+        random = np.random.default_rng([seed, STEMS.index(stem)])
+        found = {}
+        if dry and stem in REVERBERATED_STEMS:
+            found["pre-reverb"] = self._pre_room(random)
+        if REVERBERATION in self.effects and stem in REVERBERATED_STEMS:
+            found[REVERBERATION] = self._room(random)
+        return found
+
+    def _pre_room(self, random: np.random.Generator) -> np.ndarray:
+        return (self._pre_impulse_responses or _synthesized(PRE_REVERBERATION_RT60)).choose(random)
+
+    def _room(self, random: np.random.Generator) -> np.ndarray:
+        return (self._impulse_responses or _synthesized(REVERBERATION_RT60)).choose(random)
 
     def _apply(
         self, effect: str, audio: np.ndarray, sample_rate: int, stem: str, random: np.random.Generator
@@ -130,7 +156,7 @@ class EffectNormalizer:
         return loudness.match(audio, sample_rate, float(target), out=audio)
 
     def _reverberate(self, audio: np.ndarray, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-        room = (self._impulse_responses or _synthesized(REVERBERATION_RT60)).choose(random)
+        room = self._room(random)
         send = reverberation.ReverberationSettings(
             low_shelf_frequency=random.uniform(*_LOW_SHELF_HZ), high_shelf_frequency=random.uniform(*_HIGH_SHELF_HZ)
         )

@@ -74,7 +74,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Plot, di
 
     def draw(plot: Plot, mixes: dict[str, np.ndarray]) -> Figure:
         figures: list[Figure] = []
-        monkeypatch.setattr(plots, "_write", lambda figure, path, legend_of=None: figures.append(figure))
+        monkeypatch.setattr(plots, "write", lambda figure, path, legend_of=None: figures.append(figure))
         plot(mixes, SAMPLE_RATE, tmp_path / "unused.png")
         return figures[0]
 
@@ -126,7 +126,7 @@ def test_the_waveform_envelope_reaches_every_extreme(drawn: Callable) -> None:
 
 def test_bars_of_metrics_are_as_high_as_their_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path, legend_of=None: figures.append(figure))
+    monkeypatch.setattr(plots, "write", lambda figure, path, legend_of=None: figures.append(figure))
     plots.plot_metrics(TABLE, tmp_path / "unused.png")
     heights = {
         axes.get_title(): [bar.get_height() for bars in axes.containers for bar in bars] for axes in figures[0].axes

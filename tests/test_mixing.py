@@ -129,6 +129,24 @@ def test_the_command_mixes_files_of_different_lengths_rates_and_channels(mixer_f
     assert abs(mix.shape[1] / SAMPLE_RATE - longest) < 1e-3
 
 
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_picture_of_the_mix_can_be_drawn(mixer_folder: Path, tmp_path: Path, dry: bool) -> None:
+    audio.write(tmp_path / "vocals.wav", noise(4.0))
+    options = ["--vocals", str(tmp_path / "vocals.wav"), "--plot", str(tmp_path / "plots/mix.svg")]
+    result = mix_command(mixer_folder, tmp_path / "mix.wav", *options, *["--dry"] * dry)
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "plots/mix.svg").read_text()
+    assert ("vocals, pre-reverb (0.5 s)" in text) == dry, "the decay with which the rooms were synthesized"
+    assert "vocals, reverberation (2.0 s)" in text
+    assert "Short-term loudness" in text
+
+
+def test_a_picture_of_another_kind_is_refused_before_anything_is_mixed(mixer_folder: Path, tmp_path: Path) -> None:
+    result = mix_command(mixer_folder, tmp_path / "mix.wav", "--plot", str(tmp_path / "mix.txt"))
+    assert result.exit_code == 1
+    assert "mix.txt: expected a file name that ends in .png or .svg" in result.output
+
+
 def spoil_text(path: Path) -> None:
     path.write_text("words " * 100)
 

@@ -216,3 +216,26 @@ def test_what_cannot_be_normalized_is_refused(normalizer: EffectNormalizer, stat
         normalizer.normalize(np.full((2, 100), np.inf, dtype=np.float32), SAMPLE_RATE, "bass")
     with pytest.raises(DatasetError, match="no equalization/bass"):
         EffectNormalizer(DatasetStatistics()).normalize(noise(1.0), SAMPLE_RATE, "bass")
+
+
+def clicks(*delays: int) -> ImpulseResponses:
+    """Rooms of a direct sound and one echo, each as late as the room's own delay."""
+    rooms = np.zeros((len(delays), 1, max(delays) + 1), np.float32)
+    for room, delay in zip(rooms, delays, strict=True):
+        room[0, [0, delay]] = 1.0, 0.9
+    return ImpulseResponses([str(delay) for delay in delays], list(rooms))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_rooms_it_names_are_those_a_stem_gets(statistics: DatasetStatistics, seed: int) -> None:
+    sound = np.zeros((2, 2 * SAMPLE_RATE), np.float32)
+    sound[:, SAMPLE_RATE // 2] = 1.0
+    rooms, pre_rooms = clicks(5000, 6000, 7000), clicks(9000, 10_000, 11_000)
+    for effects, dry, name in (((), True, "pre-reverb"), (("reverberation",), False, "reverberation")):
+        normalizer = EffectNormalizer(statistics, effects, impulse_responses=rooms, pre_impulse_responses=pre_rooms)
+        (named,) = normalizer.rooms("vocals", seed=seed, dry=dry).items()
+        heard = normalizer.normalize(sound, SAMPLE_RATE, "vocals", seed=seed, dry=dry)[0]
+        echo = 1000 + int(np.abs(heard[SAMPLE_RATE // 2 + 1000 :]).argmax())
+        assert named[0] == name
+        assert abs(echo - int(np.flatnonzero(named[1][0])[-1])) < 50
+        assert normalizer.rooms("bass", seed=seed, dry=dry) == {}

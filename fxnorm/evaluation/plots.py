@@ -24,7 +24,7 @@ from fxnorm.files import whole_file
 Mixes = Mapping[str, np.ndarray]
 """Audio (channels, samples) by name; the first is the reference, drawn in black."""
 
-_WIDTH_INCHES, _DOTS_PER_INCH = 6.4, 156.25
+WIDTH_INCHES, DOTS_PER_INCH = 6.4, 156.25
 _REFERENCE_STYLE = {"color": "black", "linestyle": "-", "linewidth": 3.0}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
 _GRID = "#e0e0e0"
@@ -53,6 +53,13 @@ def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
     Raises:
         AudioError: audio as :func:`fxnorm.audio.check` refuses it.
     """
+    figure, (above, below) = _figure(4.8, [2, 1])
+    draw_spectra(above, below, mixes, sample_rate)
+    write(figure, path, legend_of=above)
+
+
+def draw_spectra(above: Axes, below: Axes, mixes: Mixes, sample_rate: int) -> None:
+    """What :func:`plot_spectra` shows, into axes of a figure."""
     mixes = _prepared(mixes, sample_rate)
     target = loudness.measure(next(iter(mixes.values())), SAMPLE_RATE)
     levels = {}
@@ -63,14 +70,12 @@ def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
     floor = np.max(list(levels.values())) - _SPECTRUM_RANGE_DB
     levels = {name: np.maximum(level, floor) for name, level in levels.items()}
     reference = next(iter(levels.values()))
-    figure, (above, below) = _figure(4.8, [2, 1])
     for name, style in _styles(mixes):
         above.plot(_CENTRES, levels[name], label=name, **style)
         below.plot(_CENTRES, levels[name] - reference, **style)
     _frequency_axis(below)
     above.set_ylabel("Level per 1/6 octave, dBFS,\nat the reference's loudness")
     below.set_ylabel("Difference, dB")
-    _write(figure, path, legend_of=above)
 
 
 def plot_panning(mixes: Mixes, sample_rate: int, path: Path) -> None:
@@ -89,7 +94,7 @@ def plot_panning(mixes: Mixes, sample_rate: int, path: Path) -> None:
     _frequency_axis(below)
     above.set(ylabel="Similarity of left and right\n(1: centred)", ylim=(-0.03, 1.03))
     below.set(ylabel="Balance", ylim=(-1.05, 1.05), yticks=(-1, 0, 1), yticklabels=("left", "centre", "right"))
-    _write(figure, path, legend_of=above)
+    write(figure, path, legend_of=above)
 
 
 def plot_loudness(mixes: Mixes, sample_rate: int, path: Path) -> None:
@@ -98,6 +103,12 @@ def plot_loudness(mixes: Mixes, sample_rate: int, path: Path) -> None:
     Arguments and errors as :func:`plot_spectra`.
     """
     figure, (axes,) = _figure(3.6, [1])
+    draw_loudness(axes, mixes, sample_rate)
+    write(figure, path, legend_of=axes)
+
+
+def draw_loudness(axes: Axes, mixes: Mixes, sample_rate: int) -> None:
+    """What :func:`plot_loudness` shows, into axes of a figure."""
     mixes = _prepared(mixes, sample_rate)
     for name, style in _styles(mixes):
         short_term = short_term_loudness(mixes[name], SAMPLE_RATE)
@@ -107,7 +118,6 @@ def plot_loudness(mixes: Mixes, sample_rate: int, path: Path) -> None:
         axes.plot(seconds, np.where(short_term >= _LOUDNESS_FLOOR, short_term, np.nan), label=label, **style)
     longest = max(audio.shape[1] for audio in mixes.values()) / SAMPLE_RATE
     axes.set(xlabel="End of the 3 s window, s", ylabel="Short-term loudness, LUFS", xlim=(0, longest))
-    _write(figure, path, legend_of=axes)
 
 
 def plot_waveforms(mixes: Mixes, sample_rate: int, path: Path) -> None:
@@ -126,7 +136,7 @@ def plot_waveforms(mixes: Mixes, sample_rate: int, path: Path) -> None:
     rows[-1].set_xlabel("Time, s")
     rows[-1].set_xlim(0, max(audio.shape[1] for audio in mixes.values()) / SAMPLE_RATE)
     figure.supylabel("Amplitude (full scale: 1)", fontsize="medium")
-    _write(figure, path)
+    write(figure, path)
 
 
 def plot_metrics(
@@ -144,7 +154,7 @@ def plot_metrics(
     """
     metrics = list(dict.fromkeys(metric for values in table.values() for metric in values))
     rows = -(-len(metrics) // _METRICS_PER_ROW)
-    figure = Figure(figsize=(_WIDTH_INCHES, 0.6 + 2.3 * rows), dpi=_DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 0.6 + 2.3 * rows), dpi=DOTS_PER_INCH, layout="constrained")
     for number, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(rows, _METRICS_PER_ROW, number)
         scale = 100 if metric.endswith("_mape") else 1
@@ -160,7 +170,7 @@ def plot_metrics(
         axes.set(xticks=[], xlim=(-0.6, len(table) - 0.4), ylabel="MAPE, %" if scale == 100 else "Value")
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    _write(figure, path, legend_of=figure.axes[0])
+    write(figure, path, legend_of=figure.axes[0])
 
 
 def _prepared(mixes: Mixes, sample_rate: int) -> dict[str, np.ndarray]:
@@ -204,13 +214,18 @@ def _envelope(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _figure(height_inches: float, row_heights: Sequence[float]) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(_WIDTH_INCHES, height_inches), dpi=_DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DOTS_PER_INCH, layout="constrained")
     rows = figure.subplots(len(row_heights), sharex=True, squeeze=False, height_ratios=row_heights)[:, 0]
     for axes in rows:
-        axes.grid(color=_GRID)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        prepare_axes(axes)
     return figure, rows
+
+
+def prepare_axes(axes: Axes) -> None:
+    """A light grid behind the lines, and no frame above and on the right."""
+    axes.grid(color=_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _frequency_axis(axes: Axes) -> None:
@@ -220,7 +235,7 @@ def _frequency_axis(axes: Axes) -> None:
     axes.minorticks_off()
 
 
-def _write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
+def write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
     """A PNG file, or an SVG file whose ink is ``currentColor``: black by itself, the text's colour within a page."""
     if legend_of is not None:
         handles, labels = legend_of.get_legend_handles_labels()

@@ -1,0 +1,74 @@
+"""One picture of a mix that was just made: spectra, loudness over time, and the reverberation that its stems got."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fxnorm import audio
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.evaluation import plots
+from fxnorm.normalization import EffectNormalizer
+
+_DECAY_RANGE_DB = 80.0
+
+
+def plot_mix(
+    mix: np.ndarray, stems: Mapping[str, np.ndarray], normalizer: EffectNormalizer, seed: int, dry: bool, path: Path
+) -> None:
+    """Draw a mix beside the sum of its stems, and the impulse responses of its normalization.
+
+    Args:
+        mix: (2, samples) at 44.1 kHz.
+        stems: what it was made of, (1 or 2 channels, samples) at 44.1 kHz.
+        normalizer: that of the Mixer.
+        seed: with which the mix was made.
+        dry: whether the stems are dry recordings.
+        path: the ``.png`` or ``.svg`` file to write.
+
+    Raises:
+        AudioError: audio as :func:`fxnorm.audio.check` refuses it.
+    """
+    longest = max(stem.shape[1] for stem in stems.values())
+    total = np.sum([audio.pad_to(audio.to_stereo(stem), longest) for stem in stems.values()], axis=0)
+    rooms = {
+        f"{stem}, {kind}": response
+        for stem in stems
+        for kind, response in normalizer.rooms(stem, seed=seed, dry=dry).items()
+    }
+    figure = Figure(figsize=(plots.WIDTH_INCHES, 9.6), dpi=plots.DOTS_PER_INCH, layout="constrained")
+    spectra, difference, loudness, decay = figure.subplots(4, height_ratios=[3, 2, 3, 3])
+    for axes in figure.axes:
+        plots.prepare_axes(axes)
+    difference.sharex(spectra)
+    mixes = {"sum of the stems": total, "mix": mix}
+    plots.draw_spectra(spectra, difference, mixes, SAMPLE_RATE)
+    plots.draw_loudness(loudness, mixes, SAMPLE_RATE)
+    _draw_decays(decay, rooms)
+    for axes in (loudness, decay):
+        if axes.lines:
+            axes.legend(frameon=False, fontsize="small")
+    plots.write(figure, path, legend_of=spectra)
+
+
+def _draw_decays(axes: Axes, rooms: Mapping[str, np.ndarray]) -> None:
+    """Energy that is still to come, by Schroeder's backward integration ("New method of measuring reverberation time",
+    JASA 37, 1965)."""
+    axes.set(xlabel="Time, s", ylabel="Impulse response,\nenergy decay, dB", ylim=(-_DECAY_RANGE_DB, 3))
+    axes.set_prop_cycle(color=plots.COLOURS)
+    for name, response in rooms.items():
+        power = np.square(response, dtype=np.float64).mean(axis=0)
+        remaining = np.cumsum(power[::-1])[::-1]
+        level = 10 * np.log10(remaining / remaining[0] + 1e-30)
+        axes.plot(np.arange(level.size) / SAMPLE_RATE, level, label=f"{name} ({_rt60(level):.1f} s)")
+    axes.set_xlim(left=0)
+    if not rooms:
+        axes.set_title("No stem gets any reverberation", fontsize="medium")
+
+
+def _rt60(level: np.ndarray) -> float:
+    """Reverberation time in seconds from the decay between -5 and -35 dB (ISO 3382, T30)."""
+    first, last = (int(np.argmax(level <= limit)) for limit in (-5.0, -35.0))
+    return 2 * (last - first) / SAMPLE_RATE
