@@ -71,8 +71,8 @@ class _Bands:
         cross = np.zeros((len(mixes), bins, 2, channels), np.complex128)
         energy = np.zeros((len(mixes), bins))
         own = []
-        blocks = frames(np.concatenate([*stems, *mixes]), _FRAME, _HOP, _FRAMES_AT_ONCE)
-        for block in blocks:
+        for signals in zip(*(frames(audio, _FRAME, _HOP, _FRAMES_AT_ONCE) for audio in (*stems, *mixes)), strict=True):
+            block = np.concatenate(signals)
             by_bin = np.ascontiguousarray(block.transpose(2, 0, 1))
             parts = by_bin[:, :channels]
             conjugate = parts.conj().transpose(0, 2, 1)
