@@ -88,7 +88,8 @@ class Card:
 
     def _table(self, split: str) -> str:
         """Means over the songs of a split, the deciding metric first, the best value of each in bold."""
-        systems = {system: found for system, found in self.metrics[split].items() if found}
+        # the reference mix, and systems of songs without one, have no distance from it
+        systems = {system: found for system, found in self.metrics[split].items() if set(found) & set(_COLUMNS)}
         names = sorted(_COLUMNS, key=lambda name: name != self.gate[1])
         names = [name for name in names if any(name in found for found in systems.values())]
         if not names:

@@ -24,8 +24,8 @@ from fxnorm.evaluation.songs import MIXES, Result, measure_all
 from fxnorm.files import write_json
 from fxnorm.stages.evaluate import Comparison
 from fxnorm.statistics import DatasetStatistics
-from tests.browser import Browser
 from tests.conftest import noise
+from tests.pages import Browser
 
 SYSTEMS = ("reference", "input_sum", "normalized_sum", "crafx2", "another-one")
 SECONDS = 3.0

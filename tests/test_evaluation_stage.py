@@ -107,12 +107,11 @@ def test_other_mixers_can_be_named_in_the_settings(data: Path, mixer_folder: Pat
 
 
 def test_a_registered_version_can_be_named(data: Path, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(artifact_uri: str, dst_path: str) -> str:
-        assert artifact_uri == "models:/name@champion"
-        shutil.copytree(mixer_folder, Path(dst_path) / "artifacts" / registry.MIXER_ARTIFACT)
-        return dst_path
+    def download(name: str, folder: str) -> Path:
+        assert name == "models:/name@champion"
+        return shutil.copytree(mixer_folder, Path(folder) / "mixer")
 
-    monkeypatch.setattr(registry.mlflow.artifacts, "download_artifacts", download)
+    monkeypatch.setattr(registry, "_download", download)
     with registry.mixer_directory("models:/name@champion") as folder:
         assert (folder / "mixer.json").is_file()
     assert not folder.exists()
