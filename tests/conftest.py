@@ -12,7 +12,7 @@ from selenium.webdriver import Chrome as WebDriver
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from tests import servers
-from tests.pages import Browser, chromium
+from tests.browser import Browser, chromium
 from tests.project import Project, reproduced
 
 # one thread, here and in the processes that tests start: networks this small gain nothing from more, and threads that

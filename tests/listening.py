@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from selenium.webdriver import ActionChains, Chrome, Keys
-from selenium.webdriver.common.by import By
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from fxnorm import audio
 from fxnorm.constants import STEMS
 from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, RESULT_FORMAT, Key
+from tests.browser import Browser
 from tests.conftest import noise
 
-PATIENCE = 60  # seconds
 SYSTEMS = ("crafx2", "input_sum", "normalized_sum")
 PREFERENCE = {"crafx2": 80.0, "input_sum": 30.0, "normalized_sum": 50.0}
 """Where those who are made up see the systems."""
@@ -89,21 +88,12 @@ def write_answers(answers: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-class Person:
+class Person(Browser):
     """Someone who takes the test in a browser, with a mouse and a keyboard."""
 
-    def __init__(self, driver: Chrome) -> None:
-        self.driver = driver
-
-    def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def find_all(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def wait(self, script: str) -> None:
+    def wait_until(self, script: str) -> None:
         """Until the expression is true in the page."""
-        WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda driver: driver.execute_script(f"return {script}"))
+        self.wait(lambda: self.run(f"return {script}"), script)
 
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
@@ -120,7 +110,7 @@ class Person:
         self.find("#questions-form button").click()
 
     def wait_for_sound(self) -> None:
-        self.wait("!document.querySelector('#play').disabled")
+        self.wait_until("!document.querySelector('#play').disabled")
 
     def order(self) -> list[str]:
         """The clips behind mix 1, 2, …"""
@@ -129,7 +119,7 @@ class Person:
     def listen_to_all(self) -> None:
         for number in range(1, len(self.order()) + 1):
             self.press(str(number))
-            self.wait(f"document.querySelectorAll('#mixes .state')[{number - 1}].textContent.startsWith('heard')")
+            self.wait_until(f"document.querySelectorAll('#mixes .state')[{number - 1}].textContent.startsWith('heard')")
         self.press(Keys.SPACE)
 
     def marker(self, attribute: int, mix: int) -> WebElement:

@@ -19,13 +19,13 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.evaluation import report, significance, songs
 from fxnorm.evaluation.catalogue import COMPARED, METRICS
-from fxnorm.evaluation.excerpts import Excerpts, affordable_seconds, loudest_part, matched_gains_db
+from fxnorm.evaluation.excerpts import Excerpts, affordable_seconds, loudest_start, matched_gains_db
 from fxnorm.evaluation.songs import MIXES, Result, measure_all
 from fxnorm.files import write_json
 from fxnorm.stages.evaluate import Comparison
 from fxnorm.statistics import DatasetStatistics
+from tests.browser import Browser
 from tests.conftest import noise
-from tests.pages import Browser
 
 SYSTEMS = ("reference", "input_sum", "normalized_sum", "crafx2", "another-one")
 SECONDS = 3.0
@@ -233,10 +233,12 @@ def test_matched_gains_bring_all_to_one_loudness_below_full_scale() -> None:
 def test_the_excerpt_is_where_the_song_is_loudest() -> None:
     song = noise(10, 0.01)
     song[:, 6 * SAMPLE_RATE : 8 * SAMPLE_RATE] *= 20
-    start, stop = loudest_part(song, 2.0)
-    assert abs(start / SAMPLE_RATE - 6) <= 0.1
-    assert stop - start == 2 * SAMPLE_RATE
-    assert loudest_part(song, 60.0) == (0, song.shape[1])
+    for mixes in ([song], [song, 0.1 * song]):
+        assert loudest_start(mixes, 2.0) == pytest.approx(6, abs=0.1)
+    assert loudest_start([song], 60.0) == 0
+    found = Excerpts.of({"reference": song}, 2.0)
+    assert found.start_seconds == pytest.approx(6, abs=0.1)
+    assert found.seconds == 2
 
 
 @pytest.mark.parametrize("samples", [1, 1000])

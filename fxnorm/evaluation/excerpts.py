@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ _COLUMNS = 400  # of the waveform behind a player
 _MATCHED_LUFS = -18.0  # or less, so that no mix has to pass the true peak below
 _HIGHEST_DBTP = -1.0
 _SHORTEST_SECONDS = 4.0
+_STEP_SECONDS = 0.1  # of loudness.step_energies
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Excerpts:
     def of(cls, mixes: Mapping[str, np.ndarray], seconds: float) -> "Excerpts":
         """The ``seconds`` in which the first of ``mixes`` (2, samples), all equally long, is loudest."""
         first = next(iter(mixes.values()))
-        start, stop = loudest_part(first, seconds)
+        length = min(first.shape[1], round(seconds * SAMPLE_RATE))
+        start = min(round(loudest_start([first], seconds) * SAMPLE_RATE), first.shape[1] - length)
+        stop = start + length
         parts = {name: mix[:, start:stop] for name, mix in mixes.items()}
         levels = {name: loudness.measure(part, SAMPLE_RATE) for name, part in parts.items()}
         gains = matched_gains_db(levels, {name: true_peak_dbtp(part) for name, part in parts.items()})
@@ -68,16 +71,25 @@ def affordable_seconds(wanted: float, megabytes: float, mixes: int) -> float:
     return max(min(wanted, _SHORTEST_SECONDS), min(wanted, megabytes * 1e6 / (BYTES_PER_SECOND * max(1, mixes))))
 
 
-def loudest_part(mix: np.ndarray, seconds: float) -> tuple[int, int]:
-    """First and last sample (exclusive) of the loudest ``seconds`` of ``mix`` (2, samples), on a grid of 100 ms."""
-    samples, step = min(mix.shape[1], round(seconds * SAMPLE_RATE)), SAMPLE_RATE // 10
-    energies = loudness.step_energies(mix).sum(axis=0)
-    cumulative = np.concatenate([[0.0], np.cumsum(energies)])
-    width = max(1, samples // step)
-    latest = (mix.shape[1] - samples) // step
-    within = cumulative[width : width + latest + 1] - cumulative[: latest + 1]
-    start = int(np.argmax(within)) * step if within.size else 0
-    return start, start + samples
+def loudest_start(mixes: Iterable[np.ndarray], seconds: float) -> float:
+    """Where the loudest excerpt begins, in seconds: by energy after K-weighting, each mix having the same say.
+
+    Args:
+        mixes: of one song, each (2, samples), of one length.
+        seconds: the excerpt's length.
+    """
+    shares = [energies / max(energies.sum(), 1e-30) for energies in map(_step_energies, mixes)]
+    together = np.sum(shares, axis=0)
+    width = max(1, round(seconds / _STEP_SECONDS))
+    if width >= len(together):
+        return 0.0
+    sums = np.convolve(together, np.ones(width), mode="valid")
+    return float(np.argmax(sums)) * _STEP_SECONDS
+
+
+def _step_energies(mix: np.ndarray) -> np.ndarray:
+    energies: np.ndarray = loudness.step_energies(np.ascontiguousarray(mix)).sum(axis=0)
+    return energies
 
 
 def matched_gains_db(levels: Mapping[str, float], true_peaks: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.effects.levels import amplitude, is_silent
 from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.evaluation.excerpts import loudest_start
 from fxnorm.evaluation.listening_test import excerpts
 from fxnorm.evaluation.listening_test.formats import (
     ATTRIBUTES,
@@ -33,6 +34,7 @@ from fxnorm.evaluation.listening_test.formats import (
     Key,
     Trial,
 )
+from fxnorm.evaluation.metrics import true_peak_dbtp
 from fxnorm.files import whole_folder, write_json
 
 _MOST_MIXES = 9  # there are so many number keys
@@ -202,7 +204,7 @@ def _place(song: SongMixes, settings: BuildSettings) -> Excerpt:
     seconds = min(settings.seconds, length)
     start = settings.song_starts.get(song.name, settings.start_seconds)
     if start is None:
-        start = min(excerpts.loudest_start(mixes.values(), seconds), length - seconds)
+        start = min(loudest_start(mixes.values(), seconds), length - seconds)
     if not 0 <= start <= length - seconds:
         raise SettingsError(
             f"--start {start:g}: {song.name} lasts {length:.1f} s;"
@@ -243,7 +245,7 @@ def _measure(songs: Sequence[SongMixes], places: Mapping[str, Excerpt], wanted: 
         mixes, references = _cut(song, places[song.name])
         levels.references[song.name] = list(references)
         for name, excerpt in {**mixes, **references}.items():
-            highest = excerpts.TRUE_PEAK_LIMIT - excerpts.true_peak(excerpt)
+            highest = excerpts.TRUE_PEAK_LIMIT - true_peak_dbtp(excerpt)
             if highest < levels.loudness:
                 levels.loudness, levels.limited_by = highest, f"{song.name}: {name}"
     return levels

@@ -1,4 +1,4 @@
-"""The part of each song that is heard: where it begins, and how loud it is.
+"""The part of each song that is heard, and how loud it is.
 
 All mixes of a test have the same integrated loudness (ITU-R BS.1770-4), because the louder of two mixes is preferred
 for that alone. None is limited for it: where one's true peak would pass the limit, the whole test is turned down.
@@ -7,46 +7,16 @@ for that alone. None is limited for it: where one's true peak would pass the lim
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.signal
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
-from fxnorm.effects.levels import amplitude, decibels
+from fxnorm.effects.levels import amplitude
 from fxnorm.errors import AudioError
 
 TRUE_PEAK_LIMIT = -1.0
 """dBTP (EBU R 128)."""
 
 _FADE_SECONDS = 0.03
-_OVERSAMPLING = 4  # ITU-R BS.1770-4, annex 2
-_STEP_SECONDS = 0.1  # of loudness.step_energies
-
-
-def true_peak(audio: np.ndarray) -> float:
-    """Highest level between the samples of ``audio`` (channels, samples) in dBTP: at four times the rate."""
-    oversampled = scipy.signal.resample_poly(audio.astype(np.float64), _OVERSAMPLING, 1, axis=1)
-    return float(decibels(max(np.abs(oversampled).max(), np.abs(audio).max())))
-
-
-def loudest_start(mixes: Iterable[np.ndarray], seconds: float) -> float:
-    """Where the loudest excerpt begins, in seconds: by energy after K-weighting, each mix having the same say.
-
-    Args:
-        mixes: of one song, each (2, samples), of one length.
-        seconds: the excerpt's length.
-    """
-    shares = [energies / max(energies.sum(), 1e-30) for energies in map(_step_energies, mixes)]
-    together = np.sum(shares, axis=0)
-    width = max(1, round(seconds / _STEP_SECONDS))
-    if width >= len(together):
-        return 0.0
-    sums = np.convolve(together, np.ones(width), mode="valid")
-    return float(np.argmax(sums)) * _STEP_SECONDS
-
-
-def _step_energies(mix: np.ndarray) -> np.ndarray:
-    energies: np.ndarray = loudness.step_energies(np.ascontiguousarray(mix)).sum(axis=0)
-    return energies
 
 
 def cut(audio: np.ndarray, start_seconds: float, seconds: float) -> np.ndarray:
