@@ -13,7 +13,7 @@ import numpy as np
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
 from fxnorm.errors import DatasetError
-from fxnorm.statistics import DatasetStatistics, measure_stem
+from fxnorm.statistics import DatasetStatistics, Features, measure_stem
 
 FAR = 4.0
 """Spreads from the training songs' average from which a stem lies far outside: Chebyshev's inequality puts less than a
@@ -39,22 +39,42 @@ class MixReport:
     warnings: list[str]
 
 
-def describe(stems: Mapping[str, np.ndarray], mix: np.ndarray, statistics: DatasetStatistics) -> MixReport:
-    """Measure a mix and the stems it was made of.
+@dataclass(frozen=True)
+class MeasuredStem:
+    """A stem as it came in.
+
+    Attributes:
+        loudness_lufs: ``None`` for a silent one.
+        features: of :func:`fxnorm.statistics.measure_stem`.
+    """
+
+    loudness_lufs: float | None
+    features: Features
+
+
+def measure_stems(stems: Mapping[str, np.ndarray]) -> dict[str, MeasuredStem]:
+    """Measure the stems (1 or 2 channels, samples) of a mix at 44.1 kHz, by name, as they came in."""
+    return {
+        stem: MeasuredStem(_finite(loudness.measure(audio, SAMPLE_RATE)), measure_stem(audio, SAMPLE_RATE, stem))
+        for stem, audio in stems.items()
+    }
+
+
+def describe(stems: Mapping[str, MeasuredStem], mix: np.ndarray, statistics: DatasetStatistics) -> MixReport:
+    """Measure a mix, and compare the stems it was made of with those of the training songs.
 
     Args:
-        stems: (1 or 2 channels, samples) by name, at 44.1 kHz, as they came in.
+        stems: what :func:`measure_stems` found.
         mix: (2, samples) at 44.1 kHz.
         statistics: of the training songs.
     """
-    features = {stem: measure_stem(audio, SAMPLE_RATE, stem) for stem, audio in stems.items()}
     try:
-        drifts = statistics.drift({stem: found for stem, found in features.items() if found})
+        drifts = statistics.drift({stem: found.features for stem, found in stems.items() if found.features})
     except DatasetError:  # published averages come without spread
         drifts = {}
     return MixReport(
         loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
-        stem_loudness_lufs={stem: _finite(loudness.measure(audio, SAMPLE_RATE)) for stem, audio in stems.items()},
+        stem_loudness_lufs={stem: found.loudness_lufs for stem, found in stems.items()},
         drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
         warnings=[warning for stem in stems if (warning := _warning(stem, drifts))],
     )

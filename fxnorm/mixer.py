@@ -85,13 +85,20 @@ class Mixer:
             }
             write_json(folder / MIXER_FILE, description)
 
-    def normalize(self, stems: Mapping[str, np.ndarray], dry: bool = False, seed: int | None = None) -> np.ndarray:
+    def normalize(
+        self,
+        stems: Mapping[str, np.ndarray],
+        dry: bool = False,
+        seed: int | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
         """What the network is given: normalized stems.
 
         Args:
             stems: arrays (1 or 2 channels, samples) at the library's sample rate; lengths may differ.
             dry: the stems are recordings without effects and get the pre-reverb first.
             seed: draws impulse responses and shelves; the default is the training's.
+            progress: called before each stem; with 0, because all of this is a small part of a mix.
 
         Returns:
             (8, samples), in the order of STEMS with left before right.
@@ -102,6 +109,8 @@ class Mixer:
         normalized = np.zeros((2 * len(STEMS), length), dtype=np.float32)
         for number, stem in enumerate(STEMS):
             if stem in stems:
+                if progress is not None:
+                    progress(0.0)
                 padded = audio.pad_to(stems[stem], length)
                 normalized[2 * number : 2 * number + 2] = normalizer.normalize(
                     padded, SAMPLE_RATE, stem, seed=seed, dry=dry
@@ -146,7 +155,7 @@ class Mixer:
             name: audio.resample(np.asarray(stem, dtype=np.float32), sample_rate, SAMPLE_RATE)
             for name, stem in stems.items()
         }
-        mixed = self.mix_normalized(self.normalize(prepared, dry, seed), progress)
+        mixed = self.mix_normalized(self.normalize(prepared, dry, seed, progress), progress)
         mixed = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
         # the network's tanh keeps it under full scale; resampling may pass it between the samples
         return np.clip(mixed, -1.0, 1.0)

@@ -26,6 +26,8 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 
 _SCORING_SERVER = "mlflow.pyfunc.scoring_server.app"
 _JSON = "application/json"
+_AT_ONCE = 2
+_SECONDS_BETWEEN_PARTS = 10.0
 _SECONDS_TO_DRAIN = 10.0
 _PART = 1_000_000  # bytes
 _NAMES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
@@ -53,27 +55,36 @@ def install(limits: Limits) -> bool:
 
 
 class Gate:
-    """An ASGI application around another, which gets one request at a time, and only ones worth its while."""
+    """An ASGI application around another, which gets two requests at a time, and only ones worth their while.
+
+    Two, because the model mixes one song at a time: another one is decoded or encoded meanwhile.
+    """
 
     def __init__(self, application: Application, limits: Limits) -> None:
         self._application = application
         self._limits = limits
         self._inside = 0
+        self._held_bytes = 0
         self._check = asyncio.Lock()
-        self._mix = asyncio.Lock()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request; those that bring nothing, such as health checks, pass at once."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._application(scope, receive, send)
             return
-        body = _Body(receive, self._limits.request_bytes)
+        body, deadline = _Body(receive), Deadline(self._limits.timeout_seconds)
         try:
             self._refuse_by_headers({name.decode("latin-1").lower(): value for name, value in scope["headers"]})
-            with self._place():
-                await self._serve(scope, body, send)
+            self._refuse_if_full()  # before it sends all that
+            await self._receive(body, deadline)
+            with self._place():  # not before it is here: who sends slowly, or nothing, keeps nobody out
+                await self._serve(scope, body, deadline, send)
         except RefusedError as refused:
+            body.content.clear()
             await _answer(refused, body, send)
+        finally:
+            self._held_bytes -= body.taken_bytes
 
     def _refuse_by_headers(self, headers: dict[str, bytes]) -> None:
         kind, _, parameters = headers.get("content-type", b"").decode("latin-1").lower().partition(";")
@@ -88,25 +99,36 @@ class Gate:
     def _too_large(self) -> RefusedError:
         return RefusedError(413, f"the request is larger than {self._limits.max_request_mb:g} MB")
 
+    def _refuse_if_full(self) -> None:
+        if self._inside > self._limits.max_waiting:
+            raise RefusedError(503, f"{self._inside} requests are being served already; try again later")
+
+    async def _receive(self, body: "_Body", deadline: Deadline) -> None:
+        """Let the body arrive, within its time and within what all bodies together may hold."""
+        try:
+            async with asyncio.timeout(deadline.remaining()):
+                async for part in body.arriving(_SECONDS_BETWEEN_PARTS):
+                    body.taken_bytes += len(part)
+                    self._held_bytes += len(part)
+                    if body.taken_bytes > self._limits.request_bytes:
+                        raise self._too_large()
+                    if self._held_bytes > (self._limits.max_waiting + 1) * self._limits.request_bytes:
+                        raise RefusedError(503, "too much is being sent at once; try again later")
+                    body.content += part
+        except TimeoutError as error:
+            raise RefusedError(408, "the request did not arrive in time; expected it without a long pause") from error
+
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
         """A place inside: one to be mixed, the others to wait."""
-        if self._inside > self._limits.max_waiting:
-            raise RefusedError(503, f"{self._inside} requests are being served already; try again later")
+        self._refuse_if_full()
         self._inside += 1
         try:
             yield
         finally:
             self._inside -= 1
 
-    async def _serve(self, scope: MutableMapping[str, Any], body: "_Body", send: Send) -> None:
-        deadline = Deadline(self._limits.timeout_seconds)
-        try:
-            async with asyncio.timeout(deadline.remaining()):
-                if not await body.read():
-                    raise self._too_large()
-        except TimeoutError as error:
-            raise RefusedError(408, f"the request did not arrive within {deadline.seconds:.0f} s") from error
+    async def _serve(self, scope: MutableMapping[str, Any], body: "_Body", deadline: Deadline, send: Send) -> None:
         async with self._check:  # one at a time: it needs a few times the body's memory
             await asyncio.to_thread(check_request, body.content, self._limits)
         left = asyncio.create_task(body.wait_until_left())
@@ -117,13 +139,13 @@ class Gate:
                 CURRENT.set(deadline)
                 await self._application(scope, body.replay, send)
             finally:
-                self._mix.release()
+                self._turns.release()
         finally:
             left.cancel()
 
     async def _wait_for_turn(self, deadline: Deadline, left: "asyncio.Task[None]") -> None:
-        """Take the lock of the mix, unless the time ends or the client leaves before it is free."""
-        turn = asyncio.create_task(self._mix.acquire())
+        """Take one of the turns, unless the time ends or the client leaves before one is free."""
+        turn = asyncio.create_task(self._turns.acquire())
         try:
             await asyncio.wait({turn, left}, timeout=deadline.remaining(), return_when=asyncio.FIRST_COMPLETED)
             if not turn.done():
@@ -137,30 +159,27 @@ class Gate:
 class _Body:
     """A request's body, kept as it came until it is this request's turn, and the client's presence after that."""
 
-    def __init__(self, receive: Receive, most_bytes: int) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._most_bytes = most_bytes
         self.content = bytearray()  # not a list of parts: a hostile client's have a byte each
+        self.taken_bytes = 0
         self._left = asyncio.Event()
         self._complete = False
 
-    async def read(self) -> bool:
-        """Whether the body came and is not too large."""
-        async for part in self._arriving():
-            self.content += part
-            if len(self.content) > self._most_bytes:
-                self.content.clear()
-                return False
-        return True
-
     async def drain(self) -> None:
         """Let the rest go by: a client that is still sending does not see the answer."""
-        async for _ in self._arriving():
+        async for _ in self.arriving(_SECONDS_TO_DRAIN):
             pass
 
-    async def _arriving(self) -> AsyncIterator[bytes]:
+    async def arriving(self, longest_pause: float) -> AsyncIterator[bytes]:
+        """Part by part.
+
+        Raises:
+            TimeoutError: nothing came for ``longest_pause`` seconds.
+        """
         while not self._complete:
-            message = await self._receive()
+            async with asyncio.timeout(longest_pause):
+                message = await self._receive()
             self._complete = not message.get("more_body", False)  # also where the client left
             if message["type"] == "http.disconnect":
                 self._left.set()

@@ -11,7 +11,7 @@ from fxnorm.effects import loudness
 from fxnorm.effects.features import EFFECTS
 from fxnorm.errors import SettingsError
 from fxnorm.mix_options import MixOptions
-from fxnorm.mix_report import describe
+from fxnorm.mix_report import describe, measure_stems
 from fxnorm.statistics import DatasetStatistics, measure_stem
 from tests.conftest import noise
 
@@ -38,7 +38,7 @@ def test_loudness_is_of_the_stems_as_they_came_and_of_the_mix(
 ) -> None:
     song = songs[0]
     mix = np.asarray(sum(song.values()))
-    report = describe(song, mix, statistics)
+    report = describe(measure_stems(song), mix, statistics)
     assert report.loudness_lufs == loudness.measure(mix, SAMPLE_RATE)
     for stem, samples in song.items():
         assert report.stem_loudness_lufs[stem] == loudness.measure(samples, SAMPLE_RATE)
@@ -47,7 +47,7 @@ def test_loudness_is_of_the_stems_as_they_came_and_of_the_mix(
 def test_a_training_song_lies_near_the_training_songs(
     songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
 ) -> None:
-    report = describe(songs[1], songs[1]["bass"], statistics)
+    report = describe(measure_stems(songs[1]), songs[1]["bass"], statistics)
     assert set(report.drift) == set(EFFECTS)
     # of four values, none lies more than 3 / sqrt(3) standard deviations from their mean; root mean squares likewise
     assert all(abs(value) < 3**0.5 + 1e-6 for stems in report.drift.values() for value in stems.values() if value)
@@ -58,7 +58,7 @@ def test_one_sentence_warns_of_a_stem_that_lies_far_outside(
     songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
 ) -> None:
     stems = songs[0] | {"bass": 0.02 * songs[0]["bass"]}
-    (warning,) = describe(stems, songs[0]["bass"], statistics).warnings
+    (warning,) = describe(measure_stems(stems), songs[0]["bass"], statistics).warnings
     assert warning.startswith("bass: far from the training songs")
     assert "loudness by -" in warning
 
@@ -67,7 +67,7 @@ def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.n
     one = DatasetStatistics()
     one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
     silence = np.zeros((2, SAMPLE_RATE), np.float32)
-    report = describe({"vocals": silence, "bass": songs[1]["bass"]}, silence, one)
+    report = describe(measure_stems({"vocals": silence, "bass": songs[1]["bass"]}), silence, one)
     assert json.loads(json.dumps(asdict(report), allow_nan=False)) == asdict(report)
     assert report.stem_loudness_lufs["vocals"] is None
     assert report.loudness_lufs is None
@@ -77,7 +77,7 @@ def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.n
 def test_where_averages_alone_are_known_there_is_no_drift(statistics: DatasetStatistics) -> None:
     averages = DatasetStatistics()
     averages._averages["loudness", "bass"] = statistics.mean("loudness", "bass")
-    report = describe({"bass": noise(1.0)}, noise(1.0), averages)
+    report = describe(measure_stems({"bass": noise(1.0)}), noise(1.0), averages)
     assert (report.drift, report.warnings) == ({}, [])
 
 

@@ -36,11 +36,11 @@ Message = MutableMapping[str, Any]
 class Client:
     """One request: what it sends, and what it is answered."""
 
-    def __init__(self, body: bytes = BODY, pieces: int = 1) -> None:
+    def __init__(self, body: bytes = BODY, pieces: int = 1, whole: bool = True) -> None:
         size = max(1, -(-len(body) // pieces))
         self._arriving: asyncio.Queue[Message] = asyncio.Queue()
         for start in range(0, len(body), size):
-            more = start + size < len(body)
+            more = start + size < len(body) or not whole
             self._arriving.put_nowait({"type": "http.request", "body": body[start : start + size], "more_body": more})
         self.status = 0
         self.answer = b""
@@ -107,19 +107,19 @@ def test_a_body_reaches_the_server_as_it_was_sent() -> None:
     asyncio.run(run())
 
 
-def test_one_request_is_mixed_while_the_others_wait_and_the_line_is_bounded() -> None:
+def test_two_requests_are_served_while_the_others_wait_and_the_line_is_bounded() -> None:
     async def run() -> None:
         application = Application()
         endpoint = Gate(application, limits(max_waiting="2"))
         clients = [Client() for _ in range(5)]
         tasks = [asyncio.create_task(client.post(endpoint)) for client in clients]
-        await until(lambda: sum(task.done() for task in tasks) == 2)
+        await until(lambda: sum(task.done() for task in tasks) == 2 and application.most_at_once == 2)
         assert sorted(client.status for client in clients) == [0, 0, 0, 503, 503]
         assert b"being served already" in clients[-1].answer
         application.go_on.set()
         await asyncio.gather(*tasks)
         assert [client.status for client in clients[:3]] == [200, 200, 200]
-        assert application.most_at_once == 1
+        assert application.most_at_once == 2, "no more than one that is mixed and another"
         await (late := Client()).post(endpoint)
         assert late.status == 200
 
@@ -130,15 +130,15 @@ def test_whoever_leaves_the_line_is_not_mixed() -> None:
     async def run() -> None:
         application = Application()
         endpoint = Gate(application, limits())
-        first, second = Client(), Client()
-        tasks = [asyncio.create_task(first.post(endpoint))]
-        await until(lambda: len(application.bodies) == 1)
-        tasks.append(asyncio.create_task(second.post(endpoint)))
-        second.leave()
-        await tasks[1]
+        clients = [Client() for _ in range(3)]
+        tasks = [asyncio.create_task(client.post(endpoint)) for client in clients[:2]]
+        await until(lambda: len(application.bodies) == 2)
+        tasks.append(asyncio.create_task(clients[2].post(endpoint)))
+        clients[2].leave()
+        await tasks[2]
         application.go_on.set()
-        await tasks[0]
-        assert len(application.bodies) == 1
+        await asyncio.gather(*tasks)
+        assert len(application.bodies) == 2
 
     asyncio.run(run())
 
@@ -165,14 +165,13 @@ def test_time_in_the_line_counts() -> None:
     async def run() -> None:
         application = Application()
         endpoint = Gate(application, limits(timeout_seconds="0.2"))
-        first, second = Client(), Client()
-        task = asyncio.create_task(first.post(endpoint))
-        await until(lambda: len(application.bodies) == 1)
-        await second.post(endpoint)
-        assert second.status == 504
-        assert len(application.bodies) == 1
+        tasks = [asyncio.create_task(Client().post(endpoint)) for _ in range(2)]
+        await until(lambda: len(application.bodies) == 2)
+        await (third := Client()).post(endpoint)
+        assert third.status == 504
+        assert len(application.bodies) == 2
         application.go_on.set()
-        await task
+        await asyncio.gather(*tasks)
 
     asyncio.run(run())
 
@@ -180,11 +179,52 @@ def test_time_in_the_line_counts() -> None:
 def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "_SECONDS_TO_DRAIN", 0.1)
 
-    async def run() -> None:
+    async def run(seconds: str) -> None:
         application, client = Application(), Client(b"")
-        await client.post(Gate(application, limits(timeout_seconds="0.1")))
+        await client.post(Gate(application, limits(timeout_seconds=seconds)))
         assert client.status == 408
         assert application.bodies == []
+
+    asyncio.run(run("0.1"))
+    monkeypatch.setattr(gate, "_SECONDS_BETWEEN_PARTS", 0.1)
+    asyncio.run(run("50"))
+
+
+def test_clients_that_send_nothing_keep_nobody_out() -> None:
+    async def run() -> None:
+        application = Application()
+        application.go_on.set()
+        endpoint = Gate(application, limits(max_waiting="1"))
+        idle = [Client(b"") for _ in range(20)]
+        tasks = [asyncio.create_task(client.post(endpoint)) for client in idle]
+        await asyncio.sleep(0.01)
+        await (good := Client()).post(endpoint)
+        assert good.status == 200
+        for client in idle:
+            client.leave()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_all_bodies_together_are_bounded() -> None:
+    """Two of a megabyte each may be inside; a third that arrives beside two others that are not whole yet may not."""
+
+    async def run() -> None:
+        application = Application()
+        application.go_on.set()
+        endpoint = Gate(application, limits(max_waiting="1", max_request_mb="1"))
+        halves = [Client(b" " * 900_000, whole=False) for _ in range(2)]
+        tasks = [asyncio.create_task(half.post(endpoint)) for half in halves]
+        await asyncio.sleep(0.01)
+        await (third := Client(BODY + b" " * 300_000)).post(endpoint)
+        assert third.status == 503
+        assert b"too much is being sent at once" in third.answer
+        for half in halves:
+            half.leave()
+        await asyncio.gather(*tasks)
+        await (late := Client(BODY + b" " * 300_000)).post(endpoint)
+        assert late.status == 200
 
     asyncio.run(run())
 
