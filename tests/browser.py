@@ -25,6 +25,7 @@ _SWITCHES = (
     "--disable-background-networking",  # no calls home: a closed network refuses them, many at a time
     "--disable-component-update",
     "--no-first-run",
+    "--window-size=1280,900",
 )
 
 
