@@ -85,15 +85,21 @@ class StereoLoss(nn.Module):
 def stereo_losses(outputs: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
     """Both losses, by kind, of every output (2, samples), by name; what they have in common is computed once.
 
-    Raises:
-        ValueError: signals too short to have a frame.
+    Signals that are shorter than a frame are compared with silence after them.
     """
     loss = StereoLoss("b")
+    missing = max(0, FFT_SIZE - target.shape[1])
+
+    def magnitudes(audio: np.ndarray) -> Tensor:
+        return loss.magnitudes(
+            torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(audio))[None], (0, missing))
+        )
+
     with torch.inference_mode():
-        y = loss.magnitudes(torch.from_numpy(np.ascontiguousarray(target))[None])
+        y = magnitudes(target)
         values = {}
         for name, output in outputs.items():
-            x = loss.magnitudes(torch.from_numpy(np.ascontiguousarray(output))[None])
+            x = magnitudes(output)
             values[name] = {kind: float(_distance(x, y, kind).sum()) for kind in ("a", "b")}
     return values
 

@@ -119,7 +119,8 @@ class EvaluateSettings(_Section):
 
     split: str = "test"
     also: dict[str, str] = {}
-    """Other Mixers to compare with, by the name they get in the report: directories or models:/NAME@ALIAS."""
+    """Other Mixers to compare with, by the name they get in the report: directories or models:/NAME@ALIAS. DVC does not
+    see when one of them changes."""
     excerpt_seconds: Positive = 20.0
     """How much of each mix the report can play by itself: the part in which the reference mix is loudest."""
     report_megabytes: Positive = 60.0

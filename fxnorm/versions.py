@@ -1,5 +1,7 @@
 """Which code and which data a result is from."""
 
+import functools
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterable
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+import fxnorm
 from fxnorm import dataset
 from fxnorm.dataset import Song
 
@@ -29,6 +32,21 @@ def code_version() -> dict[str, str]:
         # DVC writes dvc.lock after each stage, so in a pipeline it always differs
         commit, dirty = found, bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
     return {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(dirty).lower()}
+
+
+@functools.cache
+def code_digest(*parts: str) -> str:
+    """A hash of this library's sources: results that were kept are those of another code if it differs.
+
+    Args:
+        parts: modules (``audio.py``) and packages (``effects``) that count; default: all.
+    """
+    root = Path(fxnorm.__file__).parent
+    total = hashlib.sha256()
+    roots = [root / part for part in parts] or [root]
+    for path in sorted(path for found in roots for path in ([found] if found.is_file() else found.rglob("*.py"))):
+        total.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
 
 
 def data_version(root: Path, songs: Iterable[Song]) -> dict[str, str]:

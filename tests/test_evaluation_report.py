@@ -132,6 +132,14 @@ def test_one_player_at_a_time_and_the_position_can_be_moved(opened: Browser) -> 
     assert not state(opened, 0)["playing"]
     seek = "const s = players[1].seek; s.value = 2; s.dispatchEvent(new Event('input', {bubbles: true}))"
     opened.run(seek)
+    moved = "const s = players[0].seek; s.value = 1; s.dispatchEvent(new Event('input', {bubbles: true}))"
+    opened.run(moved)  # in the one that does not play, which then does
+    first.click()
+    opened.wait(lambda: state(opened, 0)["playing"], "the first does not play")
+    assert not state(opened, 1)["playing"]
+    assert 1 <= state(opened, 0)["position"] < SECONDS
+    second.click()
+    opened.wait(lambda: state(opened, 1)["playing"], "the second does not go on")
     assert 2 <= state(opened, 1)["position"] < SECONDS
     assert opened.find_all(".player output")[1].text.endswith("/ 0:03.0")
 
@@ -190,6 +198,12 @@ def test_the_page_says_who_is_best_how_sure_that_is_and_what_was_run(opened: Bro
     assert "<b>" in text
     best = [element.text for element in opened.find_all("#test_wet ~ .scroll .best")]
     assert len(best) == len(COMPARED)
+    headings = [cell.text for cell in opened.find_all("#test_wet ~ .scroll thead th")]
+    (row,) = [row for row in opened.find_all("#test_wet ~ .scroll tbody tr") if row.text.startswith("Stereo loss b")]
+    values = [cell.text.split()[0] for cell in row.find_elements("css selector", "td")]
+    nearest = int(np.argmin([float(value) for value in values]))
+    assert "best" in row.find_elements("css selector", "td")[nearest].text
+    assert headings[1 + nearest] != "Reference mix"
     assert opened.find_all("#test_dry ~ .scroll .best") == []
 
 

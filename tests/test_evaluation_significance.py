@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from fxnorm.evaluation.significance import (
+    FEWEST_SONGS,
     LEVEL,
     caution,
     compare_pairs,
@@ -31,15 +32,16 @@ def test_an_interval_covers_the_true_mean_about_as_often_as_it_promises() -> Non
     assert 86 <= covered <= 99
 
 
-def test_an_interval_is_the_same_each_time_and_none_without_two_songs() -> None:
-    assert interval([1.0, 3.0, 2.0]) == interval([1.0, 3.0, 2.0])
-    assert interval([]) is interval([1.0]) is None
-    assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+def test_an_interval_is_the_same_each_time_and_none_with_few_songs() -> None:
+    values = list(map(float, range(FEWEST_SONGS)))
+    assert interval(values) == interval(values)
+    assert interval([]) is interval(values[1:]) is None
+    assert interval([2.0] * FEWEST_SONGS) == (2.0, 2.0)
 
 
 def test_an_interval_holds_the_mean_and_stays_within_the_values() -> None:
     for values in ([1.0, 2.0], [0.0, 0.0, 5.0], [1.0, 2.0, 4.0, 100.0]):
-        found = interval(values)
+        found = interval(5 * values)
         assert found is not None
         assert min(values) <= found[0] <= np.mean(values) <= found[1] <= max(values)
 
@@ -66,6 +68,11 @@ def test_with_fewer_songs_than_needed_even_the_clearest_difference_stays_over_th
         clearest = [smallest_p_value(songs)] * pairs
         assert (max(holm(clearest)) <= LEVEL) == enough
         assert ("cannot show a difference" in caution(songs, pairs)) != enough
+        assert ("Intervals of a mean are shown from" in caution(songs, pairs)) == (songs < FEWEST_SONGS)
+
+
+def test_songs_that_nothing_is_compared_with_are_described() -> None:
+    assert "nothing is tested" in caution(3, 0)
 
 
 def test_the_smallest_p_value_is_that_of_all_signs_alike() -> None:

@@ -80,6 +80,18 @@ def test_normalized_stems_have_the_same_bytes_each_time_and_finished_songs_are_n
     assert not (output / "train/Gone").exists()
 
 
+def test_songs_that_other_code_normalized_are_done_again_to_the_same_bytes(
+    wet: Path, statistics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "normalized"
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
+    before, stamp = contents(output), (output / "train/A/bass.wav").stat().st_mtime_ns
+    monkeypatch.setattr("fxnorm.stages.normalize.code_digest", lambda *_: "other code")
+    assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
+    assert (output / "train/A/bass.wav").stat().st_mtime_ns > stamp
+    assert contents(output) == before, "nothing that depends on it has to be made again"
+
+
 def test_a_changed_stem_or_setting_is_normalized_again(wet: Path, statistics: Path, tmp_path: Path) -> None:
     output = tmp_path / "normalized"
     assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0

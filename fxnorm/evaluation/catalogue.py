@@ -12,6 +12,12 @@ SUMS = (INPUT_SUM, NORMALIZED_SUM)
 DECISIVE = "stereo_loss_b"
 """The metric that the verdict is about."""
 
+RESIDUAL = "residual"
+"""Root mean square of a mix less the reference over that of the reference."""
+
+SAME_MIX = 0.01
+"""With a residual under it, 40 dB down, a mix is the reference itself, but for rounding."""
+
 SYSTEM_TITLES = {
     REFERENCE: "reference mix",
     INPUT_SUM: "sum of the input stems",
@@ -118,8 +124,12 @@ def split_title(split: str) -> str:
 
 
 def rivals(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The systems that can win: not the reference, nor the sum of wet stems, which is the reference itself."""
-    return [name for name, metrics in systems.items() if name != REFERENCE and metrics.get(DECISIVE) != 0]
+    """The systems that can win: not the reference, nor the sum of wet stems where it is the reference itself."""
+    return [
+        name
+        for name, metrics in systems.items()
+        if name != REFERENCE and not (name in SUMS and metrics.get(RESIDUAL, 1.0) < SAME_MIX)
+    ]
 
 
 def winners(metric: str, systems: Mapping[str, Mapping[str, float]]) -> set[str]:

@@ -20,6 +20,7 @@ BYTES_PER_SECOND = 24_000 * 4 / 3
 
 _COMPRESSION = 4 / 9  # libsndfile's scale from 320 to 32 kbit/s: 192 kbit/s
 _COLUMNS = 400  # of the waveform behind a player
+_FADE_SECONDS = 0.01
 _MATCHED_LUFS = -18.0  # or less, so that no mix has to pass the true peak below
 _HIGHEST_DBTP = -1.0
 _SHORTEST_SECONDS = 4.0
@@ -33,17 +34,23 @@ class Excerpts:
     Attributes:
         start_seconds: where they begin in the song.
         seconds: how long they are.
+        turned_down_db: by how much all mixes of the song were turned down so that none clips.
         mixes: by name ``audio`` (an MP3 file as base64), ``gain_db`` that brings it to the matched loudness,
-            ``loudness_lufs`` (``None`` of silence), and the waveform, ``low`` and ``high`` in 127ths of full scale.
+            ``loudness_lufs`` before it was turned down (``None`` of silence), and the waveform, ``low`` and ``high`` in
+            127ths of full scale.
     """
 
     start_seconds: float
     seconds: float
+    turned_down_db: float
     mixes: dict[str, dict[str, Any]]
 
     @classmethod
-    def of(cls, mixes: Mapping[str, np.ndarray], seconds: float) -> "Excerpts":
-        """The ``seconds`` in which the first of ``mixes`` (2, samples), all equally long, is loudest."""
+    def of(cls, mixes: Mapping[str, np.ndarray], seconds: float, turned_down_db: float = 0.0) -> "Excerpts":
+        """The ``seconds`` in which the first of ``mixes`` (2, samples), all equally long, is loudest.
+
+        The mixes are at the level at which they are played.
+        """
         first = next(iter(mixes.values()))
         length = min(first.shape[1], round(seconds * SAMPLE_RATE))
         start = min(round(loudest_start([first], seconds) * SAMPLE_RATE), first.shape[1] - length)
@@ -54,11 +61,12 @@ class Excerpts:
         return cls(
             start / SAMPLE_RATE,
             (stop - start) / SAMPLE_RATE,
+            round(turned_down_db, 2),
             {
                 name: {
-                    "audio": base64.b64encode(_mp3(part)).decode("ascii"),
+                    "audio": base64.b64encode(_mp3(_faded(part))).decode("ascii"),
                     "gain_db": round(gains[name], 3),
-                    "loudness_lufs": round(levels[name], 2) if math.isfinite(levels[name]) else None,
+                    "loudness_lufs": round(levels[name] + turned_down_db, 2) if math.isfinite(levels[name]) else None,
                     **_waveform(part),
                 }
                 for name, part in parts.items()
@@ -103,6 +111,14 @@ def matched_gains_db(levels: Mapping[str, float], true_peaks: Mapping[str, float
     limits = [levels[name] - true_peaks[name] + _HIGHEST_DBTP for name in audible]
     target = min([_MATCHED_LUFS, *limits])
     return {name: target - level if name in audible else 0.0 for name, level in levels.items()}
+
+
+def _faded(part: np.ndarray) -> np.ndarray:
+    """Excerpts are looped: without fades they would click where they begin anew."""
+    length = min(round(_FADE_SECONDS * SAMPLE_RATE), part.shape[1] // 2)
+    envelope = np.ones(part.shape[1], dtype=np.float32)
+    envelope[:length] = np.linspace(0, 1, length, dtype=np.float32)
+    return part * envelope * envelope[::-1]
 
 
 def _mp3(part: np.ndarray) -> bytes:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects.levels import is_silent
 from fxnorm.evaluation import plots
 from fxnorm.normalization import EffectNormalizer
 
@@ -35,7 +36,8 @@ def plot_mix(
     total = np.sum([audio.pad_to(audio.to_stereo(stem), longest) for stem in stems.values()], axis=0)
     rooms = {
         f"{stem}, {kind}": response
-        for stem in stems
+        for stem, samples in stems.items()
+        if not is_silent(samples)  # what is silent stays so
         for kind, response in normalizer.rooms(stem, seed=seed, dry=dry).items()
     }
     figure = Figure(figsize=(plots.WIDTH_INCHES, 9.6), dpi=plots.DOTS_PER_INCH, layout="constrained")
@@ -60,15 +62,25 @@ def _draw_decays(axes: Axes, rooms: Mapping[str, np.ndarray]) -> None:
     axes.set_prop_cycle(color=plots.COLOURS)
     for name, response in rooms.items():
         power = np.square(response, dtype=np.float64).mean(axis=0)
+        if not power.any():
+            continue
         remaining = np.cumsum(power[::-1])[::-1]
         level = 10 * np.log10(remaining / remaining[0] + 1e-30)
-        axes.plot(np.arange(level.size) / SAMPLE_RATE, level, label=f"{name} ({_rt60(level):.1f} s)")
+        seconds = _rt60(level)
+        label = name if seconds is None else f"{name} ({seconds:.1f} s)"
+        axes.plot(np.arange(level.size) / SAMPLE_RATE, level, label=label)
     axes.set_xlim(left=0)
     if not rooms:
         axes.set_title("No stem gets any reverberation", fontsize="medium")
 
 
-def _rt60(level: np.ndarray) -> float:
-    """Reverberation time in seconds from the decay between -5 and -35 dB (ISO 3382, T30)."""
+def _rt60(level: np.ndarray) -> float | None:
+    """Reverberation time in seconds: the line of least squares from -5 to -35 dB (ISO 3382-1, T30).
+
+    ``None`` where the decay has no such stretch.
+    """
     first, last = (int(np.argmax(level <= limit)) for limit in (-5.0, -35.0))
-    return 2 * (last - first) / SAMPLE_RATE
+    if last - first < 2:
+        return None
+    slope, _ = np.polyfit(np.arange(last - first) / SAMPLE_RATE, level[first:last], 1)
+    return float(-60 / slope)

@@ -43,7 +43,7 @@ _LONGEST_LABEL = 28  # characters, of which three fit side by side
 
 
 def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
-    """Average spectra in bands of 1/6 octave at the reference's loudness, and their differences from the reference.
+    """Average spectra in bands of 1/6 octave at the first mix's loudness, and their differences from its spectrum.
 
     Args:
         mixes: audio (channels, samples) by name, the reference first.
@@ -74,7 +74,7 @@ def draw_spectra(above: Axes, below: Axes, mixes: Mixes, sample_rate: int) -> No
         above.plot(_CENTRES, levels[name], label=name, **style)
         below.plot(_CENTRES, levels[name] - reference, **style)
     _frequency_axis(below)
-    above.set_ylabel("Level per 1/6 octave, dBFS,\nat the reference's loudness")
+    above.set_ylabel("Level per 1/6 octave, dBFS,\nat one loudness")
     below.set_ylabel("Difference, dB")
 
 
@@ -244,7 +244,7 @@ def write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
         )
     FigureCanvasAgg(figure)
     with whole_file(path) as temporary:
-        if path.suffix == ".svg":
+        if path.suffix.lower() == ".svg":
             temporary.write_text(_svg(figure), encoding="utf-8")
         else:
             # without the version of matplotlib, which would change the bytes

@@ -15,6 +15,7 @@ from fxnorm.evaluation.catalogue import (
     DECISIVE,
     DESCRIBED,
     METRICS,
+    NORMALIZED_SUM,
     REFERENCE,
     SUMS,
     Metric,
@@ -24,8 +25,9 @@ from fxnorm.evaluation.catalogue import (
     title_of,
     winners,
 )
+from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.plots import COLOURS
-from fxnorm.evaluation.significance import Comparison, caution
+from fxnorm.evaluation.significance import Comparison, caution, songs_needed
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result
 from fxnorm.files import whole_file
 
@@ -41,7 +43,7 @@ PLOTTED = ("stereo_loss_b", "stereo_loss_a", "loudness_mape", "spectral_mape", "
 """The published metrics, which stand in the split's picture and in the summary."""
 
 _CAPTIONS = {
-    "spectra": "Average spectra at the reference's loudness, and their differences from it.",
+    "spectra": "Average spectra at one loudness, and their differences from the first mix's.",
     "panning": "Similarity of left and right, and balance, over frequency.",
     "loudness": "Short-term loudness over time (EBU Tech 3341).",
     "waveforms": "Waveforms of the whole song.",
@@ -91,7 +93,7 @@ def write(path: Path, splits: Mapping[str, Split], facts: Mapping[str, Any]) -> 
     )
     page = environment.get_template("report.html").render(
         splits=[_split(name, split) for name, split in splits.items()],
-        verdicts=[verdict(name, split.means, split.songs) for name, split in splits.items()],
+        verdicts=[verdict(name, split) for name, split in splits.items()],
         lead=_lead(splits),
         glossary=[_Named.of(name) for name in METRICS],
         facts=facts,
@@ -119,22 +121,28 @@ def markdown(means: Mapping[str, Means], verdicts: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict(split: str, means: Means, songs: SongMetrics) -> str:
-    """One sentence: whether the network beats the sum of the normalized stems, with the numbers."""
+def verdict(name: str, split: Split) -> str:
+    """One sentence: whether the network beats the sum of the normalized stems, with the numbers and what they show."""
+    means = split.means
     networks = [system for system in means if system not in (REFERENCE, *SUMS)]
-    if not networks or DECISIVE not in means.get("normalized_sum", {}):
-        return f"{split_title(split)}: no song has a reference mix, so there is nothing to compare."
+    if not networks or DECISIVE not in means.get(NORMALIZED_SUM, {}):
+        return f"{split_title(name)}: no song has a reference mix, so there is nothing to compare."
     system = networks[0]
-    value, baseline = means[system][DECISIVE], means["normalized_sum"][DECISIVE]
+    value, baseline = means[system][DECISIVE], means[NORMALIZED_SUM][DECISIVE]
     change = (
         f"{METRICS[DECISIVE].title.lower()} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
     )
-    compared = [found for found in songs.values() if DECISIVE in found[system]]
-    better = sum(found[system][DECISIVE] < found["normalized_sum"][DECISIVE] for found in compared)
-    word = "is better than" if value < baseline else "is NOT better than"
+    (pair,) = [pair for pair in split.pairs[DECISIVE] if {pair.first, pair.second} == {system, NORMALIZED_SUM}]
+    compared = [found for found in split.songs.values() if DECISIVE in found[system]]
+    better = sum(found[system][DECISIVE] < found[NORMALIZED_SUM][DECISIVE] for found in compared)
+    if len(compared) < songs_needed(len(split.pairs[DECISIVE])):
+        shown = "too few to show a difference"
+    else:
+        shown = f"p = {pair.corrected_p_value:.2g} (Wilcoxon, corrected for {len(split.pairs[DECISIVE])} comparisons)"
+    word = "nearer to" if value < baseline else "NOT nearer to"
     return (
-        f"{split_title(split)}: {title_of(system)} {word} the sum of the normalized stems at the reference's loudness: "
-        f"{change}, better on {better} of {len(compared)} songs."
+        f"{split_title(name)}: on average, {title_of(system)} is {word} the reference mixes than the sum of the "
+        f"normalized stems at their loudness: {change}, nearer on {better} of {_songs(len(compared))}, {shown}."
     )
 
 
@@ -179,7 +187,8 @@ def _split(name: str, split: Split) -> dict[str, Any]:
         "left_out": left_out[0] if left_out else "",
         "pairs": [(_Named.of(metric), pairs) for metric, pairs in split.pairs.items()],
         "pair_count": "one pair" if pair_count == 1 else f"{pair_count} pairs",
-        "caution": caution(len(with_reference), pair_count) if pair_count else "",
+        "caution": caution(len(with_reference) if pair_count else len(split.songs), pair_count),
+        "with_intervals": ", with 95 % confidence intervals" if _any_interval(split) else "",
         "table_metrics": [_Named.of(metric) for metric in shown],
         "table_data": {"systems": systems, "metrics": {metric: _column(metric, split) for metric in shown}},
         "players": [
@@ -218,6 +227,7 @@ def _player(number: int, split: str, song: str, result: Result, systems: Sequenc
         "number": number,
         "seconds": round(excerpts.seconds, 1),
         "where": f"{excerpts.seconds:.1f} s from {_clock(excerpts.start_seconds)}, the loudest part",
+        "turned_down": _turned_down(excerpts),
         "mixes": mixes,
         "data": {"seconds": excerpts.seconds, "mixes": list(excerpts.mixes.values())},
         "pictures": [
@@ -235,6 +245,17 @@ def _inline(picture: Path, prefix: str) -> Markup:
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
     return Markup(text)
+
+
+def _turned_down(excerpts: Excerpts) -> str:
+    if not excerpts.turned_down_db:
+        return ""
+    decibels = f"{excerpts.turned_down_db:.1f} dB"
+    return f"All mixes of this song, here and as files, are turned down by {decibels}, because one would clip."
+
+
+def _any_interval(split: Split) -> bool:
+    return any(interval for metrics in split.intervals.values() for interval in metrics.values())
 
 
 def _clock(seconds: float) -> str:

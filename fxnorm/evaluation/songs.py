@@ -6,6 +6,7 @@ Songs are evaluated in processes of their own; a song that an earlier run finish
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,20 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from fxnorm import __version__, audio
+from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song
 from fxnorm.effects import loudness
 from fxnorm.evaluation import plots
-from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, title_of
+from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
 from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.metrics import Family, compare_all
 from fxnorm.evaluation.reference_free import describe
 from fxnorm.files import whole_folder, write_json
 from fxnorm.losses import stereo_losses
-from fxnorm.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer
+from fxnorm.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer, default_device
 from fxnorm.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
+from fxnorm.versions import code_digest
 
 MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
 SystemMetrics = dict[str, dict[str, float]]
@@ -80,7 +82,7 @@ class Result:
 def evaluate(song: Song, task: Task) -> Result:
     """Mix and measure a song, unless that is done already."""
     dry = song.folder in task.dry
-    key = [__version__, song.name, song.digest(), dry, task.excerpt_seconds]
+    key = [code_digest(), default_device().type, song.name, song.digest(), dry, task.excerpt_seconds]
     key += [f"{name} {_digest_of(folder)}" for name, folder in task.mixers.items()]
     folder = task.folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()
     if not folder.is_dir():
@@ -110,7 +112,7 @@ def write_listening(mixes: Mapping[str, np.ndarray], folder: Path, excerpt_secon
     turned_down = {name: mix * gain for name, mix in mixes.items()}
     for name, mix in turned_down.items():
         audio.write(folder / MIXES / f"{name}.flac", mix, subtype="PCM_16")
-    write_json(folder / EXCERPTS_FILE, asdict(Excerpts.of(turned_down, excerpt_seconds)))
+    write_json(folder / EXCERPTS_FILE, asdict(Excerpts.of(turned_down, excerpt_seconds, -20 * math.log10(gain))))
 
 
 def mix_all(
@@ -169,8 +171,12 @@ def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> SystemM
     families = compare_all(mixes, reference, SAMPLE_RATE)
     losses = stereo_losses(mixes, reference)
     return {
-        name: {**{f"stereo_loss_{kind}": loss for kind, loss in losses[name].items()}, **_errors(families[name])}
-        for name in mixes
+        name: {
+            **{f"stereo_loss_{kind}": loss for kind, loss in losses[name].items()},
+            **_errors(families[name]),
+            **_with_value({RESIDUAL: _residual(mix, reference)}),
+        }
+        for name, mix in mixes.items()
     }
 
 
@@ -191,6 +197,11 @@ def _errors(families: Mapping[str, Family]) -> dict[str, float]:
     # without their sign, because a mean over songs of differences to both sides would come to nothing
     values |= {name: None if value is None else abs(value) for name, value in differences.items()}
     return _with_value(values)
+
+
+def _residual(mix: np.ndarray, reference: np.ndarray) -> float | None:
+    energy = float(np.square(reference, dtype=np.float64).sum())
+    return math.sqrt(float(np.square(mix - reference, dtype=np.float64).sum()) / energy) if energy else None
 
 
 def _with_value(values: Mapping[str, Any]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fxnorm import audio, dataset, registry
+from fxnorm import __version__, audio, dataset, registry
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation import plots, report, significance
@@ -34,7 +34,7 @@ TEST_DATA_FILE, SIGNIFICANCE_FILE = "test_data.json", "significance.json"
 RUN_FOLDER = "evaluation"
 """Of the run's artifacts."""
 _FINISHED = ".songs"
-_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _WORKERS_OF_A_DEVICE = 2  # one song is measured while the next is mixed
 
 Metrics = dict[str, dict[str, dict[str, float]]]
@@ -52,13 +52,19 @@ class Comparison:
     """song -> system -> metric -> value"""
 
     def values(self) -> dict[str, dict[str, list[float]]]:
-        """system -> metric -> values of the songs that have it."""
+        """system -> metric -> values of the songs that have it.
+
+        A distance from the reference counts on songs alone on which every system has it: a mix that is silent, and has
+        none in loudness, would else better the mean of its system.
+        """
         values: dict[str, dict[str, list[float]]] = {}
         for systems in self.songs.values():
             for system, metrics in systems.items():
                 found = values.setdefault(system, {})
                 for metric, value in metrics.items():
-                    found.setdefault(metric, []).append(value)
+                    others = [other for name, other in systems.items() if name != REFERENCE]
+                    if metric not in COMPARED or all(metric in other for other in others):
+                        found.setdefault(metric, []).append(value)
         return values
 
     def means(self) -> SystemMetrics:
@@ -136,14 +142,12 @@ def run(
     _collect(results, comparisons, output)
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     write_json(output / TEST_DATA_FILE, versions)
-    report.write(
-        output / REPORT_FILE,
-        {split: report.Split(found.songs, metrics[split], found.intervals(), found.pairs(), results[split])
-         for split, found in comparisons.items()},
-        _facts(settings, mixer_folder, others, flat_versions(versions)),
-    )  # fmt: skip
-    shutil.rmtree(output / _FINISHED)
-    verdicts = [report.verdict(split, systems, comparisons[split].songs) for split, systems in metrics.items()]
+    shown = {
+        split: report.Split(found.songs, metrics[split], found.intervals(), found.pairs(), results[split])
+        for split, found in comparisons.items()
+    }
+    report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
+    verdicts = [report.verdict(split, found) for split, found in shown.items()]
     with run_of(mixer_folder, "evaluation") as tracked:
         description = {DESCRIPTION_TAG: "\n".join(f"- {verdict}" for verdict in verdicts)}
         tracked.set_tags(flat_versions(versions) | description)
@@ -155,6 +159,7 @@ def run(
         for file in (METRICS_FILE, SIGNIFICANCE_FILE, TEST_DATA_FILE, TABLE_FILE, REPORT_FILE):
             tracked.add_file(output / file, RUN_FOLDER)
         tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(comparisons, settings.register_.metric))
+    shutil.rmtree(output / _FINISHED)  # not before: a server that is not there must not cost hours of mixing
     return verdicts
 
 
@@ -250,7 +255,7 @@ def _check_names(others: dict[str, str], own: str) -> None:
     taken = {own, REFERENCE, *SUMS}
     for name in others:
         if not _SYSTEM_NAME.fullmatch(name):
-            raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '.', '_' and '-'")
+            raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '_' and '-'")
         if name in taken:
             raise SettingsError(f"evaluate.also: {name!r}: the report has a system of this name already")
 
@@ -298,6 +303,7 @@ def _facts(settings: Settings, mixer: Path, others: dict[str, str], versions: di
         "Mixer": mixer,
         **{f"Mixer {name}": place for name, place in others.items()},
         **versions,
+        "fxnorm": __version__,
         **{f"Code, {key}": value for key, value in code_version().items() if key.startswith("git.")},
         **settings.flat(*SECTIONS),
     }

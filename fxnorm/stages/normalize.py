@@ -16,10 +16,12 @@ from fxnorm.parallel import map_songs
 from fxnorm.recipe import Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import data_version
+from fxnorm.versions import code_digest, data_version
 
 RECIPE_FOLDER = "recipe"
 _DIGEST_FILE = "digest"
+_CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
+"""What the normalized stems of a song depend on."""
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
 
 
@@ -38,7 +40,7 @@ def run(
 ) -> dict[str, str]:
     """Normalize the songs of a dataset.
 
-    A song that was finished before, from the same files with the same recipe, is not done again.
+    A song that was finished before, from the same files with the same recipe and code, is not done again.
 
     Args:
         settings: effects, their settings, and the splits to do.
@@ -70,6 +72,7 @@ def run(
     with whole_folder(recipe_folder) as temporary:
         recipe.save(temporary)
     _remove_others(output, splits)
+    _forget_those_of_other_code(output)
     skipped: dict[str, str] = {}
     for split, found in splits.items():
         work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
@@ -125,6 +128,20 @@ def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) ->
         if song.mixture is not None:
             audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
+
+
+def _forget_those_of_other_code(output: Path) -> None:
+    """Let songs be done again that other code has normalized.
+
+    Which one it was stands beside the output, not within: where the new code makes the same samples, the output has the
+    same bytes, and no network has to be trained again.
+    """
+    note, code = output.with_name(f".{output.name}-code"), code_digest(*_CODE)
+    if not note.is_file() or note.read_text(encoding="utf-8") != code:
+        for digest in output.glob(f"*/*/{_DIGEST_FILE}"):
+            digest.unlink()
+        with whole_file(note) as temporary:
+            temporary.write_text(code, encoding="utf-8")
 
 
 @functools.lru_cache(maxsize=1)

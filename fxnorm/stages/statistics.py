@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import __version__, audio, dataset
+from fxnorm import audio, dataset
 from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError
@@ -18,6 +18,10 @@ from fxnorm.files import whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
+from fxnorm.versions import code_digest
+
+_CODE = ("audio.py", "effects")
+"""What the features of a song depend on."""
 
 SongFeatures = dict[str, Features]
 """What the stems of one song and its mixture measure, by name."""
@@ -104,7 +108,7 @@ def _measure(
 
 def _measure_song(song: Song, folder: Path) -> Path:
     """The file of ``folder`` with one song's features, which an earlier run may have left there."""
-    digest = hashlib.sha256(f"{__version__} {song.digest()}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{code_digest(*_CODE)} {song.digest()}".encode()).hexdigest()
     path = folder / f"{digest}.npz"
     if not path.is_file():
         # one stem at a time: a long song's four would fill the memory

@@ -57,12 +57,13 @@ class Player {
   }
 
   async play() {
-    if (current && current !== this) current.pause();
+    if (current && current !== this) current.rest();
     current = this;
     context ??= new AudioContext();
     await context.resume();
     this.buffers ??= await Promise.all(this.data.mixes.map((mix) => decode(mix.audio)));
-    if (this.playing || current !== this) return;
+    if (this.playing) return;
+    if (current !== this) return this.rest();
     this.duration = Math.min(this.data.seconds, ...this.buffers.map((buffer) => buffer.duration));
     this.playing = true;
     this.start();
@@ -72,7 +73,9 @@ class Player {
   start() {
     this.startedAt = context.currentTime + LEAD_SECONDS;
     this.gains = this.buffers.map((_, index) => {
-      const gain = new GainNode(context, { gain: index === this.active ? this.level(index) : 0 });
+      const gain = new GainNode(context, { gain: 0 });
+      gain.gain.setValueAtTime(0, this.startedAt);
+      gain.gain.linearRampToValueAtTime(index === this.active ? this.level(index) : 0, this.startedAt + FADE_SECONDS);
       gain.connect(context.destination);
       return gain;
     });
@@ -85,8 +88,13 @@ class Player {
   }
 
   stop() {
-    for (const source of this.sources) source.stop();
-    for (const gain of this.gains) gain.disconnect();
+    const end = context.currentTime + FADE_SECONDS;
+    this.gains.forEach((node) => ramp(node, 0));
+    this.sources.forEach((source, index) => {
+      const gain = this.gains[index];
+      source.onended = () => gain.disconnect();
+      source.stop(end);
+    });
     this.sources = [];
     this.gains = [];
   }
@@ -99,8 +107,14 @@ class Player {
     this.show();
   }
 
+  /** Pauses, and lets go of the decoded mixes: those of every song together would fill the memory. */
+  rest() {
+    this.pause();
+    this.buffers = undefined;
+  }
+
   moveTo(seconds) {
-    current = this;
+    if (!current || !current.playing) current = this;
     this.offset = Math.min(Math.max(0, seconds), this.duration - 0.01);
     if (this.playing) {
       this.stop();
@@ -119,12 +133,7 @@ class Player {
   }
 
   applyGains() {
-    this.gains.forEach((node, index) => {
-      const now = context.currentTime;
-      node.gain.cancelScheduledValues(now);
-      node.gain.setValueAtTime(node.gain.value, now);
-      node.gain.linearRampToValueAtTime(index === this.active ? this.level(index) : 0, now + FADE_SECONDS);
-    });
+    this.gains.forEach((node, index) => ramp(node, index === this.active ? this.level(index) : 0));
   }
 
   show() {
@@ -162,6 +171,13 @@ class Player {
     paint.fillStyle = getComputedStyle(this.canvas).color;
     paint.fillRect(Math.round(played), 0, scale, height);
   }
+}
+
+function ramp(node, level) {
+  const now = context.currentTime;
+  node.gain.cancelScheduledValues(now);
+  node.gain.setValueAtTime(node.gain.value, now);
+  node.gain.linearRampToValueAtTime(level, now + FADE_SECONDS);
 }
 
 function peak(mix) {
