@@ -20,18 +20,19 @@ def code_version() -> dict[str, str]:
     """Tags for the commit that the code is of, and whether a tracked file differs from it.
 
     In an image it is the one that ``FXNORM_COMMIT`` names, as ``git describe --dirty`` does; else that of the working
-    directory's repository. Outside of both there is no version to tell, and the result is empty.
+    directory's repository. Outside of both there is no version to tell, and the result is empty; where git cannot tell
+    whether a file differs, ``git.dirty`` is left out.
     """
     described = os.environ.get("FXNORM_COMMIT")
     if described:
-        commit, dirty = described.removesuffix(_DIRTY), described.endswith(_DIRTY)
-    else:
-        found = _git("rev-parse", "HEAD")
-        if found is None:
-            return {}
-        # DVC writes dvc.lock after each stage, so in a pipeline it always differs
-        commit, dirty = found, bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
-    return {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(dirty).lower()}
+        commit, differs = described.removesuffix(_DIRTY), described.endswith(_DIRTY)
+        return {**_commit(commit), **_dirty(differs)}
+    found = _git("rev-parse", "HEAD")
+    if found is None:
+        return {}
+    # DVC writes dvc.lock after each stage, so in a pipeline it always differs
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    return {**_commit(found), **({} if changes is None else _dirty(bool(changes)))}
 
 
 @functools.cache
@@ -63,6 +64,14 @@ def data_version(root: Path, songs: Iterable[Song]) -> dict[str, str]:
             version["dvc"] = str(outs[0]["md5"])
             break
     return version
+
+
+def _commit(commit: str) -> dict[str, str]:
+    return {"mlflow.source.git.commit": commit, "git.commit": commit}
+
+
+def _dirty(differs: bool) -> dict[str, str]:
+    return {"git.dirty": str(differs).lower()}
 
 
 def _git(*arguments: str) -> str | None:
