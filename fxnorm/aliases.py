@@ -12,7 +12,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from fxnorm.errors import FxnormError
-from fxnorm.mlflow_errors import one_line, unless_missing
+from fxnorm.mlflow_errors import one_line, server, unless_missing
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 MODEL_PREFIX = "models:/"
@@ -37,14 +37,19 @@ class Version:
 def version_at(name: str, alias: str) -> Version | None:
     """The version with an alias; None if there is none, or no model of that name yet."""
     with _one_line(name):
-        found = unless_missing(mlflow.MlflowClient().get_model_version_by_alias, name, alias)
+        client = mlflow.MlflowClient()
+        # asked for an alias that is not there, MLflow answers as it does to a name that no model can have
+        model = unless_missing(client.get_registered_model, name)
+        if model is None or alias not in model.aliases:
+            return None
+        found = unless_missing(client.get_model_version, name, str(model.aliases[alias]))
     return None if found is None else Version(name, str(found.version), dict(found.tags))
 
 
 def note(name: str, number: str, tags: Mapping[str, str], description: str | None = None) -> None:
     """Add tags to a version, and set its description."""
-    client = mlflow.MlflowClient()
     with _one_line(name):
+        client = mlflow.MlflowClient()
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
         if description is not None:
@@ -53,8 +58,8 @@ def note(name: str, number: str, tags: Mapping[str, str], description: str | Non
 
 def introduce(name: str, description: str) -> None:
     """Give a registered model a description, unless somebody wrote one."""
-    client = mlflow.MlflowClient()
     with _one_line(name):
+        client = mlflow.MlflowClient()
         if not client.get_registered_model(name).description:
             client.update_registered_model(name, description)
 
@@ -82,7 +87,7 @@ def rollback(name: str) -> tuple[str, str | None]:
     """
     previous, champion = version_at(name, PREVIOUS), version_at(name, CHAMPION)
     if previous is None:
-        raise FxnormError(f"{name}: no version is @{PREVIOUS} at {mlflow.get_tracking_uri()}; nothing to go back to")
+        raise FxnormError(f"{name}: no version is @{PREVIOUS} at {server()}; nothing to go back to")
     if champion is not None and champion.number == previous.number:
         raise FxnormError(f"{name}: version {champion.number} is @{PREVIOUS} and @{CHAMPION}; nothing to go back to")
     # the champion first: were it the other way round, an interruption would leave nothing that knows the way back
@@ -93,8 +98,8 @@ def rollback(name: str) -> tuple[str, str | None]:
 
 
 def _set(name: str, alias: str, number: str) -> None:
-    client = mlflow.MlflowClient()
     with _one_line(name):
+        client = mlflow.MlflowClient()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 client.set_registered_model_alias(name, alias, number)
@@ -106,4 +111,4 @@ def _set(name: str, alias: str, number: str) -> None:
 
 
 def _one_line(name: str) -> contextlib.AbstractContextManager[None]:
-    return one_line(f"{name}: the registry at {mlflow.get_tracking_uri()} does not do it")
+    return one_line(f"{name}: the registry at {server()} does not do it")

@@ -1,17 +1,27 @@
-"""What MLflow and the artifact store behind it raise, as one line of text for the user."""
+"""What MLflow and the stores behind it raise, as one line of text for the user, in which no password stands.
+
+Such lines go on into reports, descriptions of versions and notes of runs, whose readers need not know the password.
+"""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
+from urllib.parse import parse_qsl, unquote
 
+import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from fxnorm.errors import FxnormError
 
 _Answer = TypeVar("_Answer")
 
-# an alias that no version has is, to MLflow, an invalid parameter
-_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_MISSING = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+_HIDDEN = "***"
+# SQLAlchemy takes passwords with a slash; three slashes begin a file's path, which may hold any sign
+_USER_OF_ADDRESS = re.compile(r"^([^:/]+:/{0,2})(?!/)((?:[^/@:]*:[^@]*@)?(?:[^/?#]*@)?)")
+_USER_IN_TEXT = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
 @contextlib.contextmanager
@@ -19,14 +29,16 @@ def one_line(what: str) -> Iterator[None]:
     """Put ``what`` in front of an error's first line.
 
     Raises:
-        FxnormError: in place of MLflow's errors and those of an S3 store.
+        FxnormError: in place of MLflow's errors and those of a database or an S3 store.
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, Boto3Error, BotoCoreError, ClientError) as error:
+    # a module that is not found is the database's driver
+    except (MlflowException, SQLAlchemyError, ModuleNotFoundError, Boto3Error, BotoCoreError, ClientError) as error:
         raise FxnormError(f"{what} ({first_line(error)})") from error
 
 
@@ -35,11 +47,38 @@ def unless_missing(ask: Callable[..., _Answer], *arguments: str) -> _Answer | No
     try:
         return ask(*arguments)
     except MlflowException as error:
-        if error.error_code not in _MISSING:
+        if error.error_code != _MISSING:
             raise
         return None
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line."""
-    return str(error).strip().splitlines()[0]
+    """An error's first line, without credentials."""
+    return without_credentials(str(error).strip().splitlines()[0])
+
+
+def server() -> str:
+    """The tracking server's address, without credentials."""
+    return shown(mlflow.get_tracking_uri())
+
+
+def shown(uri: str) -> str:
+    """An address without user, password and query."""
+    return _USER_OF_ADDRESS.sub(r"\1", uri).partition("?")[0]
+
+
+def without_credentials(text: str) -> str:
+    """A text without the users and passwords of the addresses in it, and without the tracking server's password."""
+    uri = mlflow.get_tracking_uri()
+    text = _USER_IN_TEXT.sub("", text.replace(uri, shown(uri)))
+    for password in sorted(_passwords(uri), key=len, reverse=True):
+        text = text.replace(password, _HIDDEN)
+    return text
+
+
+def _passwords(uri: str) -> set[str]:
+    """As the address spells them, and as they are."""
+    found = _USER_OF_ADDRESS.match(uri)
+    spelled = found[2].removesuffix("@").partition(":")[2] if found else ""
+    queried = [value for key, value in parse_qsl(uri.partition("?")[2]) if "password" in key]
+    return {spelled, unquote(spelled), *queried} - {""}

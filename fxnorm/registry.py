@@ -11,7 +11,7 @@ from fxnorm import served_model, tracking
 from fxnorm.aliases import MODEL_PREFIX
 from fxnorm.errors import FxnormError, ModelError
 from fxnorm.mixer import Mixer
-from fxnorm.mlflow_errors import one_line
+from fxnorm.mlflow_errors import one_line, server
 from fxnorm.served_model import MIXER_ARTIFACT
 
 _LARGEST_MIXER_BYTES = 4 * 2**30
@@ -38,10 +38,10 @@ def mixer_directory(name: str) -> Iterator[Path]:
     if not name.startswith(MODEL_PREFIX):
         yield Path(name)
         return
-    uri = tracking.configure()
+    tracking.configure()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with one_line(f"{name}: not in the registry at {uri}"):
+            with one_line(f"{name}: not in the registry at {server()}"):
                 downloaded = _download(name, folder)
         except FxnormError as error:
             raise ModelError(str(error)) from error

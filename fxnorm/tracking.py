@@ -25,7 +25,7 @@ from tqdm import tqdm
 from fxnorm import __version__, system_metrics
 from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.files import write_json
-from fxnorm.mlflow_errors import first_line, one_line, unless_missing
+from fxnorm.mlflow_errors import first_line, one_line, server, unless_missing
 from fxnorm.system_metrics import SystemMetrics
 from fxnorm.versions import code_version
 
@@ -72,8 +72,8 @@ class TrackedRun:
     def start(cls, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "TrackedRun":
         """A new run with its parameters and tags, beside what is known of the code's version."""
         uri = configure()
-        client = mlflow.MlflowClient()
-        with one_line(f"{uri}: MLflow cannot start a run"):
+        with one_line(f"{server()}: MLflow cannot start a run"):
+            client = mlflow.MlflowClient()
             created = client.create_run(_experiment(client, uri), run_name=name)
         run = cls(created.info.run_id)
         run.set_params(params)
@@ -83,12 +83,12 @@ class TrackedRun:
     @classmethod
     def resume(cls, mixer: Path) -> "TrackedRun | None":
         """The run that trained the Mixer in ``mixer``; None if that run is not known to this tracking server."""
-        uri = configure()
+        configure()
         file = mixer / RUN_FILE
         if not file.is_file():
             return None
         run_id = json.loads(file.read_text(encoding="utf-8"))["run_id"]
-        with one_line(f"{uri}: MLflow cannot look up run {run_id}"):
+        with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
             run = unless_missing(mlflow.MlflowClient().get_run, run_id)
         return None if run is None or run.info.lifecycle_stage == LifecycleStage.DELETED else cls(run_id)
 
@@ -231,7 +231,7 @@ def run_of(mixer: Path, name: str) -> TrackedRun:
     """The run that trained ``mixer``, or, said aloud, a new one where the tracking server does not know that run."""
     run = TrackedRun.resume(mixer)
     if run is None:
-        tqdm.write(f"{mixer}: its MLflow run is not known to {mlflow.get_tracking_uri()}; a new one is started")
+        tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
         run = TrackedRun.start(name, {}, {})
         run.leave_in(mixer)
     return run

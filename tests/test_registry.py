@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,30 @@ def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
     assert "cannot be compared with the champion (version 1)" in decision["reason"]
     assert "mixer.json" in decision["reason"]
     assert at(settings, CHAMPION).number == "1"
+
+
+def test_a_registration_tells_nobody_the_servers_password(
+    settings: Settings, mixer_folder: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_song("data/wet/test/A")
+    songs = dataset.digest(dataset.songs("data/wet", "test"))
+    with servers.mlflow(tmp_path) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("://", "://alice:s3cret@"))
+        register.run(settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), 3.0))
+        shutil.rmtree("artifacts")
+        report = mixers.report(Path("report-two"), 2.0, songs)
+        decision = register.run(settings, mixers.changed(mixer_folder, Path("two"), 1), report, Path("data"))
+        assert f"not in the registry at {address}" in decision["reason"]
+        version = mlflow.MlflowClient().get_model_version(settings.register_.name, "2")
+        assert version.run_id is not None
+        tags = mlflow.MlflowClient().get_run(version.run_id).data.tags
+    told = [
+        json.dumps(decision),
+        str(version.description),
+        str(tags),
+        (report / register.REGISTRATION_FILE).read_text(),
+    ]
+    assert not [text for text in told if "s3cret" in text]
 
 
 def test_a_candidate_under_the_baseline_is_told_why_and_the_report_keeps_it(

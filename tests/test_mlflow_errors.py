@@ -1,0 +1,87 @@
+"""Errors of a tracking server whose address has a password: they go into files and pages that others read."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from fxnorm import aliases, registry, tracking
+from fxnorm.errors import FxnormError
+from fxnorm.mlflow_errors import shown, without_credentials
+from fxnorm.tracking import RUN_FILE, TrackedRun
+from tests import servers
+
+PASSWORD = "s3cret/p@ss"
+SPELLED = "s3cret%2Fp%40ss"
+
+
+@pytest.fixture(autouse=True)
+def _address_of_before() -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize(
+    "uri, expected",
+    [
+        ("http://alice:s3cret@mlflow.org:5000/path", "http://mlflow.org:5000/path"),
+        ("https://token@mlflow.org", "https://mlflow.org"),
+        ("http:/alice:s3cret@mlflow.org", "http:/mlflow.org"),
+        ("http://alice:s3@cret@mlflow.org", "http://mlflow.org"),
+        ("postgresql+psycopg2://alice:s3/cret@host:5432/db", "postgresql+psycopg2://host:5432/db"),
+        ("postgresql://host/db?user=alice&password=s3cret", "postgresql://host/db"),
+        ("http://mlflow.org:5000", "http://mlflow.org:5000"),
+        ("sqlite:////home/a:b@c/mlflow.db", "sqlite:////home/a:b@c/mlflow.db"),
+        ("mlruns", "mlruns"),
+    ],
+)
+def test_an_address_is_shown_without_its_credentials(uri: str, expected: str) -> None:
+    assert shown(uri) == expected
+
+
+def test_a_text_is_told_without_credentials() -> None:
+    mlflow.set_tracking_uri(f"postgresql://alice:{SPELLED}@host/db")
+    told = without_credentials(
+        f"postgresql://alice:{SPELLED}@host/db: no {PASSWORD} or {SPELLED}; s3://key:word@bucket/a; models:/x@champion"
+    )
+    assert told == "postgresql://host/db: no *** or ***; s3://bucket/a; models:/x@champion"
+
+
+def _resume() -> None:
+    Path(RUN_FILE).write_text(json.dumps({"run_id": "a" * 32}))
+    TrackedRun.resume(Path())
+
+
+def _challenge() -> None:
+    tracking.configure()
+    aliases.challenge("name", "1")
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2", "unheard-of", "mssql+unheard-of"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: TrackedRun.start("a run", {}, {}),
+        _resume,
+        lambda: (tracking.configure(), aliases.version_at("name", "champion")),
+        _challenge,
+        lambda: registry.open_mixer("models:/name@champion"),
+    ],
+)
+def test_no_error_has_the_password(
+    scheme: str, ask: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = f"127.0.0.1:{servers.free_port()}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://alice:{SPELLED}@{host}/db")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 0)
+    with pytest.raises(FxnormError) as raised:
+        ask()
+    message = str(raised.value)
+    assert f"{scheme}://{host}/db" in message
+    assert "\n" not in message
+    assert not [word for word in ("alice", PASSWORD, SPELLED) if word in message]
