@@ -53,8 +53,11 @@ def register(mixer: Path, name: str, run_id: str) -> str:
 
     Returns:
         the new version.
+
+    Raises:
+        FxnormError: the tracking server or the artifacts' store does not take it.
     """
-    with mlflow.start_run(run_id=run_id):
+    with one_line(f"{name}: the registry at {server()} does not take {mixer}"), mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
             name="model",
             **served_model.contents(mixer),

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from fxnorm.constants import STEMS
 from fxnorm.errors import SettingsError
@@ -127,10 +128,17 @@ class EvaluateSettings(_Section):
     """What all excerpts of the report may take together; with many songs they get shorter, down to 4 s."""
 
 
+def _model_name(name: str) -> str:
+    # MLflow itself says so only after the model is uploaded
+    if not name.strip() or set(name) & set("/:") or name in (".", ".."):
+        raise PydanticCustomError("model_name", "expected a name without '/' and ':'")
+    return name
+
+
 class RegisterSettings(_Section):
     """The quality gate and the name in the registry."""
 
-    name: str = "fxnorm-automix"
+    name: Annotated[str, AfterValidator(_model_name)] = "fxnorm-automix"
     split: str = "test_wet"
     metric: str = "stereo_loss_b"
     baseline: str = "normalized_sum"

@@ -23,7 +23,7 @@ from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from tqdm import tqdm
 
 from fxnorm import __version__, system_metrics
-from fxnorm.errors import FxnormError, StoppedError
+from fxnorm.errors import FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.mlflow_errors import first_line, one_line, server, unless_missing
 from fxnorm.system_metrics import SystemMetrics
@@ -82,12 +82,19 @@ class TrackedRun:
 
     @classmethod
     def resume(cls, mixer: Path) -> "TrackedRun | None":
-        """The run that trained the Mixer in ``mixer``; None if that run is not known to this tracking server."""
+        """The run that trained the Mixer in ``mixer``; None if that run is not known to this tracking server.
+
+        Raises:
+            ModelError: the file that names the run is not as ``train`` leaves it.
+        """
         configure()
         file = mixer / RUN_FILE
         if not file.is_file():
             return None
-        run_id = json.loads(file.read_text(encoding="utf-8"))["run_id"]
+        try:
+            run_id = str(json.loads(file.read_text(encoding="utf-8"))["run_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file}: expected the id of an MLflow run, found none ({error!r})") from error
         with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
             run = unless_missing(mlflow.MlflowClient().get_run, run_id)
         return None if run is None or run.info.lifecycle_stage == LifecycleStage.DELETED else cls(run_id)

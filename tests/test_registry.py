@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from fxnorm import Mixer, aliases, dataset, registry
 from fxnorm.aliases import CHAMPION, Version
@@ -17,6 +18,8 @@ from fxnorm.model_card import LONGEST, Card
 from fxnorm.registry import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import evaluate, register
+from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE
+from fxnorm.tracking import RUN_FILE
 from tests import mixers, servers
 
 MakeSong = Callable[..., Path]
@@ -167,6 +170,50 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(
     with pytest.raises(FxnormError, match="anything: the registry at http") as raised:
         aliases.version_at("anything", CHAMPION)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "file, content, said",
+    [
+        (METRICS_FILE, "{", "metrics.json: expected what 'fxnorm evaluate' writes, found no JSON"),
+        (METRICS_FILE, '{"test_wet": {"crafx2": 3}}', "metrics.json: .* found test_wet.crafx2"),
+        (METRICS_FILE, "{}", "metrics.json: expected test_wet.crafx2.stereo_loss_b, found no 'test_wet'"),
+        (TEST_DATA_FILE, "", "test_data.json: expected what 'fxnorm evaluate' writes, found no JSON"),
+        (TEST_DATA_FILE, '{"test_dry": {"digest": "a"}}', r"test_data.json: expected test_wet\.digest, found none"),
+        (TEST_DATA_FILE, '{"test_wet": {"dvc": "a"}}', r"test_data.json: expected test_wet\.digest, found none"),
+        (TEST_DATA_FILE, None, "test_data.json: no such file"),
+    ],
+)
+def test_a_report_that_is_not_whole_is_refused_before_anything_is_registered(
+    settings: Settings, mixer_folder: Path, file: str, content: str | None, said: str
+) -> None:
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    report = mixers.report(Path("report"), 3.0)
+    (report / file).unlink()
+    if content is not None:
+        (report / file).write_text(content)
+    with pytest.raises(DatasetError, match=said) as raised:
+        register.run(settings, mixer, report)
+    assert "\n" not in str(raised.value)
+    assert not mlflow.MlflowClient().search_registered_models(f"name='{settings.register_.name}'")
+    assert not (mixer / RUN_FILE).exists(), "not even a run was started"
+
+
+def test_a_registry_that_does_not_take_the_model_gets_one_line(
+    settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MlflowException("no space\nand more lines")
+
+    monkeypatch.setattr(mlflow, "start_run", full)
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    with pytest.raises(FxnormError, match=r"the registry at sqlite.* does not take mixer \(no space\)"):
+        register.run(settings, mixer, mixers.report(Path("report"), 3.0))
+
+
+def test_a_name_that_no_model_can_have_is_not_one_without_versions(settings: Settings) -> None:
+    with pytest.raises(FxnormError, match=r"a/b: the registry at .* does not do it"):
+        aliases.version_at("a/b", CHAMPION)
 
 
 def test_there_is_nothing_to_go_back_to_without_a_version_before(settings: Settings, mixer_folder: Path) -> None:

@@ -39,6 +39,8 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
         ("train: {loss: c}", "train.loss: input should be 'a' or 'b', found 'c'"),
         ("train: {batch_size: 0}", "train.batch_size: input should be greater than 0, found 0"),
         ("train: 3", "train: "),
+        ("register: {name: a/b}", "register.name: expected a name without '/' and ':', found 'a/b'"),
+        ("register: {name: ''}", "register.name: expected a name"),
         ("- a\n- b", "expected sections with keys, found list"),
         ("train: [", "not readable as YAML"),
         ("train: {sizes: {filters: {a: 1}}}", "train.sizes.filters"),

@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 
 from fxnorm.errors import FxnormError
 from fxnorm.system_metrics import SystemMetrics
-from fxnorm.tracking import TrackedRun
+from fxnorm.tracking import RUN_FILE, TrackedRun
 from tests import servers
 
 
@@ -170,3 +170,21 @@ def test_runs_that_start_at_once_share_the_experiment_that_one_of_them_makes(
     monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
     started = TrackedRun.start("a run", {}, {})
     assert mlflow.MlflowClient().get_run(started.run_id).info.experiment_id == made[0]
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("{", "expected the id of an MLflow run"),
+        ("[]", "expected the id of an MLflow run"),
+        ('{"id": 3}', "expected the id of an MLflow run"),
+        ('{"run_id": "a/b"}', "cannot look up run a/b"),
+    ],
+)
+def test_a_file_that_names_no_run_is_an_error_not_an_unknown_run(
+    run: TrackedRun, tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / RUN_FILE).write_text(content)
+    with pytest.raises(FxnormError, match=said) as raised:
+        TrackedRun.resume(tmp_path)
+    assert "\n" not in str(raised.value)

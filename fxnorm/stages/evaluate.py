@@ -3,15 +3,15 @@
 import contextlib
 import csv
 import functools
-import json
 import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from fxnorm import __version__, audio, dataset, registry
@@ -42,6 +42,9 @@ Metrics = dict[str, dict[str, dict[str, float]]]
 
 Versions = dict[str, dict[str, str]]
 """split -> what is known of the version of its songs"""
+
+_METRICS, _VERSIONS = TypeAdapter(Metrics), TypeAdapter(Versions)
+_Content = TypeVar("_Content")
 
 
 @dataclass
@@ -204,20 +207,18 @@ def read_metrics(report: Path) -> Metrics:
     """What :func:`run` left in ``metrics.json``.
 
     Raises:
-        DatasetError: there is no such file.
+        DatasetError: there is no such file, or it holds something else.
     """
-    metrics: Metrics = _read(report / METRICS_FILE)
-    return metrics
+    return _read(report / METRICS_FILE, _METRICS)
 
 
 def read_test_data(report: Path) -> Versions:
     """Which songs :func:`run` measured on, from ``test_data.json``.
 
     Raises:
-        DatasetError: there is no such file.
+        DatasetError: there is no such file, or it holds something else.
     """
-    versions: Versions = _read(report / TEST_DATA_FILE)
-    return versions
+    return _read(report / TEST_DATA_FILE, _VERSIONS)
 
 
 def flat(metrics: Metrics) -> dict[str, float]:
@@ -237,10 +238,17 @@ def flat_versions(versions: Versions) -> dict[str, str]:
     return {f"{split}.digest": version["digest"] for split, version in versions.items()} | together
 
 
-def _read(file: Path) -> Any:
+def _read(file: Path, content: TypeAdapter[_Content]) -> _Content:
     if not file.is_file():
-        raise DatasetError(f"{file}: no such file; 'fxnorm evaluate' writes it")
-    return json.loads(file.read_text(encoding="utf-8"))
+        raise DatasetError(f"{file}: no such file; evaluate again, as 'fxnorm evaluate' writes it")
+    try:
+        return content.validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DatasetError(
+            f"{file}: expected what 'fxnorm evaluate' writes, found {where or 'no JSON'} ({first['msg']})"
+        ) from error
 
 
 def _splits(data: Path, split: str) -> dict[str, list[Song]]:

@@ -40,7 +40,10 @@ class _Candidate:
     def read(cls, gate: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
         mixer, metrics = Mixer.load(folder), read_metrics(report)
         compared = _compared(gate, metrics, _system(mixer), report / METRICS_FILE)
-        return cls(folder, _digest(folder), mixer, metrics, read_test_data(report), *compared)
+        tested_on = read_test_data(report)
+        if "digest" not in tested_on.get(gate.split, {}):
+            raise DatasetError(f"{report / TEST_DATA_FILE}: expected {gate.split}.digest, found none; evaluate again")
+        return cls(folder, _digest(folder), mixer, metrics, tested_on, *compared)
 
     def tags(self, gate: RegisterSettings) -> dict[str, str]:
         """What a later candidate has to know of this one."""
