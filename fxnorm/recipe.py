@@ -89,11 +89,16 @@ class Recipe:
         The folder may be a Mixer directory.
         """
         total = hashlib.sha256(self.settings.model_dump_json().encode())
-        files = [folder / STATISTICS_FILE, *(path for path in (folder / _ROOMS).rglob("*") if path.is_file())]
-        for path in sorted(files):
+        for path in sorted(set(files_of(folder)) - {folder / SETTINGS_FILE}):
             total.update(str(path.relative_to(folder)).encode())
             total.update(path.read_bytes())
         return total.hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of the recipe that lies in ``folder``, which may be a Mixer directory."""
+    rooms = [path for path in (folder / _ROOMS).rglob("*") if path.is_file()]
+    return [folder / SETTINGS_FILE, folder / STATISTICS_FILE, *rooms]
 
 
 def song_seed(seed: int, name: str) -> int:

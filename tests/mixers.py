@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fxnorm.mixer import WEIGHTS_FILE
-from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE
+from fxnorm.mixer_digest import mixer_digest
+from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE
 
 
 def changed(mixer: Path, target: Path, seed: int) -> Path:
@@ -21,11 +22,12 @@ def changed(mixer: Path, target: Path, seed: int) -> Path:
     return target
 
 
-def report(folder: Path, loss: float, songs: str = "some songs", baseline: float = 10.0) -> Path:
+def report(folder: Path, mixer: Path, loss: float, songs: str = "some songs", baseline: float = 10.0) -> Path:
     """As ``fxnorm evaluate`` leaves it, of a CRAFx2 with this loss."""
     systems = {"input_sum": 0.0, "normalized_sum": baseline, "crafx2": loss}
     folder.mkdir()
     metrics = {"test_wet": {system: {"stereo_loss_b": value} for system, value in systems.items()}}
     (folder / METRICS_FILE).write_text(json.dumps(metrics))
     (folder / TEST_DATA_FILE).write_text(json.dumps({"test_wet": {"digest": songs}}))
+    (folder / MIXER_FILE).write_text(json.dumps({"digest": mixer_digest(mixer)}))
     return folder

@@ -18,7 +18,7 @@ from fxnorm.model_card import LONGEST, Card
 from fxnorm.registry import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import evaluate, register
-from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE
+from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE
 from fxnorm.tracking import RUN_FILE
 from tests import mixers, servers
 
@@ -83,7 +83,7 @@ def test_the_champions_own_mixer_registered_again_serves_and_the_one_before_stay
 ) -> None:
     for seed, loss in ((0, 3.0), (1, 2.0)):
         mixer = mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed)
-        register.run(settings, mixer, mixers.report(Path(f"report-{seed}"), loss))
+        register.run(settings, mixer, mixers.report(Path(f"report-{seed}"), mixer, loss))
     decision = register.run(settings, mixer, Path("report-1"))
     assert decision["alias"] == CHAMPION
     assert "version 2, the champion, anew: the same Mixer" in decision["reason"]
@@ -93,13 +93,16 @@ def test_the_champions_own_mixer_registered_again_serves_and_the_one_before_stay
 def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
     settings: Settings, mixer_folder: Path, make_song: MakeSong
 ) -> None:
-    register.run(settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), 3.0))
+    register.run(
+        settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), Path("one"), 3.0)
+    )
     location = mlflow.MlflowClient().get_model_version_download_uri(settings.register_.name, "1")
     Path(urllib.parse.urlparse(location).path, "artifacts/one/mixer.json").unlink()
     make_song("data/wet/test/A")
     songs = dataset.digest(dataset.songs("data/wet", "test"))
-    report = mixers.report(Path("report-two"), 2.0, songs)
-    decision = register.run(settings, mixers.changed(mixer_folder, Path("two"), 1), report, Path("data"))
+    candidate = mixers.changed(mixer_folder, Path("two"), 1)
+    report = mixers.report(Path("report-two"), candidate, 2.0, songs)
+    decision = register.run(settings, candidate, report, Path("data"))
     assert decision["alias"] == "challenger"
     assert "cannot be compared with the champion (version 1)" in decision["reason"]
     assert "mixer.json" in decision["reason"]
@@ -113,10 +116,13 @@ def test_a_registration_tells_nobody_the_servers_password(
     songs = dataset.digest(dataset.songs("data/wet", "test"))
     with servers.mlflow(tmp_path) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("://", "://alice:s3cret@"))
-        register.run(settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), 3.0))
+        register.run(
+            settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), Path("one"), 3.0)
+        )
         shutil.rmtree("artifacts")
-        report = mixers.report(Path("report-two"), 2.0, songs)
-        decision = register.run(settings, mixers.changed(mixer_folder, Path("two"), 1), report, Path("data"))
+        candidate = mixers.changed(mixer_folder, Path("two"), 1)
+        report = mixers.report(Path("report-two"), candidate, 2.0, songs)
+        decision = register.run(settings, candidate, report, Path("data"))
         assert f"not in the registry at {address}" in decision["reason"]
         version = mlflow.MlflowClient().get_model_version(settings.register_.name, "2")
         assert version.run_id is not None
@@ -133,8 +139,9 @@ def test_a_registration_tells_nobody_the_servers_password(
 def test_a_candidate_under_the_baseline_is_told_why_and_the_report_keeps_it(
     settings: Settings, mixer_folder: Path
 ) -> None:
-    report = mixers.report(Path("report"), 11.0)
-    decision = register.run(settings, mixers.changed(mixer_folder, Path("any name"), 0), report)
+    candidate = mixers.changed(mixer_folder, Path("any name"), 0)
+    report = mixers.report(Path("report"), candidate, 11.0)
+    decision = register.run(settings, candidate, report)
     reason = f"not better than the baseline in {TEST}: crafx2 11.000, normalized_sum 10.000"
     assert (decision["alias"], decision["reason"]) == ("challenger", reason)
     kept = json.loads((report / register.REGISTRATION_FILE).read_text())
@@ -152,7 +159,9 @@ def test_another_kind_of_model_or_one_of_any_size_is_refused_before_it_is_brough
     settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"models:/{settings.register_.name}"
-    register.run(settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), 3.0))
+    register.run(
+        settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), Path("mixer"), 3.0)
+    )
     size = sum(path.stat().st_size for path in Path("mixer").rglob("*") if path.is_file())
     monkeypatch.setattr(registry, "_LARGEST_MIXER_BYTES", size - 1)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda **_: pytest.fail("it was brought here"))
@@ -182,13 +191,15 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(
         (TEST_DATA_FILE, '{"test_dry": {"digest": "a"}}', r"test_data.json: expected test_wet\.digest, found none"),
         (TEST_DATA_FILE, '{"test_wet": {"dvc": "a"}}', r"test_data.json: expected test_wet\.digest, found none"),
         (TEST_DATA_FILE, None, "test_data.json: no such file"),
+        (MIXER_FILE, None, "evaluated_mixer.json: no such file; evaluate again"),
+        (MIXER_FILE, '{"digest": "another"}', "report: expected a report of mixer, found another Mixer's"),
     ],
 )
 def test_a_report_that_is_not_whole_is_refused_before_anything_is_registered(
     settings: Settings, mixer_folder: Path, file: str, content: str | None, said: str
 ) -> None:
     mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
-    report = mixers.report(Path("report"), 3.0)
+    report = mixers.report(Path("report"), mixer, 3.0)
     (report / file).unlink()
     if content is not None:
         (report / file).write_text(content)
@@ -208,7 +219,7 @@ def test_a_registry_that_does_not_take_the_model_gets_one_line(
     monkeypatch.setattr(mlflow, "start_run", full)
     mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
     with pytest.raises(FxnormError, match=r"the registry at sqlite.* does not take mixer \(no space\)"):
-        register.run(settings, mixer, mixers.report(Path("report"), 3.0))
+        register.run(settings, mixer, mixers.report(Path("report"), mixer, 3.0))
 
 
 def test_a_name_that_no_model_can_have_is_not_one_without_versions(settings: Settings) -> None:
@@ -220,7 +231,9 @@ def test_there_is_nothing_to_go_back_to_without_a_version_before(settings: Setti
     name = settings.register_.name
     with pytest.raises(FxnormError, match=f"{name}: no version is @previous at .*; nothing to go back to"):
         aliases.rollback(name)
-    register.run(settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), 3.0))
+    register.run(
+        settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), Path("mixer"), 3.0)
+    )
     with pytest.raises(FxnormError, match="nothing to go back to"):
         aliases.rollback(name)
     assert at(settings, CHAMPION).number == "1"

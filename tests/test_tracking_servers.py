@@ -92,7 +92,7 @@ def test_better_versions_serve_worse_ones_challenge_and_a_rollback_brings_the_on
     said = []
     for seed, (label, loss) in enumerate(losses.items()):
         folder = mixers.changed(mixer_folder, Path(label), seed)
-        said.append(fxnorm("register", folder, mixers.report(Path(f"report-{label}"), loss), *model))
+        said.append(fxnorm("register", folder, mixers.report(Path(f"report-{label}"), folder, loss), *model))
     test = "test_wet.stereo_loss_b"
     assert said == [
         f"{name} version 1 is @champion: better than the baseline in {test}: crafx2 3.000, normalized_sum 10.000",
@@ -142,11 +142,11 @@ def recorded(name: str, number: str, mixer: Path) -> None:
 def test_registrations_at_the_same_time_leave_one_champion_and_one_before_it(store: Store, mixer_folder: Path) -> None:
     name = "at-once"
     first = mixers.changed(mixer_folder, Path("first"), 0)
-    fxnorm("register", first, mixers.report(Path("report-first"), 5.0), "--set", f"register.name={name}")
+    fxnorm("register", first, mixers.report(Path("report-first"), first, 5.0), "--set", f"register.name={name}")
     processes = []
     for seed in (1, 2):
         folder = mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed)
-        report = mixers.report(Path(f"report-{seed}"), 5.0 - seed)
+        report = mixers.report(Path(f"report-{seed}"), folder, 5.0 - seed)
         command = [sys.executable, "-m", "fxnorm", "register", str(folder), str(report)]
         processes.append(subprocess.Popen([*command, "--set", f"register.name={name}"], env=os.environ | store))
     assert [process.wait(300) for process in processes] == [0, 0]

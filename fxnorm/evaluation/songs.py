@@ -25,7 +25,8 @@ from fxnorm.evaluation.metrics import Family, compare_all
 from fxnorm.evaluation.reference_free import describe
 from fxnorm.files import whole_folder, write_json
 from fxnorm.losses import stereo_losses
-from fxnorm.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer, default_device
+from fxnorm.mixer import Mixer, default_device
+from fxnorm.mixer_digest import mixer_digest
 from fxnorm.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.versions import code_digest
@@ -233,8 +234,4 @@ def _recipe_digest(folder: Path) -> str:
 
 @functools.cache
 def _digest_of(folder: Path) -> str:
-    """A hash of what a Mixer's mixes depend on."""
-    total = hashlib.sha256(_recipe_digest(folder).encode())
-    for name in (MIXER_FILE, WEIGHTS_FILE):
-        total.update((folder / name).read_bytes())
-    return total.hexdigest()
+    return mixer_digest(folder)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from fxnorm import __version__, audio, dataset, registry
@@ -23,6 +23,7 @@ from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate
 from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.mixer import Mixer, default_device
+from fxnorm.mixer_digest import mixer_digest
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
@@ -30,7 +31,7 @@ from fxnorm.tracking import DESCRIPTION_TAG, run_of
 from fxnorm.versions import code_version, data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
-TEST_DATA_FILE, SIGNIFICANCE_FILE = "test_data.json", "significance.json"
+TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.json", "evaluated_mixer.json"
 RUN_FOLDER = "evaluation"
 """Of the run's artifacts."""
 _FINISHED = ".songs"
@@ -43,6 +44,12 @@ Metrics = dict[str, dict[str, dict[str, float]]]
 Versions = dict[str, dict[str, str]]
 """split -> what is known of the version of its songs"""
 
+
+class _EvaluatedMixer(BaseModel):
+    digest: str
+
+
+_EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
 _METRICS, _VERSIONS = TypeAdapter(Metrics), TypeAdapter(Versions)
 _Content = TypeVar("_Content")
 
@@ -114,8 +121,8 @@ def run(
         settings: of all stages; what is done is in the section ``evaluate``.
         mixer_folder: what stage 3 wrote.
         data: a folder with ``wet`` and ``dry`` datasets (either may be missing), or one wet dataset.
-        output: the folder for ``metrics.json``, ``significance.json``, ``test_data.json``, ``songs.csv``,
-            ``report.html``, ``plots`` and ``mixes``.
+        output: the folder for ``metrics.json``, ``significance.json``, ``test_data.json``,
+            ``evaluated_mixer.json``, ``songs.csv``, ``report.html``, ``plots`` and ``mixes``.
         also: other Mixers by name, directories or ``models:/NAME@ALIAS``, beside those of the settings.
         workers: processes; 0 for one a core, or two for a CUDA device.
 
@@ -128,6 +135,7 @@ def run(
     others = {**settings.evaluate.also, **(also or {})}
     own = str(Mixer.load(mixer_folder, torch.device("cpu")).network.config["name"])
     _check_names(others, own)
+    digest = mixer_digest(mixer_folder)
     splits = _splits(data, settings.evaluate.split)
     with contextlib.ExitStack() as downloads:
         mixers = {name: downloads.enter_context(registry.mixer_directory(place)) for name, place in others.items()}
@@ -145,6 +153,7 @@ def run(
     _collect(results, comparisons, output)
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     write_json(output / TEST_DATA_FILE, versions)
+    write_json(output / MIXER_FILE, {"digest": digest})
     shown = {
         split: report.Split(found.songs, metrics[split], found.intervals(), found.pairs(), results[split])
         for split, found in comparisons.items()
@@ -159,7 +168,7 @@ def run(
         tracked.log(0, flat(metrics))
         for kept in (MIXES, PICTURES):
             tracked.add_folder(output / kept, f"{RUN_FOLDER}/{kept}")
-        for file in (METRICS_FILE, SIGNIFICANCE_FILE, TEST_DATA_FILE, TABLE_FILE, REPORT_FILE):
+        for file in (METRICS_FILE, SIGNIFICANCE_FILE, TEST_DATA_FILE, MIXER_FILE, TABLE_FILE, REPORT_FILE):
             tracked.add_file(output / file, RUN_FOLDER)
         tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(comparisons, settings.register_.metric))
     shutil.rmtree(output / _FINISHED)  # not before: a server that is not there must not cost hours of mixing
@@ -219,6 +228,15 @@ def read_test_data(report: Path) -> Versions:
         DatasetError: there is no such file, or it holds something else.
     """
     return _read(report / TEST_DATA_FILE, _VERSIONS)
+
+
+def read_mixer_digest(report: Path) -> str:
+    """Which Mixer :func:`run` evaluated, as :func:`fxnorm.mixer_digest.mixer_digest` tells it.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / MIXER_FILE, _EVALUATED_MIXER).digest
 
 
 def flat(metrics: Metrics) -> dict[str, float]:

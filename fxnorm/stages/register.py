@@ -1,6 +1,5 @@
 """Stage 5: the quality gate, then the MLflow registry."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from fxnorm.aliases import CHALLENGER, CHAMPION, Version
 from fxnorm.errors import DatasetError, ModelError
 from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
+from fxnorm.mixer_digest import mixer_digest
 from fxnorm.model_card import MODEL_DESCRIPTION, Card
 from fxnorm.settings import RegisterSettings, Settings
 from fxnorm.stages import evaluate
 from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE, Metrics, Versions, read_metrics, read_test_data
-from fxnorm.tracking import DESCRIPTION_TAG, RUN_FILE, TrackedRun
+from fxnorm.tracking import DESCRIPTION_TAG, TrackedRun
 
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
@@ -38,12 +38,16 @@ class _Candidate:
 
     @classmethod
     def read(cls, gate: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
-        mixer, metrics = Mixer.load(folder), read_metrics(report)
+        mixer, digest, metrics = Mixer.load(folder), mixer_digest(folder), read_metrics(report)
+        if digest != evaluate.read_mixer_digest(report):
+            raise DatasetError(
+                f"{report}: expected a report of {folder}, found another Mixer's; 'fxnorm evaluate' makes one"
+            )
         compared = _compared(gate, metrics, _system(mixer), report / METRICS_FILE)
         tested_on = read_test_data(report)
         if "digest" not in tested_on.get(gate.split, {}):
             raise DatasetError(f"{report / TEST_DATA_FILE}: expected {gate.split}.digest, found none; evaluate again")
-        return cls(folder, _digest(folder), mixer, metrics, tested_on, *compared)
+        return cls(folder, digest, mixer, metrics, tested_on, *compared)
 
     def tags(self, gate: RegisterSettings) -> dict[str, str]:
         """What a later candidate has to know of this one."""
@@ -129,7 +133,7 @@ def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None 
         name, version, alias and reason, as they stand in ``registration.json``.
 
     Raises:
-        DatasetError: the report is not complete, or ``data`` is another dataset than the report's.
+        DatasetError: the report is not complete or of another Mixer, or ``data`` is another dataset than the report's.
     """
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
@@ -230,13 +234,3 @@ def _tag_names(gate: RegisterSettings) -> tuple[str, str]:
 
 def _system(mixer: Mixer) -> str:
     return str(mixer.network.config["name"])
-
-
-def _digest(folder: Path) -> str:
-    """A hash of all that a Mixer is, wherever and in whichever run it was made."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RUN_FILE):
-        total.update(
-            f"{path.relative_to(folder).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
-        )
-    return total.hexdigest()
