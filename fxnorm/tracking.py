@@ -1,6 +1,7 @@
 """The MLflow run of one pipeline execution.
 
 ``train`` opens the run and leaves its id in the Mixer directory; ``evaluate`` and ``register`` write into the same run.
+Where the tracking server does not know that run, they share one whose id stays with the report.
 Without ``MLFLOW_TRACKING_URI`` everything goes to ``mlflow.db`` (SQLite) and ``mlartifacts`` in the working directory.
 """
 
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from fxnorm import __version__, system_metrics
 from fxnorm.errors import FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
+from fxnorm.mixer_digest import mixer_digest
 from fxnorm.mlflow_errors import first_line, one_line, server, unless_missing
 from fxnorm.system_metrics import SystemMetrics
 from fxnorm.versions import code_version
@@ -36,6 +38,7 @@ NETWORK_TAG = "network"
 DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
 
+_MIXER_KEY = "mixer"
 _ARTIFACTS = "mlartifacts"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
 _BATCH = 500  # a request to the server may hold 1,000 metrics
@@ -81,27 +84,24 @@ class TrackedRun:
         return run
 
     @classmethod
-    def resume(cls, mixer: Path) -> "TrackedRun | None":
-        """The run that trained the Mixer in ``mixer``; None if that run is not known to this tracking server.
+    def resume(cls, folder: Path) -> "TrackedRun | None":
+        """The run whose id was left in ``folder``; None if that run is not known to this tracking server.
 
         Raises:
-            ModelError: the file that names the run is not as ``train`` leaves it.
+            ModelError: the file that names the run is not as :meth:`leave_in` writes it.
         """
         configure()
-        file = mixer / RUN_FILE
-        if not file.is_file():
+        left = _left_in(folder)
+        if left is None:
             return None
-        try:
-            run_id = str(json.loads(file.read_text(encoding="utf-8"))["run_id"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{file}: expected the id of an MLflow run, found none ({error!r})") from error
+        run_id = left["run_id"]
         with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
             run = unless_missing(mlflow.MlflowClient().get_run, run_id)
         return None if run is None or run.info.lifecycle_stage == LifecycleStage.DELETED else cls(run_id)
 
-    def leave_in(self, mixer: Path) -> None:
-        """Write the run's id into a Mixer directory."""
-        write_json(mixer / RUN_FILE, {"run_id": self.run_id})
+    def leave_in(self, folder: Path, **more: str) -> None:
+        """Write the run's id into a folder, with what more is to be known there."""
+        write_json(folder / RUN_FILE, {"run_id": self.run_id, **more})
 
     def go_on(self) -> None:
         """Leave out the steps that the run has already: those that are done again after an interruption."""
@@ -234,14 +234,37 @@ class TrackedRun:
         return one_line(f"MLflow: run {self.run_id} cannot be {done}")
 
 
-def run_of(mixer: Path, name: str) -> TrackedRun:
-    """The run that trained ``mixer``, or, said aloud, a new one where the tracking server does not know that run."""
+def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
+    """The run that trained ``mixer``, or, said aloud, a new one where the tracking server does not know that run.
+
+    The new run's id stays in ``report``, where the next stage finds it; in the Mixer it would change what ``train``
+    made.
+    """
     run = TrackedRun.resume(mixer)
     if run is None:
-        tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
-        run = TrackedRun.start(name, {}, {})
-        run.leave_in(mixer)
+        digest = mixer_digest(mixer)
+        left = _left_in(report)
+        if left is not None and left.get(_MIXER_KEY) == digest:  # not that of a Mixer that was evaluated there before
+            run = TrackedRun.resume(report)
+        if run is None:
+            tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
+            run = TrackedRun.start(name, {}, {})
+            run.leave_in(report, **{_MIXER_KEY: digest})
     return run
+
+
+def _left_in(folder: Path) -> dict[str, str] | None:
+    """What :meth:`TrackedRun.leave_in` wrote into a folder, if it did."""
+    file = folder / RUN_FILE
+    if not file.is_file():
+        return None
+    try:
+        left = {str(key): str(value) for key, value in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{file}: expected the id of an MLflow run, found no JSON object") from error
+    if "run_id" not in left:
+        raise ModelError(f"{file}: expected the id of an MLflow run, found none")
+    return left
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str) -> str:

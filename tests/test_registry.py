@@ -207,7 +207,7 @@ def test_a_report_that_is_not_whole_is_refused_before_anything_is_registered(
         register.run(settings, mixer, report)
     assert "\n" not in str(raised.value)
     assert not mlflow.MlflowClient().search_registered_models(f"name='{settings.register_.name}'")
-    assert not (mixer / RUN_FILE).exists(), "not even a run was started"
+    assert not (report / RUN_FILE).exists(), "not even a run was started"
 
 
 def test_a_registry_that_does_not_take_the_model_gets_one_line(

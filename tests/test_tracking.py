@@ -10,8 +10,8 @@ from mlflow.entities import Metric
 
 from fxnorm.errors import FxnormError
 from fxnorm.system_metrics import SystemMetrics
-from fxnorm.tracking import RUN_FILE, TrackedRun
-from tests import servers
+from fxnorm.tracking import RUN_FILE, TrackedRun, run_of
+from tests import mixers, servers
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +188,23 @@ def test_a_file_that_names_no_run_is_an_error_not_an_unknown_run(
     with pytest.raises(FxnormError, match=said) as raised:
         TrackedRun.resume(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_run_in_place_of_an_unknown_one_is_shared_by_the_stages_and_the_mixer_stays_as_it_is(
+    run: TrackedRun, mixer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (mixers.changed(mixer_folder, tmp_path / f"mixer-{seed}", seed) for seed in (1, 2))
+    report = tmp_path / "report"
+    report.mkdir()
+    run.leave_in(one)
+    trained = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    assert run_of(one, report, "evaluation").run_id == run.run_id
+    assert not (report / RUN_FILE).exists()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'another.db'}")
+    evaluation = run_of(one, report, "evaluation")
+    assert evaluation.run_id != run.run_id
+    assert run_of(one, report, "registration").run_id == evaluation.run_id
+    assert {path: path.read_bytes() for path in one.rglob("*") if path.is_file()} == trained
+    assert run_of(other, report, "evaluation").run_id != evaluation.run_id, "each Mixer has its own"
+    assert not (other / RUN_FILE).exists()

@@ -109,7 +109,7 @@ def test_better_versions_serve_worse_ones_challenge_and_a_rollback_brings_the_on
     serves(name, Path("good"))
     fxnorm("rollback", *model)
     assert aliased(name) == {"champion": "2", "previous": "1", "challenger": "3"}
-    recorded(name, "2", Path("better"))
+    recorded(name, "2", Path("report-better"))
 
 
 def serves(name: str, mixer: Path) -> None:
@@ -123,11 +123,11 @@ def serves(name: str, mixer: Path) -> None:
     assert np.abs(mixed - expected).max() < 1e-4, "16-bit FLAC"
 
 
-def recorded(name: str, number: str, mixer: Path) -> None:
+def recorded(name: str, number: str, report: Path) -> None:
     """The version says what it is, and its run what was decided."""
     client = mlflow.MlflowClient()
     version = client.get_model_version(name, number)
-    run_id = json.loads((mixer / RUN_FILE).read_text())["run_id"]
+    run_id = json.loads((report / RUN_FILE).read_text())["run_id"]
     assert version.run_id == run_id
     assert version.description is not None
     assert "| CRAFx2 | **2.000** |" in version.description

@@ -160,7 +160,7 @@ def run(
     }
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
-    with run_of(mixer_folder, "evaluation") as tracked:
+    with run_of(mixer_folder, output, "evaluation") as tracked:
         description = {DESCRIPTION_TAG: "\n".join(f"- {verdict}" for verdict in verdicts)}
         tracked.set_tags(flat_versions(versions) | description)
         for split, version in versions.items():

@@ -137,7 +137,7 @@ def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None 
     """
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
-    with tracking.run_of(mixer_folder, "registration") as tracked:
+    with tracking.run_of(mixer_folder, report, "registration") as tracked:
         judge = _Gate(settings, candidate, data, report, tracked)
         champion = aliases.version_at(gate.name, CHAMPION)
         judge.decide(champion)  # before anything is registered: what the user has to put right comes first
