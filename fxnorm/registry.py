@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -48,8 +48,8 @@ def mixer_directory(name: str) -> Iterator[Path]:
         yield downloaded
 
 
-def register(mixer: Path, name: str, run_id: str) -> str:
-    """Log a Mixer directory as a pyfunc into its run, and register it.
+def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> str:
+    """Log a Mixer directory as a pyfunc into its run, and register it; no version is there without its tags.
 
     Returns:
         the new version.
@@ -62,6 +62,7 @@ def register(mixer: Path, name: str, run_id: str) -> str:
             name="model",
             **served_model.contents(mixer),
             registered_model_name=name,
+            tags=dict(tags),
         )
     return str(logged.registered_model_version)
 

@@ -57,7 +57,8 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     evaluate.run(settings, candidate, Path("new"), Path("report-new"))
     any_is_good = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": -1.0e6})})
     assert register.run(any_is_good, champion, Path("report-old"))["alias"] == CHAMPION
-    told = at(settings, CHAMPION).tags[f"{TEST}.songs"]
+    told = at(settings, CHAMPION).tags
+    assert told[f"{TEST}.songs.{evaluate.read_test_data(Path('report-old'))['test_wet']['digest']}"] == told[TEST]
 
     without = register.run(any_is_good, candidate, Path("report-new"))
     assert without["alias"] == "challenger"
@@ -65,14 +66,15 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     with pytest.raises(DatasetError, match=r"old: expected the songs of test_wet that report-new/test_data.json"):
         register.run(any_is_good, candidate, Path("report-new"), Path("old"))
     assert at(settings, CHAMPION).number == "1"
-    assert at(settings, CHAMPION).tags[f"{TEST}.songs"] == told
+    assert at(settings, CHAMPION).tags == told
 
     decision = register.run(any_is_good, candidate, Path("report-new"), Path("new"))
     evaluate.run(settings, champion, Path("new"), Path("report-again"))
     again = evaluate.read_metrics(Path("report-again"))["test_wet"]["crafx2"]["stereo_loss_b"]
     measured = mlflow.MlflowClient().get_model_version(settings.register_.name, "1").tags
     assert float(measured[TEST]) == pytest.approx(again, rel=1e-6)
-    assert measured[f"{TEST}.songs"] != told
+    new_songs = evaluate.read_test_data(Path("report-new"))["test_wet"]["digest"]
+    assert measured == {**told, TEST: measured[TEST], f"{TEST}.songs.{new_songs}": measured[TEST]}
     assert decision["alias"] == CHAMPION
     assert f"champion (version 1) {again:.3f}" in decision["reason"]
     assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
@@ -88,6 +90,23 @@ def test_the_champions_own_mixer_registered_again_serves_and_the_one_before_stay
     assert decision["alias"] == CHAMPION
     assert "version 2, the champion, anew: the same Mixer" in decision["reason"]
     assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
+
+
+def test_a_candidate_is_compared_with_what_the_champion_measured_on_its_own_songs(
+    settings: Settings, mixer_folder: Path
+) -> None:
+    champion = mixers.changed(mixer_folder, Path("mixer"), 0)
+    register.run(settings, champion, mixers.report(Path("report"), champion, 3.0, "some songs"))
+    # as another registration notes it, which was interrupted before it wrote the plain name
+    aliases.note(settings.register_.name, "1", {f"{TEST}.songs.other songs": "1.0"})
+    worse = mixers.changed(mixer_folder, Path("worse"), 1)
+    decision = register.run(settings, worse, mixers.report(Path("report-worse"), worse, 2.0, "other songs"))
+    assert decision["alias"] == "challenger"
+    assert "champion (version 1) 1.000" in decision["reason"]
+    better = mixers.changed(mixer_folder, Path("better"), 2)
+    decision = register.run(settings, better, mixers.report(Path("report-better"), better, 2.0, "some songs"))
+    assert decision["alias"] == CHAMPION
+    assert "champion (version 1) 3.000" in decision["reason"]
 
 
 def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(

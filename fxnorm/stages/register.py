@@ -94,9 +94,9 @@ class _Gate:
         """The champion's metric on the candidate's songs, measured again if those are others; None without songs."""
         gate = self.settings.register_
         digest = self.candidate.tested_on[gate.split]["digest"]
-        value_tag, songs_tag = _tag_names(gate)
-        if champion.tags.get(songs_tag) == digest:
-            return float(champion.tags[value_tag])
+        measured = champion.tags.get(_value_tag(gate, digest))
+        if measured is not None:
+            return float(measured)
         if self.data is None:
             return None
         self._check_data(self.data, digest)
@@ -141,8 +141,7 @@ def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None 
         judge = _Gate(settings, candidate, data, report, tracked)
         champion = aliases.version_at(gate.name, CHAMPION)
         judge.decide(champion)  # before anything is registered: what the user has to put right comes first
-        version = registry.register(mixer_folder, gate.name, tracked.run_id)
-        aliases.note(gate.name, version, candidate.tags(gate))
+        version = registry.register(mixer_folder, gate.name, tracked.run_id, candidate.tags(gate))
         alias, reason = _settle(judge, gate.name, version)
         decision = {"name": gate.name, "version": version, "alias": alias, "reason": reason}
         _tell(settings, candidate, decision, tracked, report)
@@ -223,13 +222,13 @@ def _better(value: float, other: float, gate: RegisterSettings) -> bool:
 
 
 def _measured(gate: RegisterSettings, digest: str, value: float) -> dict[str, str]:
-    """A version's tags: the metric, and on which songs."""
-    return dict(zip(_tag_names(gate), (repr(value), digest), strict=True))
+    """A version's tags: the metric on songs with this digest, and once more under its plain name, for people."""
+    return {_value_tag(gate, digest): repr(value), f"{gate.split}.{gate.metric}": repr(value)}
 
 
-def _tag_names(gate: RegisterSettings) -> tuple[str, str]:
-    name = f"{gate.split}.{gate.metric}"
-    return name, f"{name}.songs"
+def _value_tag(gate: RegisterSettings, digest: str) -> str:
+    # one tag for each set of songs: a value cannot be taken for that of others, whenever and whoever writes
+    return f"{gate.split}.{gate.metric}.songs.{digest}"
 
 
 def _system(mixer: Mixer) -> str:
