@@ -46,6 +46,18 @@ def version_at(name: str, alias: str) -> Version | None:
     return None if found is None else Version(name, str(found.version), dict(found.tags))
 
 
+def unfinished(name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
+    """The newest version of a run that has these tags and no description yet, which :func:`note` gives at the end."""
+    with _one_line(name):
+        found = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    numbers = [
+        int(version.version)
+        for version in found
+        if version.name == name and not version.description and tags.items() <= version.tags.items()
+    ]
+    return str(max(numbers)) if numbers else None
+
+
 def note(name: str, number: str, tags: Mapping[str, str], description: str | None = None) -> None:
     """Add tags to a version, and set its description."""
     with _one_line(name):

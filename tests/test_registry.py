@@ -109,6 +109,32 @@ def test_a_candidate_is_compared_with_what_the_champion_measured_on_its_own_song
     assert "champion (version 1) 3.000" in decision["reason"]
 
 
+@pytest.mark.parametrize(
+    "interrupted", ["fxnorm.aliases.promote", "fxnorm.tracking.TrackedRun.add_file", "fxnorm.aliases.introduce"]
+)
+def test_a_registration_that_was_interrupted_goes_on_with_its_version(
+    settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
+) -> None:
+    name = f"{settings.register_.name}-{interrupted}"
+    settings = settings.model_copy(update={"register_": settings.register_.model_copy(update={"name": name})})
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    report = mixers.report(Path("report"), mixer, 3.0)
+
+    def stop(*_: object, **__: object) -> None:
+        raise FxnormError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupted, stop)
+        with pytest.raises(FxnormError, match="stopped"):
+            register.run(settings, mixer, report)
+    decision = register.run(settings, mixer, report)
+    assert (decision["version"], decision["alias"]) == ("1", CHAMPION)
+    assert at(settings, CHAMPION).number == "1"
+    assert aliases.version_at(name, "previous") is None
+    assert "CRAFx2" in str(mlflow.MlflowClient().get_model_version(name, "1").description)
+    assert register.run(settings, mixer, report)["version"] == "2", "what was registered whole is registered anew"
+
+
 def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
     settings: Settings, mixer_folder: Path, make_song: MakeSong
 ) -> None:

@@ -141,7 +141,7 @@ def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None 
         judge = _Gate(settings, candidate, data, report, tracked)
         champion = aliases.version_at(gate.name, CHAMPION)
         judge.decide(champion)  # before anything is registered: what the user has to put right comes first
-        version = registry.register(mixer_folder, gate.name, tracked.run_id, candidate.tags(gate))
+        version = _version(candidate, gate, tracked)
         alias, reason = _settle(judge, gate.name, version)
         decision = {"name": gate.name, "version": version, "alias": alias, "reason": reason}
         _tell(settings, candidate, decision, tracked, report)
@@ -153,6 +153,16 @@ def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
     gate = settings.register_
     system = _system(Mixer.load(mixer_folder))
     return _better(*_compared(gate, read_metrics(report), system, report / METRICS_FILE), gate)
+
+
+def _version(candidate: _Candidate, gate: RegisterSettings, tracked: TrackedRun) -> str:
+    """The candidate's version: a new one, unless a registration of it was interrupted before."""
+    tags = candidate.tags(gate)
+    begun = aliases.unfinished(gate.name, tracked.run_id, tags)
+    if begun is not None:
+        tqdm.write(f"{gate.name}: version {begun} is this Mixer's, whose registration was interrupted; it goes on")
+        return begun
+    return registry.register(candidate.folder, gate.name, tracked.run_id, tags)
 
 
 def _settle(judge: _Gate, name: str, version: str) -> tuple[str, str]:
@@ -191,7 +201,6 @@ def _tell(
         tags=tags,
         run_id=tracked.run_id,
     )
-    aliases.note(gate.name, decision["version"], {}, card.shortened(CARD_FILE))
     aliases.introduce(gate.name, MODEL_DESCRIPTION)
     tracked.add_text(CARD_FILE, card.markdown())
     tracked.add_file(report / REGISTRATION_FILE)
@@ -200,6 +209,8 @@ def _tell(
     tracked.set_tags(
         {"registration.alias": decision["alias"], DESCRIPTION_TAG: "\n".join([*verdicts, _REGISTERED + registered])}
     )
+    # at the end, because a version that has none yet is one whose registration was interrupted
+    aliases.note(gate.name, decision["version"], {}, card.shortened(CARD_FILE))
 
 
 def _compared(gate: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:
