@@ -67,6 +67,7 @@ def reproduced(folder: Path) -> Project:
         shutil.copy(REPOSITORY / name, folder / name)
     project.run("git", "init", "-q", "-b", "main")
     project.run("dvc", "init", "-q")
+    shutil.copy(REPOSITORY / ".dvcignore", folder / ".dvcignore")
     sizes = [text for split in ("train=2", "val=1", "test=1", "dry=1") for text in ("--songs", split)]
     project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
     project.run("dvc", "add", "-q", "data")

@@ -68,6 +68,22 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.stages_run(project.run("dvc", "repro")) == []
 
 
+def test_a_model_is_registered_anew_when_code_that_it_carries_changes(project: Project) -> None:
+    for left in ("fxnorm/effects/__pycache__/levels.cpython-311.pyc", "serving/__pycache__/gate.cpython-311.pyc"):
+        file = project.folder / left
+        file.parent.mkdir()
+        file.write_bytes(b"compiled")
+    assert "up to date" in project.run("dvc", "status"), "not by what Python leaves there"
+    for name in ("serving/gate.py", "fxnorm/mix_options.py"):
+        file = project.folder / name
+        before = file.read_text()
+        file.write_text(f"{before}# changed\n")
+        status = project.run("dvc", "status", "register")
+        assert f"modified:           {name.partition('/')[0]}" in status
+        file.write_text(before)
+    assert "up to date" in project.run("dvc", "status")
+
+
 def test_touching_a_parameter_reruns_only_what_depends_on_it(project: Project) -> None:
     project.set("register", margin=1.0e6)
     assert project.stages_run(project.run("dvc", "repro")) == ["register"]
