@@ -1,7 +1,8 @@
 """Reading, checking, resampling and writing audio.
 
 Audio in the library is a float32 array of shape (channels, samples), full scale at 1. What comes in is checked here,
-once: a file that is truncated, empty, not finite or has more than two channels is refused with one line that names it.
+once: a file that is truncated, empty, not finite, far beyond full scale or has more than two channels is refused with
+one line that names it.
 """
 
 import io
@@ -25,6 +26,10 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
 """What is looked for on disk, in this order when a stem is there more than once."""
 
 MAX_CHANNELS = 2
+
+MAX_DBFS = 60.0
+"""The highest peak that is read or written. No recording comes near; samples close to float32's own limit give a mix
+that is not finite, and somewhere above +80 dBFS the MP3 encoder ends the process."""
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "MP3")
 """What libsndfile calls the three formats; it reads dozens of others, which nobody checked against hostile files."""
@@ -62,7 +67,7 @@ def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.nd
 
     Raises:
         AudioError: the file is missing, not audio, truncated, empty, has more than two channels, or holds values
-            that are not finite.
+            that are not finite or beyond ``MAX_DBFS``.
     """
     name = str(path)
     if object_store.is_address(name):
@@ -100,7 +105,10 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
         audio: float array (channels, samples).
         sample_rate: Hz.
         subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
-            which add no audible rounding.
+            which add no audible rounding. FLAC clips at full scale.
+
+    Raises:
+        AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
     """
     path = Path(path)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
@@ -108,7 +116,11 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
 
 
 def encode(audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None = None) -> bytes:
-    """The bytes of a file that :func:`write` would write."""
+    """The bytes of a file that :func:`write` would write.
+
+    Raises:
+        AudioError: as :func:`write`.
+    """
     buffer = io.BytesIO()
     _write_open(buffer, audio, sample_rate, suffix, subtype, suffix)
     return buffer.getvalue()
@@ -135,7 +147,8 @@ def pad_to(audio: np.ndarray, samples: int) -> np.ndarray:
 
 def peak_dbfs(audio: np.ndarray) -> float:
     """Highest absolute sample in dBFS; digital silence and an empty array give -600."""
-    peak = float(np.max(np.abs(audio), initial=0.0))
+    # no array of absolute values: a song's is as large as the song
+    peak = max(float(np.max(audio, initial=0.0)), -float(np.min(audio, initial=0.0)))
     return float(20 * np.log10(peak + 1e-30))
 
 
@@ -143,7 +156,8 @@ def check(audio: np.ndarray, name: str) -> None:
     """Refuse what no stage can work with.
 
     Raises:
-        AudioError: not (channels, samples), no sample, more than two channels, or a NaN or infinite sample.
+        AudioError: not (channels, samples), no sample, more than two channels, or a sample that is NaN, infinite or
+            beyond ``MAX_DBFS``.
     """
     if audio.ndim != 2:
         raise AudioError(f"{name}: expected an array (channels, samples), found {audio.ndim} dimensions")
@@ -151,10 +165,19 @@ def check(audio: np.ndarray, name: str) -> None:
         raise AudioError(f"{name}: expected 1 or 2 channels, found {audio.shape[0]}")
     if audio.shape[1] == 0:
         raise AudioError(f"{name}: holds no samples")
+    _refuse_unbounded(audio, name)
+
+
+def _refuse_unbounded(audio: np.ndarray, name: str, start: int = 0) -> None:
+    """Refuse samples that are not finite or beyond ``MAX_DBFS``; ``start`` is the number of the first one here."""
+    peak = peak_dbfs(audio)
+    if peak <= MAX_DBFS:
+        return
     finite = np.isfinite(audio)
     if not finite.all():
-        first = int(np.argmin(finite.all(axis=0)))
+        first = start + int(np.argmin(finite.all(axis=0)))
         raise AudioError(f"{name}: holds NaN or infinite samples, the first at sample {first}")
+    raise AudioError(f"{name}: a peak of {peak:+.0f} dBFS, expected at most {MAX_DBFS:+.0f} dBFS")
 
 
 def _fetch_s3(address: str) -> bytes:
@@ -238,6 +261,7 @@ def _write_open(
 ) -> None:
     if suffix not in AUDIO_SUFFIXES:
         raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
+    _refuse_unbounded(audio, name)  # before an encoder sees it: LAME would end the process
     default = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}[suffix]
     if (suffix, subtype or default) == (".wav", "FLOAT"):
         # libsndfile puts the time of day into float WAVs (the PEAK chunk); the same audio shall give the same bytes

@@ -148,6 +148,7 @@ class Mixer:
 
         Raises:
             AudioError: no stem, an unknown stem name, an array that no mix can be made of, or nothing but silence.
+            ModelError: the network's mix is not finite.
         """
         refuse_unusable(stems)
         length = max(stem.shape[1] for stem in stems.values())
@@ -156,6 +157,8 @@ class Mixer:
             for name, stem in stems.items()
         }
         mixed = self.mix_normalized(self.normalize(prepared, dry, seed, progress), progress)
+        if not np.isfinite(audio.peak_dbfs(mixed)):
+            raise ModelError("the network's mix holds NaN or infinite samples; its weights may be damaged")
         mixed = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
         # the network's tanh keeps it under full scale; resampling may pass it between the samples
         return np.clip(mixed, -1.0, 1.0)

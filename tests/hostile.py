@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.io.wavfile
 import soundfile
 
 from fxnorm import audio
@@ -60,7 +61,10 @@ def _params(said: str, **params: Any) -> Callable[[], Request]:
 
 
 def _wav(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> bytes:
-    return audio.encode(samples, sample_rate, ".wav")
+    """A float WAV, of samples too that the library would not write."""
+    buffer = io.BytesIO()
+    scipy.io.wavfile.write(buffer, sample_rate, np.asarray(samples.T, dtype=np.float32))
+    return buffer.getvalue()
 
 
 def _other_format(name: str) -> bytes:
@@ -101,6 +105,17 @@ def _zip_bomb() -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("vocals.wav", bytes(LARGE))
     return buffer.getvalue()
+
+
+def _enormous(output_format: str) -> Callable[[], Request]:
+    """Samples that are finite, but whose squares are not."""
+
+    def build() -> Request:
+        row = {"bass": base64.b64encode(_wav(noise(1.0, 3e37))).decode()}
+        content = {"dataframe_records": [row], "params": {"output_format": output_format}}
+        return _content(content, "dBFS, expected at most +60 dBFS")()
+
+    return build
 
 
 def _noisy(value: float) -> bytes:
@@ -195,6 +210,9 @@ HOSTILE: dict[str, Callable[[], Request]] = {
     "a WAV at 2 GHz": _file(lambda: _wav(noise(0.1), 2_000_000_000 // 8), "expected a sample rate"),
     "a sample that is not a number": _file(lambda: _noisy(np.nan), "NaN"),
     "an infinite sample": _file(lambda: _noisy(np.inf), "infinite"),
+    "finite but enormous samples, mixed to WAV": _enormous("wav"),
+    "finite but enormous samples, mixed to FLAC": _enormous("flac"),
+    "finite but enormous samples, mixed to MP3": _enormous("mp3"),
     "silence alone": _file(lambda: _wav(np.zeros((2, 4_410))), "silent"),
     "a FLAC of 700 s of silence": _file(
         lambda: audio.encode(np.zeros((2, 700 * SAMPLE_RATE), np.float32), SAMPLE_RATE, ".flac"), "at most 600 s"

@@ -1,5 +1,6 @@
 """Reading, refusing, resampling and writing audio."""
 
+import io
 import struct
 import time
 from pathlib import Path
@@ -83,6 +84,10 @@ def write_infinite(path: Path) -> None:
     soundfile.write(path, samples.T, SAMPLE_RATE, subtype="FLOAT")
 
 
+def write_enormous(path: Path) -> None:
+    soundfile.write(path, noise(0.1, 3e37).T, SAMPLE_RATE, subtype="FLOAT")
+
+
 def write_three_channels(path: Path) -> None:
     soundfile.write(path, noise(0.1, channels=3).T, SAMPLE_RATE)
 
@@ -108,6 +113,7 @@ def write_nothing(path: Path) -> None:
         (write_no_samples, "no samples"),
         (write_not_a_number, "NaN or infinite samples, the first at sample 7"),
         (write_infinite, "NaN or infinite samples, the first at sample 9"),
+        (write_enormous, r"a peak of \+7.* dBFS, expected at most \+60 dBFS"),
         (write_three_channels, "expected 1 or 2 channels, found 3"),
         (write_declared_two_gigabytes, "truncated"),
         (write_nothing, "empty"),
@@ -152,6 +158,29 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         audio.write(path, noise(0.1), subtype="ULAW")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", audio.AUDIO_SUFFIXES)
+@pytest.mark.parametrize("value, said", [(np.nan, "NaN"), (-np.inf, "infinite"), (-1e5, r"\+100 dBFS"), (3e38, "dBFS")])
+def test_what_would_break_an_encoder_does_not_reach_it(tmp_path: Path, suffix: str, value: float, said: str) -> None:
+    path = tmp_path / f"mix{suffix}"
+    audio.write(path, noise(0.1))
+    before = path.read_bytes()
+    samples = noise(0.5)
+    samples[1, 100:200] = value
+    with pytest.raises(AudioError, match=rf"^{path}: .*{said}"):
+        audio.write(path, samples)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", audio.AUDIO_SUFFIXES)
+def test_every_encoder_stands_the_highest_peak_that_is_let_through(suffix: str) -> None:
+    highest = np.float32(10 ** (audio.MAX_DBFS / 20))
+    samples = highest * np.sign(noise(1.0))
+    content = audio.encode(samples, SAMPLE_RATE, suffix)
+    decoded, _ = audio.decode(content, "a") if suffix != ".mp3" else soundfile.read(io.BytesIO(content))
+    assert np.abs(decoded).max() >= (1.0 if suffix == ".flac" else highest), "FLAC clips"
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

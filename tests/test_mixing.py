@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner, Result
 
 from fxnorm import Mixer, audio
@@ -75,6 +76,7 @@ def test_other_sample_rates_come_back_at_their_own(mixer: Mixer, sample_rate: in
         ({"guitar": noise(0.1)}, "guitar: unknown stem; expected vocals, bass, drums, other"),
         ({"bass": np.zeros((2, 1000), dtype=np.float32)}, "bass: all stems are silent"),
         ({"bass": np.full((2, 1000), np.nan, dtype=np.float32)}, "bass: holds NaN"),
+        ({"bass": noise(0.1, 3e37)}, r"bass: a peak of \+7.* dBFS, expected at most \+60 dBFS"),
         ({"bass": np.zeros((2, 0), dtype=np.float32)}, "bass: holds no samples"),
         ({"bass": np.zeros((3, 10), dtype=np.float32)}, "bass: expected 1 or 2 channels, found 3"),
         ({"bass": np.zeros(10, dtype=np.float32)}, "bass: expected an array"),
@@ -83,6 +85,15 @@ def test_other_sample_rates_come_back_at_their_own(mixer: Mixer, sample_rate: in
 def test_stems_no_mix_can_be_made_of_are_refused(mixer: Mixer, given: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(AudioError, match=said):
         mixer.mix(given, SAMPLE_RATE)
+
+
+def test_a_network_whose_mix_is_not_finite_is_said(mixer: Mixer, tmp_path: Path) -> None:
+    mixer.save(tmp_path / "m")
+    broken = Mixer.load(tmp_path / "m")
+    with torch.no_grad():
+        next(broken.network.parameters()).fill_(np.nan)
+    with pytest.raises(ModelError, match="mix holds NaN or infinite samples"):
+        broken.mix(stems(1.0), SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("gone", ["mixer.json", "weights.safetensors", "statistics.npz", "normalization.json"])
@@ -164,6 +175,10 @@ def spoil_nan(path: Path) -> None:
     soundfile.write(path, np.full((100, 2), np.nan), SAMPLE_RATE, subtype="FLOAT")
 
 
+def spoil_enormous(path: Path) -> None:
+    soundfile.write(path, noise(0.5, 3e37).T, SAMPLE_RATE, subtype="FLOAT")
+
+
 def spoil_channels(path: Path) -> None:
     soundfile.write(path, noise(0.5, channels=6).T, SAMPLE_RATE)
 
@@ -181,6 +196,7 @@ BAD_FILES = {
     "truncated": (spoil_truncated, "truncated"),
     "no samples": (spoil_empty, "no samples"),
     "not a number": (spoil_nan, "NaN"),
+    "enormous": (spoil_enormous, "dBFS, expected at most +60 dBFS"),
     "six channels": (spoil_channels, "expected 1 or 2 channels, found 6"),
     "silent": (spoil_silent, "silent"),
     "gone": (spoil_gone, "no such file"),
@@ -191,7 +207,7 @@ BAD_FILES = {
 def test_a_bad_file_gets_one_line_status_1_and_no_output(mixer_folder: Path, tmp_path: Path, kind: str) -> None:
     spoil, said = BAD_FILES[kind]
     spoil(tmp_path / "bass.wav")
-    result = mix_command(mixer_folder, tmp_path / "out/mix.wav", "--bass", str(tmp_path / "bass.wav"))
+    result = mix_command(mixer_folder, tmp_path / "out/mix.mp3", "--bass", str(tmp_path / "bass.wav"))
     assert result.exit_code == 1
     (line,) = [line for line in result.output.splitlines() if "fxnorm:" in line]
     assert "bass" in line
