@@ -6,8 +6,10 @@ one line that names it.
 """
 
 import io
+import itertools
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +35,8 @@ that is not finite, and somewhere above +80 dBFS the MP3 encoder ends the proces
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "MP3")
 """What libsndfile calls the three formats; it reads dozens of others, which nobody checked against hostile files."""
+_QUALITY = "HQ"  # of soxr
+_BLOCK = 2**18  # frames that are read at once
 _RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
 _MAX_CHUNKS = 1_000  # of a WAV before its samples; real ones have a handful
 _WAV_CONTAINERS = (b"RIFF", b"RF64", b"BW64")
@@ -46,7 +50,7 @@ class DecodingLimits:
 
     Attributes:
         seconds: the longest song.
-        bytes: the most memory for its samples, as float32 and before they are resampled.
+        bytes: the most for its samples as float32, at their own rate or resampled, whichever is more.
         channels: 1 or 2.
     """
 
@@ -130,7 +134,7 @@ def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarra
     """``audio`` (channels, samples) from one rate to another (both Hz), band-limited (soxr, "HQ")."""
     if source_rate == target_rate:
         return audio
-    resampled = soxr.resample(np.ascontiguousarray(audio.T), source_rate, target_rate, quality="HQ")
+    resampled = soxr.resample(audio.T, source_rate, target_rate, quality=_QUALITY)
     return np.ascontiguousarray(resampled.T, dtype=np.float32)
 
 
@@ -198,22 +202,56 @@ def _read_open(
             if sound.frames == _UNKNOWN_FRAMES:
                 raise AudioError(f"{name}: the header does not say how long it is; write the file once more")
             found_rate, expected, exact = int(sound.samplerate), sound.frames, sound.format != "MP3"
+            target_rate = found_rate if sample_rate is None else sample_rate
             if limits is not None:
-                _refuse_beyond(limits, sound, name)
-            # a header may announce less than there is, but no more than it announces is read
-            samples = sound.read(dtype="float32", always_2d=True)
+                _refuse_beyond(limits, sound, target_rate, name)
+            samples, found = _read_resampled(sound, target_rate, name)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
-    if len(samples) < expected and exact:  # an MP3's length is an estimate
-        raise AudioError(f"{name}: truncated: {expected} samples announced, {len(samples)} found")
-    audio = np.ascontiguousarray(samples.T)
-    check(audio, name)
-    if sample_rate is None or sample_rate == found_rate:
-        return audio, found_rate
-    return resample(audio, found_rate, sample_rate), sample_rate
+    except MemoryError as error:
+        raise AudioError(f"{name}: {expected} samples announced, which is more than memory holds") from error
+    if found < expected and exact:  # an MP3's length is an estimate
+        raise AudioError(f"{name}: truncated: {expected} samples announced, {found} found")
+    check(samples, name)
+    return samples, target_rate
 
 
-def _refuse_beyond(limits: DecodingLimits, sound: soundfile.SoundFile, name: str) -> None:
+def _read_resampled(sound: soundfile.SoundFile, target_rate: int, name: str) -> tuple[np.ndarray, int]:
+    """Samples at ``target_rate`` (Hz), and the number of those read; block by block, so that one copy is enough."""
+    resampler = None
+    if target_rate != sound.samplerate:
+        resampler = soxr.ResampleStream(sound.samplerate, target_rate, sound.channels, "float32", _QUALITY)
+    samples = np.empty((sound.channels, _resampled_length(sound.frames, sound.samplerate, target_rate)), np.float32)
+    filled = read = 0
+    for block in itertools.chain(_blocks(sound, name), [np.empty((0, sound.channels), np.float32)]):
+        read += len(block)
+        ready = block if resampler is None else resampler.resample_chunk(block, last=len(block) == 0)
+        samples = pad_to(samples, filled + len(ready))  # should soxr round up where we round down
+        samples[:, filled : filled + len(ready)] = ready.T
+        filled += len(ready)
+    return np.ascontiguousarray(samples[:, :filled]), read
+
+
+def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """The file's samples, (frames, channels) at a time; a header may announce less than there is, but no more is read.
+
+    soundfile seeks between two reads, after which an MP3's first frames lack those before them: it is read at once.
+    """
+    at_once = sound.frames if sound.format == "MP3" else _BLOCK
+    read = 0
+    while len(part := sound.read(min(at_once, sound.frames - read), dtype="float32", always_2d=True)):
+        _refuse_unbounded(part.T, name, start=read)
+        read += len(part)
+        for start in range(0, len(part), _BLOCK):
+            yield part[start : start + _BLOCK]
+
+
+def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
+    """To the nearest sample."""
+    return (2 * samples * target_rate + source_rate) // (2 * source_rate)
+
+
+def _refuse_beyond(limits: DecodingLimits, sound: soundfile.SoundFile, target_rate: int, name: str) -> None:
     """Refuse a file by its header."""
     lowest, highest = _RATES
     if sound.format not in _FORMATS:
@@ -225,7 +263,8 @@ def _refuse_beyond(limits: DecodingLimits, sound: soundfile.SoundFile, name: str
     if sound.frames > limits.seconds * sound.samplerate:
         seconds = sound.frames / sound.samplerate
         raise AudioError(f"{name}: {seconds:.0f} s, expected at most {limits.seconds:g} s")
-    needed = sound.frames * sound.channels * np.dtype(np.float32).itemsize
+    longest = max(sound.frames, _resampled_length(sound.frames, sound.samplerate, target_rate))
+    needed = longest * sound.channels * np.dtype(np.float32).itemsize
     if needed > limits.bytes:
         raise AudioError(f"{name}: {needed} bytes of samples when decoded, expected at most {limits.bytes}")
 

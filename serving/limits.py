@@ -1,6 +1,9 @@
 """What the endpoint lets a request use. Every limit is an environment variable of the server, and this is their list.
 
-Memory at worst: one mix (about 2 GB for ten minutes of stems) plus, for each request that waits, its body.
+Memory at worst, beside the model: one mix, which for ten minutes of four stereo stems takes about 2 GB with the decoded
+stems (``max_seconds`` and ``max_decoded_mb`` bound it; a file's own samples are resampled block by block, and only an
+MP3's are there as a whole beside the result); a few times ``max_request_mb`` for the request that is mixed and for
+another one that is checked; and for each request that waits (``max_waiting``), its body.
 """
 
 from collections.abc import Mapping
@@ -35,7 +38,8 @@ class Limits(BaseModel):
     max_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = MAX_CHANNELS
     """Of a stem."""
     max_decoded_mb: Annotated[float, Field(gt=0)] = 1_000.0
-    """Megabytes of a song's stems once decoded: 16 times the FLAC of noise, or a million times that of silence."""
+    """Megabytes of a song's stems as float32, each at the file's own rate or at 44.1 kHz, whichever is more.
+    Noise takes a few times the size of its FLAC, and silence thousands of times."""
     max_waiting: Annotated[int, Field(ge=0)] = 8
     """Requests that wait while another is mixed; the next is answered 503. Songs are mixed one at a time, because one
     uses all cores; ``mlflow models serve --workers`` mixes more, each with limits of its own."""

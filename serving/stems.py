@@ -38,6 +38,7 @@ class StemReader:
                 content = self._fetch(str(uri))
             if content:
                 left = DecodingLimits(self._seconds, self._limits.decoded_bytes - decoded, self._limits.max_channels)
+                # decode() holds the file at its own rate against the limit too; what stays is the resampled one
                 stems[stem] = audio.decode(content, str(uri or stem), limits=left)[0]
                 decoded += stems[stem].nbytes
                 self._deadline.check()

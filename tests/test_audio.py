@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError
 from tests.conftest import noise
+from tests.test_audio_limits import with_flac_frames
 
 
 def sine(frequency: float, sample_rate: int, seconds: float = 1.0) -> np.ndarray:
@@ -39,6 +41,32 @@ def test_other_sample_rates_are_resampled_without_changing_a_tone(tmp_path: Path
     assert found.shape == (1, SAMPLE_RATE)
     edge = 2_000
     assert np.abs(found - sine(1_000, SAMPLE_RATE))[:, edge:-edge].max() < 1e-3
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("sample_rate", [11_025, 44_100, 48_000])
+def test_reading_in_blocks_gives_what_reading_at_once_gives(suffix: str, channels: int, sample_rate: int) -> None:
+    content = audio.encode(noise(12.345, channels=channels), sample_rate, suffix)
+    at_once, _ = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    assert len(at_once) > 2**19, "two blocks and more"
+    expected = at_once if sample_rate == SAMPLE_RATE else soxr.resample(at_once, sample_rate, SAMPLE_RATE, "HQ")
+    # an MP3's last bit is not the same whenever it is decoded
+    assert np.abs(audio.decode(content, "a")[0] - expected.T).max() <= (1e-6 if suffix == ".mp3" else 0)
+
+
+def test_a_value_that_is_not_finite_is_counted_from_the_beginning_of_the_file(tmp_path: Path) -> None:
+    samples = np.zeros((1, 2**19), np.float32)
+    samples[0, -5] = np.inf
+    soundfile.write(tmp_path / "a.wav", samples.T, 96_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=f"the first at sample {2**19 - 5}$"):
+        audio.read(tmp_path / "a.wav")
+
+
+def test_a_header_that_announces_more_than_memory_holds_is_refused() -> None:
+    content = with_flac_frames(audio.encode(noise(1.0), SAMPLE_RATE, ".flac"), 2**36 - 1)
+    with pytest.raises(AudioError, match=r"^a: (truncated|.*more than memory holds|not readable)"):
+        audio.decode(content, "a")
 
 
 def test_a_mono_file_becomes_stereo_by_repetition() -> None:

@@ -1,10 +1,12 @@
 """Files from strangers: refused by their header, before anything is decoded."""
 
+import io
 import struct
 import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 
 from fxnorm import audio
 from fxnorm.audio import DecodingLimits
@@ -34,6 +36,7 @@ def test_what_is_within_the_limits_is_read_as_ever(suffix: str) -> None:
         (audio.encode(noise(11.0), SAMPLE_RATE, ".mp3"), LIMITS, "11 s, expected at most 10 s"),
         (audio.encode(noise(1.0), SAMPLE_RATE, ".wav"), DecodingLimits(10.0, 1_000), "bytes of samples when decoded"),
         (audio.encode(noise(1.0), SAMPLE_RATE, ".wav"), DecodingLimits(10.0, 10**7, 1), "2 channels, expected at most"),
+        (audio.encode(noise(1.0), 8_000, ".wav"), DecodingLimits(10.0, 400_000), "1944808 bytes of samples when"),
         (audio.encode(noise(0.01), 4, ".wav"), LIMITS, "4 Hz, expected a sample rate from"),
         (audio.encode(noise(0.01), 400_000, ".wav"), LIMITS, "400000 Hz, expected a sample rate from"),
         (b"FORM\0\0\0\x1eAIFFCOMM" + bytes(100), LIMITS, "not readable"),
@@ -42,6 +45,23 @@ def test_what_is_within_the_limits_is_read_as_ever(suffix: str) -> None:
 def test_a_file_beyond_the_limits_is_refused(content: bytes, limits: DecodingLimits, said: str) -> None:
     with pytest.raises(AudioError, match=f"^a: .*{said}"):
         audio.decode(content, "a", limits=limits)
+
+
+def test_of_a_long_file_at_a_high_rate_nothing_but_the_result_is_held_in_memory() -> None:
+    rate, seconds = 192_000, 599
+    content = io.BytesIO()
+    with soundfile.SoundFile(content, "w", rate, 2, "PCM_24", format="FLAC") as file:
+        for _ in range(seconds):
+            file.write(np.zeros((rate, 2), np.float32))
+    file_at_its_own_rate = seconds * rate * 2 * 4
+    with pytest.raises(AudioError, match=f"^a: {file_at_its_own_rate} bytes of samples when decoded"):
+        audio.decode(content.getvalue(), "a", limits=DecodingLimits(600.0, file_at_its_own_rate - 1))
+    tracemalloc.start()
+    samples, _ = audio.decode(content.getvalue(), "a", limits=DecodingLimits(600.0, file_at_its_own_rate))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert samples.shape == (2, seconds * SAMPLE_RATE)
+    assert peak < samples.nbytes + 20_000_000
 
 
 @pytest.mark.parametrize("frames", [2**36 - 1, 10**9])

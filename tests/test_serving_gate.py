@@ -316,3 +316,10 @@ def test_objects_are_bounded_before_they_are_read(tmp_path: Path, monkeypatch: p
         assert reader.read(rows[0])["bass"].shape == (2, SAMPLE_RATE)
         with pytest.raises(FxnormError, match=r"^s3://bucket/stems/drums.wav: \d+ bytes, expected at most \d+$"):
             reader.read(rows[1])
+
+
+def test_stems_are_counted_as_they_are_once_resampled() -> None:
+    content = audio.encode(noise(1.0), 8_000, ".flac")  # 353 kB of samples, 1,945 kB at 44.1 kHz
+    reader = StemReader(limits(max_decoded_mb="2"), Deadline(60))
+    with pytest.raises(AudioError, match=r"^bass: 1944808 bytes of samples when decoded, expected at most 55192$"):
+        reader.read({"vocals": content, "bass": content})
