@@ -1,5 +1,13 @@
 """Errors that a user can cause. Their text is one line that names the file or key and says what was expected."""
 
+_MOST_SHOWN = 60  # characters
+
+
+def printable(text: str, most: int = _MOST_SHOWN) -> str:
+    """Text of a stranger as it may stand in a sentence: cut short, in ASCII, and without what breaks lines."""
+    shown = text[:most].encode("unicode_escape").decode("ascii")
+    return shown if len(text) <= most else f"{shown}…"
+
 
 class FxnormError(Exception):
     """Something the user gave cannot be used. Faces print the text alone and exit with ``exit_status``."""

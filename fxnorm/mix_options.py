@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fxnorm.audio import AUDIO_SUFFIXES
-from fxnorm.errors import AudioError, SettingsError
+from fxnorm.errors import AudioError, SettingsError, printable
 
 
 class MixOptions(BaseModel):
@@ -36,13 +36,15 @@ class MixOptions(BaseModel):
         Raises:
             SettingsError: an unknown name, or a value that an option cannot take; one line.
         """
+        # before the validation, whose error does not tell the name of a key that is no Unicode
+        if unknown := sorted(str(name) for name in params if name not in cls.model_fields):
+            raise SettingsError(
+                f"{printable(', '.join(unknown[:3]))}: unknown, expected some of {', '.join(cls.model_fields)}"
+            )
         try:
             return cls.model_validate(params)
         except ValidationError as error:
             first = error.errors()[0]
-            if first["type"] == "extra_forbidden":
-                unknown = str(first["loc"][0])[:40]
-                raise SettingsError(f"{unknown}: unknown, expected some of {', '.join(cls.model_fields)}") from error
             raise SettingsError(f"{first['loc'][0]}: {first['msg']}") from error
 
     @classmethod

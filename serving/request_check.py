@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from fxnorm.constants import STEMS
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, printable
 from fxnorm.mix_options import MixOptions
 from serving.limits import Limits
 
@@ -118,6 +118,5 @@ def _is_base64(text: str) -> bool:
 
 
 def _shown(names: set[str]) -> str:
-    """Some names, cut to a sentence's length and without what breaks lines."""
-    shown = ", ".join(sorted(names)[:3])
-    return shown[:60].encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")
+    """Some of the names."""
+    return printable(", ".join(sorted(names)[:3]))

@@ -194,6 +194,14 @@ HOSTILE: dict[str, Callable[[], Request]] = {
     # params
     "params as a list": _content({"dataframe_records": [{"bass": ""}], "params": [1]}, "params: expected"),
     "an unknown param": _params("speed: unknown", speed=2),
+    "a param that is half a surrogate pair": _raw(
+        b'{"dataframe_records": [{"bass": ""}], "params": {"\\ud800": 1}}', r"\ud800: unknown"
+    ),
+    "a param with a line break": _params(r"speed\nTraceback: unknown", **{"speed\nTraceback": 1}),
+    "a param of ten thousand letters": _params("aaaa…: unknown", **{"a" * 10_000: 1}),
+    "half a surrogate pair for output_format": _raw(
+        b'{"dataframe_records": [{"bass": ""}], "params": {"output_format": "\\ud800"}}', "output_format: "
+    ),
     "a text for dry": _params("dry: ", dry="yes"),
     "a path for output_format": _params("output_format: ", output_format="../../etc/passwd"),
     "a negative seed": _params("seed: ", seed=-1),
