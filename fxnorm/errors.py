@@ -1,12 +1,15 @@
 """Errors that a user can cause. Their text is one line that names the file or key and says what was expected."""
 
+import itertools
+
 _MOST_SHOWN = 60  # characters
 
 
 def printable(text: str, most: int = _MOST_SHOWN) -> str:
-    """Text of a stranger as it may stand in a sentence: cut short, in ASCII, and without what breaks lines."""
-    shown = text[:most].encode("unicode_escape").decode("ascii")
-    return shown if len(text) <= most else f"{shown}…"
+    """Text of a stranger as it may stand in a sentence: cut short, and with escapes for what breaks lines or shows
+    nothing."""
+    shown = (letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
+    return "".join(itertools.islice(shown, most)) + ("…" if len(text) > most else "")
 
 
 class FxnormError(Exception):

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fxnorm.errors import FxnormError, SettingsError
+from fxnorm.errors import FxnormError, SettingsError, printable
 
 SCHEME = "s3://"
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _ATTEMPTS = 3
+_SHOWN = 200  # characters of an address in an error
 
 
 def is_address(text: str) -> bool:
@@ -38,11 +39,12 @@ def read(address: str, most_bytes: int | None = None) -> bytes:
         FxnormError: the store does not answer or refuses, after a few attempts, or the object is larger.
     """
     bucket, key = split(address)
-    with _one_line(address, "read"):
+    shown = printable(address, _SHOWN)
+    with _one_line(shown, "read"):
         found = _client().get_object(Bucket=bucket, Key=key)
         with contextlib.closing(found["Body"]) as body:
             if most_bytes is not None and found["ContentLength"] > most_bytes:
-                raise FxnormError(f"{address}: {found['ContentLength']} bytes, expected at most {most_bytes}")
+                raise FxnormError(f"{shown}: {found['ContentLength']} bytes, expected at most {most_bytes}")
             return bytes(body.read(most_bytes))
 
 

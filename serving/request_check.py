@@ -9,9 +9,10 @@ import json
 from typing import Any
 
 from fxnorm.constants import STEMS
-from fxnorm.errors import SettingsError, printable
+from fxnorm.errors import AudioError, SettingsError, printable
 from fxnorm.mix_options import MixOptions
 from serving.limits import Limits
+from serving.stems import refuse_malformed
 
 URI_COLUMNS = {f"{stem}_uri": stem for stem in STEMS}
 """The stem that each column of URIs is for."""
@@ -42,7 +43,7 @@ def check_request(body: bytearray, limits: Limits) -> None:
     """
     try:
         _check(body, limits)
-    except SettingsError as error:
+    except (SettingsError, AudioError) as error:
         raise RefusedError(400, str(error)) from error
 
 
@@ -102,6 +103,8 @@ def _check_rows(rows: list[dict[str, Any]], limits: Limits) -> None:
                 raise SettingsError(f"{name}: expected {_expected(name)} in row {number}, or no such column")
             if name in STEMS and not _is_base64(value):
                 raise SettingsError(f"{name}: expected {_expected(name)}, found in row {number} what is no base64")
+            if name in URI_COLUMNS and value:
+                refuse_malformed(value)
 
 
 def _expected(column: str) -> str:

@@ -8,9 +8,12 @@ import numpy as np
 from fxnorm import audio, object_store
 from fxnorm.audio import DecodingLimits
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.errors import AudioError
+from fxnorm.errors import AudioError, printable
 from serving.deadline import Deadline
 from serving.limits import Limits
+
+_SHOWN = 200  # characters of a URI
+_KEY_BYTES = 1_024  # S3's own limit
 
 
 class StemReader:
@@ -39,7 +42,7 @@ class StemReader:
             if content:
                 left = DecodingLimits(self._seconds, self._limits.decoded_bytes - decoded, self._limits.max_channels)
                 # decode() holds the file at its own rate against the limit too; what stays is the resampled one
-                stems[stem] = audio.decode(content, str(uri or stem), limits=left)[0]
+                stems[stem] = audio.decode(content, printable(str(uri), _SHOWN) if uri else stem, limits=left)[0]
                 decoded += stems[stem].nbytes
                 self._deadline.check()
         self._seconds -= max((samples.shape[1] for samples in stems.values()), default=0) / SAMPLE_RATE
@@ -56,16 +59,27 @@ def refuse_outside(uri: str, prefixes: tuple[str, ...]) -> None:
     """Refuse a URI that is not below one of the prefixes, segment by segment of its path.
 
     Raises:
-        AudioError: another scheme, a path that some stores would resolve to another, or none of the prefixes.
+        AudioError: as :func:`refuse_malformed`, or none of the prefixes.
     """
-    shown = uri[:200].encode("unicode_escape").decode("ascii")
+    refuse_malformed(uri)
+    if not any(uri.startswith(f"{prefix.rstrip('/')}/") for prefix in prefixes):
+        raise AudioError(f"{printable(uri, _SHOWN)}: not below a prefix that this server reads (FXNORM_S3_PREFIXES)")
+
+
+def refuse_malformed(uri: str) -> None:
+    """Refuse a URI that cannot be an object's.
+
+    Raises:
+        AudioError: another scheme, a path that some stores would resolve to another, or a key that S3 has no room for.
+    """
+    shown = printable(uri, _SHOWN)
     bucket, *segments = uri.removeprefix("s3://").split("/")
     if not uri.startswith("s3://") or not bucket or not segments:
         raise AudioError(f"{shown}: expected a URI such as s3://bucket/key")
     if not uri.isprintable() or any(segment in ("", ".", "..") for segment in segments):
         raise AudioError(f"{shown}: expected a key without empty, '.' or '..' segments")
-    if not any(uri.startswith(f"{prefix.rstrip('/')}/") for prefix in prefixes):
-        raise AudioError(f"{shown}: not below a prefix that this server reads (FXNORM_S3_PREFIXES)")
+    if len("/".join(segments).encode()) > _KEY_BYTES:
+        raise AudioError(f"{shown}: expected a key of at most {_KEY_BYTES} bytes")
 
 
 def _given(row: Mapping[str, Any], column: str) -> Any:

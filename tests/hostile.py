@@ -251,6 +251,15 @@ HOSTILE: dict[str, Callable[[], Request]] = {
     "a way out of the folder": _row("segments", bass_uri="s3://fxnorm/stems/../secret/bass.wav"),
     "an empty segment": _row("segments", bass_uri="s3://fxnorm/stems//secret/bass.wav"),
     "a line break in a key": _row("segments", bass_uri="s3://fxnorm/stems/a\nb"),
+    "half a surrogate pair for an address": _raw(
+        b'{"dataframe_records": [{"bass_uri": "\\ud800"}]}', r"\ud800: expected a URI"
+    ),
+    "half a surrogate pair in a key": _raw(
+        b'{"dataframe_records": [{"bass_uri": "s3://fxnorm/stems/\\ud800"}]}', r"\ud800: expected a key"
+    ),
+    "a key of 1,025 bytes": _row("at most 1024 bytes", bass_uri="s3://fxnorm/stems/" + "ä" * 509 + "a"),
+    "a key of 1,024 bytes that is not there": _row("cannot be read", bass_uri="s3://fxnorm/stems/" + "a" * 1_018),
+    "a key of a million bytes": _row("at most 1024 bytes", bass_uri="s3://fxnorm/stems/" + "a" * 1_000_000),
     "the folder itself": _row("segments", bass_uri="s3://fxnorm/stems/"),
     "an object that is not there": _row("cannot be read", bass_uri="s3://fxnorm/stems/drums.wav"),
     "an object of words": _row("not readable", bass_uri="s3://fxnorm/stems/words.wav"),

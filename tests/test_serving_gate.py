@@ -290,6 +290,12 @@ def test_prefixes_hold_segment_by_segment(prefix: str) -> None:
         refuse_outside("s3://bucket/stems/a.wav", ())
 
 
+def test_a_key_is_as_long_as_s3_lets_it_be_and_is_cut_short_in_errors() -> None:
+    refuse_outside("s3://bucket/" + "ä" * 512, ("s3://bucket",))
+    with pytest.raises(AudioError, match=r"^s3://bucket/a{188}…: expected a key of at most 1024 bytes$"):
+        refuse_outside("s3://bucket/" + "a" * 1_025, ("s3://bucket",))
+
+
 def test_what_all_songs_of_a_request_hold_together_is_bounded() -> None:
     def row(seconds: float) -> dict[str, Any]:
         content = audio.encode(noise(seconds), SAMPLE_RATE, ".wav")
