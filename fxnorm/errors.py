@@ -6,8 +6,7 @@ _MOST_SHOWN = 60  # characters
 
 
 def printable(text: str, most: int = _MOST_SHOWN) -> str:
-    """Text of a stranger as it may stand in a sentence: cut short, and with escapes for what breaks lines or shows
-    nothing."""
+    """A stranger's text as it may stand in a sentence: cut short, with escapes for what breaks lines or is not seen."""
     shown = (letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
     return "".join(itertools.islice(shown, most)) + ("…" if len(text) > most else "")
 
@@ -32,6 +31,10 @@ class SettingsError(FxnormError):
 
 class ModelError(FxnormError):
     """A Mixer directory or checkpoint that is incomplete or does not fit."""
+
+
+class StoreError(FxnormError):
+    """An object store that does not answer, or that refuses whoever asks rather than what is asked for."""
 
 
 class StoppedError(FxnormError):

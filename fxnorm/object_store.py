@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from fxnorm.errors import FxnormError, SettingsError, printable
+from fxnorm.errors import FxnormError, SettingsError, StoreError, printable
 
 SCHEME = "s3://"
 
@@ -36,7 +37,8 @@ def read(address: str, most_bytes: int | None = None) -> bytes:
     """The content of an object; of one larger than ``most_bytes`` nothing is read.
 
     Raises:
-        FxnormError: the store does not answer or refuses, after a few attempts, or the object is larger.
+        FxnormError: there is no such object, it may not be read, or it is larger.
+        StoreError: the store does not answer or does not know the credentials, after a few attempts.
     """
     bucket, key = split(address)
     shown = printable(address, _SHOWN)
@@ -66,14 +68,23 @@ def _one_line(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        raise FxnormError(f"{name}: cannot be {what} ({' '.join(str(error).split())})") from error
+        kind = FxnormError if isinstance(error, ClientError) and _is_about_object(error.response) else StoreError
+        raise kind(f"{name}: cannot be {what} ({' '.join(str(error).split())})") from error
+
+
+def _is_about_object(response: dict[str, Any]) -> bool:
+    """Whether a store's error is about what was asked for; status 403 may also mean that it knows no such key."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status == HTTPStatus.NOT_FOUND or (
+        status == HTTPStatus.FORBIDDEN and response.get("Error", {}).get("Code") == "AccessDenied"
+    )
 
 
 class Folder:
     """All objects whose keys begin with that of ``address``, as files of one folder without folders in it.
 
     Raises:
-        FxnormError: from every method when the store does not answer or refuses, after a few attempts.
+        FxnormError: from every method when the store does not answer or refuses, after a few attempts; as :func:`read`.
     """
 
     def __init__(self, address: str) -> None:

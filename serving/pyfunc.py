@@ -20,13 +20,18 @@ import numpy as np
 import pandas as pd
 from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED, INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import (
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+    TEMPORARILY_UNAVAILABLE,
+)
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, ModelError, StoreError
 from fxnorm.mix_options import MixOptions
 from fxnorm.mix_report import describe, measure_stems
 from fxnorm.mixer import Mixer
@@ -82,7 +87,8 @@ class StemMixer(PythonModel):
             fields of :class:`fxnorm.mix_report.MixReport`.
 
         Raises:
-            AnsweredError: a stem cannot be read, there is nothing to mix, a limit is passed, or the time is over.
+            AnsweredError: a stem cannot be read, there is nothing to mix, a limit is passed, the object store does not
+                answer, or the time is over.
         """
         deadline = CURRENT.get() or Deadline(math.inf)
         try:
@@ -92,6 +98,12 @@ class StemMixer(PythonModel):
             return self._mix_all(model_input.to_dict("records"), options, deadline)
         except OutOfTimeError as error:
             raise AnsweredError(str(error), DEADLINE_EXCEEDED) from error
+        except StoreError as error:  # neither the request's fault nor a stranger's business where the store is
+            _logger.error("%s", error)
+            raise AnsweredError("the object store does not answer; try again later", TEMPORARILY_UNAVAILABLE) from error
+        except ModelError as error:
+            _logger.error("%s", error)
+            raise AnsweredError("the served model is damaged; the server's log says how", INTERNAL_ERROR) from error
         except FxnormError as error:
             raise AnsweredError(str(error)) from error
         except Exception as error:  # a defect: MLflow would blame the request, and show strangers the trace

@@ -14,10 +14,11 @@ import soundfile
 import torch
 from click.testing import CliRunner, Result
 
-from fxnorm import Mixer, audio
+from fxnorm import Mixer, audio, object_store
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.errors import AudioError, ModelError
+from fxnorm.errors import AudioError, FxnormError, ModelError, StoreError
+from tests import servers
 from tests.conftest import noise
 
 MakeSong = Callable[..., Path]
@@ -224,6 +225,42 @@ def test_a_folder_that_is_no_mixer_gets_one_line(tmp_path: Path, folder: str) ->
     assert "expected a Mixer directory" in result.output
 
 
+@pytest.mark.parametrize("credentials", [{}, {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}])
+def test_a_store_that_does_not_answer_is_not_the_requests_fault_nor_its_business(
+    mixer_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, credentials: dict[str, str]
+) -> None:
+    from serving.pyfunc import AnsweredError
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    store = f"127.0.0.1:{servers.free_port()}"
+    for name, value in credentials.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{store}")
+    monkeypatch.setenv("FXNORM_S3_PREFIXES", "s3://fxnorm/stems")
+    with pytest.raises(AnsweredError) as caught:
+        load_pyfunc(mixer_folder).predict(None, pd.DataFrame([{"bass_uri": "s3://fxnorm/stems/bass.wav"}]))
+    assert caught.value.get_http_status_code() == 503
+    assert caught.value.reason == "the object store does not answer; try again later"
+    assert (store if credentials else "Unable to locate credentials") in caplog.text
+
+
+def test_of_an_object_that_may_not_be_read_the_request_is_told() -> None:
+    from botocore.exceptions import ClientError
+
+    def raised(status: int, code: str) -> type[Exception]:
+        response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        with pytest.raises(FxnormError) as caught, object_store._one_line("a", "read"):
+            raise ClientError(response, "GetObject")
+        return caught.type
+
+    assert (raised(404, "NoSuchKey"), raised(403, "AccessDenied")) == (FxnormError, FxnormError)
+    assert {raised(403, "InvalidAccessKeyId"), raised(400, "ExpiredToken"), raised(503, "SlowDown")} == {StoreError}
+
+
 def load_pyfunc(mixer_folder: Path):  # type: ignore[no-untyped-def]
     from serving.pyfunc import StemMixer
 
@@ -239,6 +276,17 @@ def test_the_pyfunc_gives_the_samples_that_the_mixer_gives(mixer: Mixer, mixer_f
     served, sample_rate = audio.decode(result["mix"][0], "mix")
     assert sample_rate == result["sample_rate"][0] == SAMPLE_RATE
     assert np.abs(served - mixer.mix(given, SAMPLE_RATE)).max() <= 2.0**-15, "16 bit of the same mix"
+
+
+def test_the_pyfunc_answers_a_model_that_is_damaged_as_the_servers_fault(mixer_folder: Path) -> None:
+    from serving.pyfunc import AnsweredError
+
+    model = load_pyfunc(mixer_folder)
+    with torch.no_grad():
+        next(model.mixer.network.parameters()).fill_(np.nan)
+    with pytest.raises(AnsweredError, match="the served model is damaged") as caught:
+        model.predict(None, pd.DataFrame([{"bass": audio.encode(noise(0.5), SAMPLE_RATE, ".wav")}]))
+    assert caught.value.get_http_status_code() == 500
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BAD_FILES if kind != "gone"])
