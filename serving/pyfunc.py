@@ -112,7 +112,9 @@ class StemMixer(PythonModel):
 
     def _mix_all(self, rows: list[dict[str, Any]], options: MixOptions, deadline: Deadline) -> pd.DataFrame:
         reader = StemReader(self._limits, deadline)
-        return pd.DataFrame([self._mix(reader.read(row), options, deadline) for row in rows])
+        mixes = [self._mix(reader.read(row), options, deadline) for row in rows]
+        # as objects: among numbers pandas would make NaN of None, for which JSON has no word
+        return pd.DataFrame(mixes, dtype=object)
 
     def _mix(self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline) -> dict[str, Any]:
         with ThreadPoolExecutor(1) as beside:  # the network leaves a part of the cores idle

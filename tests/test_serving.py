@@ -123,6 +123,19 @@ def test_the_report_says_how_loud_stems_and_mix_are_and_how_far_from_the_trainin
     assert isinstance(report["warnings"], list)
 
 
+def test_the_answer_is_json_though_a_mix_among_others_has_no_loudness(endpoint: str) -> None:
+    click = np.zeros((2, 1), np.float32)
+    click[:] = 0.01
+    answer = post(endpoint, [{"bass": encoded(click)}, {"bass": encoded(SONG["bass"])}])
+    assert answer.status_code == 200, answer.text
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    reports = json.loads(answer.content, parse_constant=refuse)["predictions"]
+    assert [report["loudness_lufs"] is None for report in reports] == [True, False]
+
+
 def test_the_mix_comes_at_the_loudness_that_was_asked_for_but_never_clips(endpoint: str) -> None:
     row = {"bass": encoded(SONG["bass"])}
     quiet = mixed(post(endpoint, [row], target_loudness=-30.0, output_format="wav"))
