@@ -79,7 +79,7 @@ class Gate:
             self._refuse_if_full()  # before it sends all that
             await self._receive(body, deadline)
             with self._place():  # not before it is here: who sends slowly, or nothing, keeps nobody out
-                await self._serve(scope, body, deadline, send)
+                await self._serve(_as_plain_json(scope), body, deadline, send)
         except RefusedError as refused:
             body.content.clear()
             await _answer(refused, body, send)
@@ -199,6 +199,12 @@ class _Body:
         while not self._left.is_set():
             if (await self._receive())["type"] == "http.disconnect":
                 self._left.set()
+
+
+def _as_plain_json(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """With the one spelling of the Content-Type that MLflow's server knows: it answers others 415, in plain text."""
+    others = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-type"]
+    return {**scope, "headers": [*others, (b"content-type", _JSON.encode())]}
 
 
 async def _answer(refused: RefusedError, body: _Body, send: Send) -> None:

@@ -21,6 +21,7 @@ from fxnorm.effects import loudness
 from tests import servers
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
+from tests.test_serving_gate import CONTENT_TYPES
 
 SONG = {stem: noise(1.0, 0.2, seed=number) for number, stem in enumerate(STEMS)}
 MEMORY_MB = 800.0
@@ -92,6 +93,12 @@ def test_every_format_holds_the_same_mix(endpoint: str, expected: np.ndarray) ->
     compressed = mixed(post(endpoint, [row], output_format="mp3"))
     levels = [loudness.measure(mix, SAMPLE_RATE) for mix in (compressed, expected)]
     assert levels[0] == pytest.approx(levels[1], abs=1.0), "MP3 keeps no samples of noise, but its level"
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+def test_json_is_taken_under_each_of_its_names(endpoint: str, content_type: str) -> None:
+    body = json.dumps({"dataframe_records": [{"bass": encoded(SONG["bass"])}]})
+    mixed(requests.post(f"{endpoint}/invocations", data=body, headers={"Content-Type": content_type}, timeout=120))
 
 
 def test_each_row_is_a_song_in_either_of_pandas_orientations(endpoint: str) -> None:

@@ -27,7 +27,6 @@ SCOPE = {
     "type": "http",
     "method": "POST",
     "path": "/invocations",
-    "headers": [(b"content-type", b"application/json")],
 }
 SERVING = Path(__file__).parents[1] / "serving"
 Message = MutableMapping[str, Any]
@@ -52,8 +51,9 @@ class Client:
         self.status = message.get("status", self.status)
         self.answer += message.get("body", b"")
 
-    async def post(self, application: Gate) -> None:
-        await application(dict(SCOPE), self._arriving.get, self._send)
+    async def post(self, application: Gate, content_type: str = "application/json") -> None:
+        headers = [(b"content-type", content_type.encode())]
+        await application({**SCOPE, "headers": headers}, self._arriving.get, self._send)
 
 
 class Application:
@@ -61,6 +61,7 @@ class Application:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.headers: list[list[tuple[bytes, bytes]]] = []
         self.deadlines: list[Deadline | None] = []
         self.go_on = asyncio.Event()
         self.most_at_once = 0
@@ -79,6 +80,7 @@ class Application:
             message = await receive()
             body, more = body + message["body"], message["more_body"]
         self.bodies.append(body)
+        self.headers.append(scope["headers"])
         self.deadlines.append(CURRENT.get())
         await self.go_on.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -103,6 +105,25 @@ def test_a_body_reaches_the_server_as_it_was_sent() -> None:
         application.go_on.set()
         await client.post(Gate(application, limits()))
         assert (application.bodies == [large], client.status, client.answer) == (True, 200, b"mixed")
+
+    asyncio.run(run())
+
+
+CONTENT_TYPES = (
+    'application/json; charset="utf-8"',
+    "application/json;",
+    "APPLICATION/JSON",
+    "application/json ;charset=UTF-8",
+)
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+def test_whatever_json_is_called_the_server_behind_gets_the_one_name_that_it_knows(content_type: str) -> None:
+    async def run() -> None:
+        application, client = Application(), Client()
+        application.go_on.set()
+        await client.post(Gate(application, limits()), content_type)
+        assert (client.status, application.headers) == (200, [[(b"content-type", b"application/json")]])
 
     asyncio.run(run())
 
