@@ -12,12 +12,16 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fxnorm.audio import MAX_CHANNELS
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, printable
 
 _PREFIX = "FXNORM_"
+_MOST = "FXNORM_MAX_"  # whoever misspells one of these would think that the limit holds
 _BYTES_PER_MB = 1_000_000
 _SHARE_OF_SERVER_TIME = 0.95
 """Ours ends a little before MLflow's, whose own 504 leaves the mix running."""
+
+
+_Megabytes = Annotated[float, Field(gt=0, le=1e9)]
 
 
 def _listed(value: object) -> object:
@@ -27,9 +31,9 @@ def _listed(value: object) -> object:
 class Limits(BaseModel):
     """Limits by field; ``max_request_mb`` is read from ``FXNORM_MAX_REQUEST_MB``, and so on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    max_request_mb: Annotated[float, Field(gt=0)] = 256.0
+    max_request_mb: _Megabytes = 256.0
     """Megabytes of a request's body, and of the objects that its URIs name: five minutes of four stems as FLAC."""
     max_rows: Annotated[int, Field(ge=1)] = 8
     """Songs of a request."""
@@ -37,7 +41,7 @@ class Limits(BaseModel):
     """Of all songs of a request together."""
     max_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = MAX_CHANNELS
     """Of a stem."""
-    max_decoded_mb: Annotated[float, Field(gt=0)] = 1_000.0
+    max_decoded_mb: _Megabytes = 1_000.0
     """Megabytes of a song's stems as float32, each at the file's own rate or at 44.1 kHz, whichever is more.
     Noise takes a few times the size of its FLAC, and silence thousands of times."""
     max_waiting: Annotated[int, Field(ge=0)] = 8
@@ -58,8 +62,15 @@ class Limits(BaseModel):
             server_timeout: seconds after which MLflow's server itself gives up on a request.
 
         Raises:
-            SettingsError: a value that a limit cannot take; one line that names the variable.
+            SettingsError: a value that a limit cannot take, or a limit that does not exist; one line that names the
+                variable.
         """
+        known = {_PREFIX + field.upper() for field in cls.model_fields}
+        if misspelt := sorted(name for name in environment if name.startswith(_MOST) and name not in known):
+            raise SettingsError(
+                f"{printable(misspelt[0])}: unknown, expected some of "
+                f"{', '.join(sorted(name for name in known if name.startswith(_MOST)))}"
+            )
         found = {
             field: environment[name] for field in cls.model_fields if (name := _PREFIX + field.upper()) in environment
         }
@@ -68,7 +79,7 @@ class Limits(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = _PREFIX + str(first["loc"][0]).upper()
-            raise SettingsError(f"{name}={first['input']}: {first['msg']}") from error
+            raise SettingsError(f"{name}={printable(str(first['input']))}: {first['msg']}") from error
         if limits.timeout_seconds > server_timeout:
             raise SettingsError(
                 f"{_PREFIX}TIMEOUT_SECONDS={limits.timeout_seconds:g}: more than the server's own {server_timeout:g}; "
