@@ -25,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _SCORING_SERVER = "mlflow.pyfunc.scoring_server.app"
+_OTHER_SERVERS = ("mlserver", "gunicorn", "uvicorn", "hypercorn", "waitress", "bentoml", "sagemaker_inference")
 _JSON = "application/json"
 _AT_ONCE = 2
 _SECONDS_BETWEEN_PARTS = 10.0
@@ -33,6 +34,7 @@ _PART = 1_000_000  # bytes
 _NAMES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 """MLflow's names of errors, by status; any other is BAD_REQUEST."""
 
+_module_logger = logging.getLogger(__name__)
 _logger = logging.getLogger("uvicorn.error")  # the one whose lines the server shows
 
 
@@ -52,6 +54,22 @@ def install(limits: Limits) -> bool:
     FastAPI.build_middleware_stack = build_gated  # type: ignore[assignment, method-assign]
     _logger.info("Requests are held to %s", limits)
     return True
+
+
+def warn_without() -> None:
+    """Log which limits do not hold in this process, where :func:`install` found no server to stand before.
+
+    Whether it serves at all can only be guessed, by the modules of servers that are loaded: where one is, as a warning.
+    """
+    server = next((name for name in _OTHER_SERVERS if name in sys.modules), None)
+    level, seen = (logging.INFO, "none") if server is None else (logging.WARNING, server)
+    _module_logger.log(
+        level,
+        "Of MLflow's scoring server nothing is loaded in this process (of others: %s), so what limits whole requests "
+        "does not hold: FXNORM_MAX_REQUEST_MB for bodies, FXNORM_MAX_ROWS, FXNORM_MAX_WAITING, FXNORM_TIMEOUT_SECONDS. "
+        "What limits stems does.",
+        seen,
+    )
 
 
 class Gate:

@@ -70,6 +70,8 @@ class StemMixer(PythonModel):
         self._one_mix = threading.Lock()
         if gate.install(self._limits):
             _warm_up(self.mixer)
+        else:
+            gate.warn_without()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -256,6 +258,22 @@ def test_the_gate_is_for_servers_alone() -> None:
     assert FastAPI.build_middleware_stack is before
 
 
+@pytest.mark.parametrize("server, level", [(None, "INFO"), ("mlserver", "WARNING")])
+def test_where_there_is_no_gate_it_is_said_what_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, server: str | None, level: str
+) -> None:
+    for name in gate._OTHER_SERVERS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if server is not None:
+        monkeypatch.setitem(sys.modules, server, ModuleType(server))
+    with caplog.at_level("INFO", logger="serving.gate"):
+        gate.warn_without()
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert f"of others: {server or 'none'}" in record.getMessage()
+    assert "FXNORM_MAX_REQUEST_MB" in record.getMessage()
+
+
 def test_limits_come_from_the_environment() -> None:
     found = limits(max_request_mb="2.5", max_seconds="90", s3_prefixes="s3://a/b, s3://c")
     assert (found.request_bytes, found.max_seconds, found.s3_prefixes) == (2_500_000, 90.0, ("s3://a/b", "s3://c"))
@@ -267,6 +285,11 @@ def test_limits_come_from_the_environment() -> None:
     "variables, said",
     [
         ({"max_request_mb": "much"}, "FXNORM_MAX_REQUEST_MB=much: "),
+        ({"max_request_mb": "inf"}, "FXNORM_MAX_REQUEST_MB=inf: Input should be a finite number"),
+        ({"max_request_mb": "1e305"}, "FXNORM_MAX_REQUEST_MB=1e305: Input should be less than"),
+        ({"max_decoded_mb": "nan"}, "FXNORM_MAX_DECODED_MB=nan: Input should be a finite number"),
+        ({"max_seconds": "inf"}, "FXNORM_MAX_SECONDS=inf: Input should be a finite number"),
+        ({"max_request_mbs": "5"}, "FXNORM_MAX_REQUEST_MBS: unknown, expected some of FXNORM_MAX_CHANNELS, "),
         ({"max_rows": "0"}, "FXNORM_MAX_ROWS=0: "),
         ({"max_channels": "3"}, "FXNORM_MAX_CHANNELS=3: "),
         ({"timeout_seconds": "600"}, "FXNORM_TIMEOUT_SECONDS=600: more than the server's own 60"),
