@@ -176,13 +176,24 @@ def scoring(
         yield f"http://127.0.0.1:{port}"
 
 
+def reset_peak_memory(endpoint: str) -> float:
+    """Let :func:`peak_memory` count from now on; gives what the server holds now, in megabytes."""
+    (_scoring_process(endpoint) / "clear_refs").write_text("5")
+    return peak_memory(endpoint)
+
+
 def peak_memory(endpoint: str) -> float:
-    """The most memory that the server behind a :func:`scoring` endpoint has held so far, in megabytes."""
+    """The most memory that the server behind a :func:`scoring` endpoint has held since the last reset, in megabytes."""
+    status = (_scoring_process(endpoint) / "status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def _scoring_process(endpoint: str) -> Path:
+    """Of the server itself, not of the command that started it."""
     port = endpoint.rpartition(":")[2].encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may just have ended
             command = (process / "cmdline").read_bytes().split(b"\0")
             if port in command and any(part.endswith(b"uvicorn") for part in command):
-                status = (process / "status").read_text()
-                return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+                return process
     raise AssertionError(f"no server at {endpoint}")
