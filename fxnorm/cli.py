@@ -348,7 +348,6 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
 
     from fxnorm import audio
     from fxnorm.constants import SAMPLE_RATE
-    from fxnorm.effects import loudness
     from fxnorm.registry import open_mixer
 
     found = {stem: audio.read(source)[0] for stem, source in stems.items()}
@@ -358,10 +357,10 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
         def show(done: float) -> None:
             bar.update(round(100 * done) - bar.n)
 
-        mixed = opened.mix(found, SAMPLE_RATE, options.dry, options.seed, progress=show)
+        mixed = opened.mix(
+            found, SAMPLE_RATE, options.dry, options.seed, progress=show, target_loudness=options.target_loudness
+        )
         show(1.0)
-    if options.target_loudness is not None:
-        mixed = loudness.match(mixed, SAMPLE_RATE, options.target_loudness)
     audio.write(output, mixed, SAMPLE_RATE)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix

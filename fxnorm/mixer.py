@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from fxnorm import audio, models
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
+from fxnorm.effects import loudness
+from fxnorm.effects.levels import peaks
 from fxnorm.errors import AudioError, ModelError
 from fxnorm.files import whole_folder, write_json
 from fxnorm.models.network import Progress
@@ -132,6 +134,8 @@ class Mixer:
         dry: bool = False,
         seed: int | None = None,
         progress: Progress | None = None,
+        *,
+        target_loudness: float | None = None,
     ) -> np.ndarray:
         """Mix stems.
 
@@ -142,6 +146,8 @@ class Mixer:
             dry: the stems are recordings without effects, rather than stems of a finished mix.
             seed: draws the impulse responses of the normalization; the default is the training's.
             progress: called with the fraction that is done.
+            target_loudness: integrated loudness of the mix in LUFS; the default is as the network mixed it. One gain
+                brings the mix there, a smaller one where its peak would pass full scale.
 
         Returns:
             float32 (2, samples) at ``sample_rate``, as long as the longest stem, within full scale.
@@ -159,9 +165,14 @@ class Mixer:
         mixed = self.mix_normalized(self.normalize(prepared, dry, seed, progress), progress)
         if not np.isfinite(audio.peak_dbfs(mixed)):
             raise ModelError("the network's mix holds NaN or infinite samples; its weights may be damaged")
-        mixed = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
+        resampled = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
+        if target_loudness is not None:
+            # loudness is measured at 44.1 kHz, the peak where the mix goes
+            peak = float(peaks(np.ascontiguousarray(resampled)).max())
+            gain = loudness.gain_to(loudness.measure(mixed, SAMPLE_RATE), target_loudness, peak)
+            resampled = resampled * np.float32(gain)
         # the network's tanh keeps it under full scale; resampling may pass it between the samples
-        return np.clip(mixed, -1.0, 1.0)
+        return np.clip(resampled, -1.0, 1.0)
 
 
 def refuse_unusable(stems: Mapping[str, np.ndarray]) -> None:

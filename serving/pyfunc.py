@@ -30,7 +30,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.effects import loudness
 from fxnorm.errors import FxnormError, ModelError, StoreError
 from fxnorm.mix_options import MixOptions
 from fxnorm.mix_report import describe, measure_stems
@@ -123,9 +122,14 @@ class StemMixer(PythonModel):
             measured = beside.submit(measure_stems, stems)
             with self._alone(deadline):
                 start = time.perf_counter()
-                mix = self.mixer.mix(stems, SAMPLE_RATE, options.dry, options.seed, progress=deadline.check)
-            if options.target_loudness is not None:
-                mix = loudness.match(mix, SAMPLE_RATE, options.target_loudness)
+                mix = self.mixer.mix(
+                    stems,
+                    SAMPLE_RATE,
+                    options.dry,
+                    options.seed,
+                    progress=deadline.check,
+                    target_loudness=options.target_loudness,
+                )
             report = describe(measured.result(), mix, self.mixer.recipe.statistics)
         deadline.check()
         content = audio.encode(mix, SAMPLE_RATE, f".{options.output_format}")

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from fxnorm import Mixer, audio, object_store
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects import loudness
 from fxnorm.errors import AudioError, FxnormError, ModelError, StoreError
 from tests import servers
 from tests.conftest import noise
@@ -68,6 +69,17 @@ def test_other_sample_rates_come_back_at_their_own(mixer: Mixer, sample_rate: in
     mix = mixer.mix(given, sample_rate)
     assert mix.shape == (2, max(samples.shape[1] for samples in given.values()))
     assert np.abs(mix).max() > 0.01
+
+
+@pytest.mark.parametrize("sample_rate", [SAMPLE_RATE, 48_000])
+def test_a_mix_comes_at_the_loudness_that_is_asked_for_or_at_full_scale(mixer: Mixer, sample_rate: int) -> None:
+    given = {name: audio.resample(samples, SAMPLE_RATE, sample_rate) for name, samples in stems().items()}
+    quiet, loud = (mixer.mix(given, sample_rate, target_loudness=target) for target in (-30.0, 0.0))
+    found = loudness.measure(audio.resample(quiet, sample_rate, SAMPLE_RATE), SAMPLE_RATE)
+    assert found == pytest.approx(-30.0, abs=1e-3 if sample_rate == SAMPLE_RATE else 0.5), "resampling takes the top"
+    assert np.abs(loud).max() == pytest.approx(1.0, abs=1e-6)
+    if sample_rate == SAMPLE_RATE:
+        assert np.array_equal(quiet, loudness.match(mixer.mix(given, sample_rate), SAMPLE_RATE, -30.0))
 
 
 @pytest.mark.parametrize(
