@@ -348,6 +348,7 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
 
     from fxnorm import audio
     from fxnorm.constants import SAMPLE_RATE
+    from fxnorm.files import writing
     from fxnorm.registry import open_mixer
 
     found = {stem: audio.read(source)[0] for stem, source in stems.items()}
@@ -361,21 +362,23 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
             found, SAMPLE_RATE, options.dry, options.seed, progress=show, target_loudness=options.target_loudness
         )
         show(1.0)
-    audio.write(output, mixed, SAMPLE_RATE)
+    with writing(output):
+        audio.write(output, mixed, SAMPLE_RATE)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.recipe.settings.seed if options.seed is None else options.seed
-        plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
+        with writing(plot):
+            plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
     click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
 
 
 def _mix_there(endpoint: str, stems: dict[str, str], options: "MixOptions", output: Path) -> None:
     from fxnorm.endpoint import request_mix
-    from fxnorm.files import whole_file
+    from fxnorm.files import whole_file, writing
 
     served = request_mix(endpoint, stems, options)
-    with whole_file(output) as temporary:
+    with writing(output), whole_file(output) as temporary:
         temporary.write_bytes(served.content)
     for warning in served.report.get("warnings", []):
         click.echo(warning, err=True)

@@ -63,7 +63,7 @@ def request_mix(
             report = dict(json.load(answer)["predictions"][0])
         return ServedMix(base64.b64decode(report.pop("mix")), report)
     except urllib.error.HTTPError as error:
-        raise FxnormError(f"{endpoint}: {error.code}: {_message(error.read())}") from error
+        raise FxnormError(f"{endpoint}: {error.code}: {_message(error)}") from error
     except (OSError, http.client.HTTPException) as error:
         raise FxnormError(f"{endpoint}: no answer ({getattr(error, 'reason', error)})") from error
     except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
@@ -83,9 +83,13 @@ def _row(stems: Mapping[str, str | Path]) -> dict[str, str]:
     return row
 
 
-def _message(body: bytes) -> str:
+def _message(error: urllib.error.HTTPError) -> str:
     """What the server said, in one line."""
     try:
-        return str(json.loads(body)["message"])
+        body = error.read()
+    except (OSError, http.client.HTTPException) as broken:  # it left in the midst of its sentence
+        return f"{error.reason} (the rest did not arrive: {broken})"
+    try:
+        return " ".join(str(json.loads(body)["message"]).split())
     except (ValueError, KeyError, TypeError):
         return " ".join(body.decode("utf-8", "replace").split())[:_SHOWN]

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fxnorm.errors import FxnormError
+
 
 def _new_file_mode() -> int:
     """The permission bits a plain ``open`` would give; ``mkstemp`` alone makes files nobody else can read."""
@@ -48,6 +50,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """For a block that writes a file that a user named.
+
+    Raises:
+        FxnormError: the system refuses to write it; one line that names it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FxnormError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager

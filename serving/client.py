@@ -8,7 +8,7 @@ from pathlib import Path
 from fxnorm.constants import STEMS
 from fxnorm.endpoint import TIMEOUT_SECONDS, request_mix
 from fxnorm.errors import FxnormError
-from fxnorm.files import whole_file
+from fxnorm.files import whole_file, writing
 from fxnorm.mix_options import MixOptions
 
 
@@ -28,11 +28,11 @@ def main() -> int:
     try:
         options = MixOptions.for_file(arguments.output, arguments.dry, arguments.seed, arguments.target_loudness)
         mix = request_mix(arguments.endpoint, stems, options, arguments.timeout)
+        with writing(arguments.output), whole_file(arguments.output) as temporary:
+            temporary.write_bytes(mix.content)
     except FxnormError as error:
         print(f"serving.client: {error}", file=sys.stderr)
         return 1
-    with whole_file(arguments.output) as temporary:
-        temporary.write_bytes(mix.content)
     print(json.dumps(mix.report, indent=2))
     return 0
 
