@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fxnorm.constants import SAMPLE_RATE
+from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import loudness
+from fxnorm.effects.features import EFFECTS, Features
+from fxnorm.effects.levels import is_silent
 from fxnorm.errors import DatasetError
 from fxnorm.statistics import DatasetStatistics, Features, measure_stem
 
@@ -30,7 +32,7 @@ class MixReport:
         drift: by effect and stem, in units of the spread between the training songs (see
             :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
             averages alone, without their spread.
-        warnings: a sentence for each stem that lies far outside.
+        warnings: a sentence for each stem that lies far outside, or of which something cannot be compared.
     """
 
     loudness_lufs: float | None
@@ -76,17 +78,33 @@ def describe(stems: Mapping[str, MeasuredStem], mix: np.ndarray, statistics: Dat
         loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
         stem_loudness_lufs={stem: found.loudness_lufs for stem, found in stems.items()},
         drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
-        warnings=[warning for stem in stems if (warning := _warning(stem, drifts))],
+        warnings=[
+            warning
+            for stem, audio in stems.items()
+            if (warning := _warning(stem, audio, features[stem], drifts)) is not None
+        ],
     )
 
 
-def _warning(stem: str, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
-    """A sentence on a stem that lies far outside in some effect."""
-    far = {effect: value for effect, by_stem in drifts.items() if FAR < abs(value := by_stem.get(stem, 0)) < math.inf}
-    if not far:
-        return None
-    effects = ", ".join(f"{effect} by {value:.1f}" for effect, value in far.items())
-    return f"{stem}: far from the training songs, in units of their spread: {effects}"
+def _warning(stem: str, audio: np.ndarray, features: Features, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
+    """A sentence on a stem that lies far outside in some effect, or cannot be compared; digital silence is no stem."""
+    if not features:
+        if not audio.any():
+            return None
+        if is_silent(audio):
+            return f"{stem}: counts as silence, because its peak does not pass {SILENCE_DBFS:g} dBFS"
+        return f"{stem}: too quiet to be compared with the training songs"
+    effects = [
+        f"{effect} by {value:.1f}" if math.isfinite(value) else f"{effect} beyond any, because they do not differ"
+        for effect, by_stem in drifts.items()
+        if abs(value := by_stem.get(stem, 0.0)) > FAR
+    ]
+    sentences = []
+    if effects:
+        sentences.append(f"far from the training songs, in units of their spread: {', '.join(effects)}")
+    if missing := [effect for effect in EFFECTS if effect not in features]:
+        sentences.append(f"not to be compared with the training songs: {', '.join(missing)}")
+    return f"{stem}: {'; '.join(sentences)}" if sentences else None
 
 
 def _finite(value: float) -> float | None:

@@ -63,6 +63,28 @@ def test_one_sentence_warns_of_a_stem_that_lies_far_outside(
     assert "loudness by -" in warning
 
 
+def test_songs_that_do_not_differ_put_any_other_stem_infinitely_far(songs: list[dict[str, np.ndarray]]) -> None:
+    one = DatasetStatistics()
+    one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
+    (warning,) = describe({"bass": songs[1]["bass"]}, songs[0]["bass"], one).warnings
+    assert "loudness beyond any, because they do not differ" in warning
+    assert describe({"bass": songs[0]["bass"]}, songs[0]["bass"], one).warnings == []
+
+
+def test_a_stem_that_cannot_be_measured_is_told_of(
+    songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
+) -> None:
+    click = np.zeros((2, SAMPLE_RATE), np.float32)
+    click[:, 100] = 0.01
+    one_sided = songs[0]["drums"] * np.array([[1.0], [0.0]], np.float32)
+    quiet = 0.001 * songs[0]["vocals"]
+    stems: dict[str, np.ndarray] = {"vocals": quiet, "bass": click, "drums": one_sided, "other": 0 * click}
+    vocals, bass, drums = describe(stems, songs[0]["bass"], statistics).warnings
+    assert vocals == "vocals: counts as silence, because its peak does not pass -50 dBFS"
+    assert bass == "bass: too quiet to be compared with the training songs"
+    assert "; not to be compared with the training songs: compression" in drums
+
+
 def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.ndarray]]) -> None:
     one = DatasetStatistics()
     one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
