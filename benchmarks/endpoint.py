@@ -3,12 +3,15 @@
 A real server process (``mlflow models serve``) on this machine's loopback mixes songs of noise with a network of random
 weights. Before the first and after every number of clients, ``Mixer.mix`` is called alone in this process for as long:
 on a machine with other work, only figures beside each other compare, and processor time a song does so better than
-songs a minute. Nothing leaves this machine.
+songs a minute. At the end the first number of clients comes once more: memory that the server keeps shows there.
+The exit status is 1 where a target is missed. Nothing leaves this machine.
 """
 
 import argparse
 import base64
+import binascii
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -32,6 +35,7 @@ import torch
 from fxnorm import Mixer, audio, models, served_model
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.impulse_responses import ImpulseResponses
+from fxnorm.errors import FxnormError
 from fxnorm.recipe import Recipe
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics, measure_stem
@@ -45,9 +49,17 @@ TEXT = (
     "{clients} clients: {songs} songs, {songs_per_minute:.2f} a minute, Mixer.mix alone {alone_per_minute:.2f}: "
     "{throughput:.0%} (target 90%)\n"
     "  processor time {processor_seconds:.1f} s a song, alone {alone_processor_seconds:.1f}: {processor:.0%}\n"
-    "  p50 {p50_seconds:.1f} s, p95 {p95_seconds:.1f} s, errors {error_count} (target 0)\n"
-    "  memory at most {peak_mb:.0f} MB, last third of the time over the second {growth:+.1%} (target 5%)"
+    "  p50 {p50_seconds:.1f} s, p95 {p95_seconds:.1f} s{few}, errors {error_count} (target 0)\n"
+    "  memory at most {peak_mb:.0f} MB, last third of the time over the second {growth:+.1%} (target at most 5%)"
 )
+TEXT_AGAIN = (
+    "  memory over the most that as many clients or more took before {kept:+.1%} (target at most 5%), "
+    "over the first time {over_first:+.1%}"
+)
+THROUGHPUT = 0.9
+GROWTH = 0.05
+FEW = 20
+"""Songs under which a 95th percentile is that of hardly any."""
 SERVER_TIMEOUT = 3_600
 START_SECONDS = 300
 
@@ -162,8 +174,27 @@ class Load:
         return max(self.memory[-third:]) / max(self.memory[third : 2 * third]) - 1
 
 
-def load(address: str, process: int, body: bytes, clients: int, seconds: float) -> Load:
-    """Let ``clients`` post one song after another for so long; each waits for its answer."""
+def fault_of(content: bytes, samples: int) -> str | None:
+    """What is wrong with an answer, which shall hold a mix of so many samples that is not silent."""
+    try:
+        mix, _ = audio.decode(base64.b64decode(json.loads(content)["predictions"][0]["mix"]), "mix")
+    except (ValueError, KeyError, IndexError, TypeError, binascii.Error, FxnormError) as error:
+        return f"an answer without a mix ({error!r})"
+    if mix.shape != (2, samples) or not mix.any():
+        return f"a mix of shape {mix.shape}, peak {audio.peak_dbfs(mix):.0f} dBFS"
+    return None
+
+
+def said(error: urllib.error.HTTPError) -> str:
+    """The status and the beginning of what the server said with it."""
+    try:
+        return f"{error.code}: {error.read().decode('utf-8', 'replace')[:200]}"
+    except (OSError, http.client.HTTPException) as broken:
+        return f"{error.code}: {broken!r}"
+
+
+def load(address: str, process: int, body: bytes, samples: int, clients: int, seconds: float) -> Load:
+    """Let ``clients`` post one song of so many samples after another for so long; each waits for its answer."""
     found = Load()
     start, spent = time.perf_counter(), processor_seconds(process)
 
@@ -173,12 +204,16 @@ def load(address: str, process: int, body: bytes, clients: int, seconds: float) 
             asked = time.perf_counter()
             try:
                 with urllib.request.urlopen(request, timeout=SERVER_TIMEOUT) as answer:
-                    answer.read()
-                found.latencies.append(time.perf_counter() - asked)
+                    content = answer.read()
+                took = time.perf_counter() - asked
+                if (fault := fault_of(content, samples)) is None:
+                    found.latencies.append(took)
+                else:
+                    found.errors.append(fault)
             except urllib.error.HTTPError as error:
-                found.errors.append(error.read().decode()[:200])
-            except OSError as error:
-                found.errors.append(str(error))
+                found.errors.append(said(error))
+            except (OSError, http.client.HTTPException) as error:
+                found.errors.append(repr(error))
 
     threads = [threading.Thread(target=ask) for _ in range(clients)]
     for thread in threads:
@@ -217,6 +252,7 @@ def summary(clients: int, found: Load, alone: list[float]) -> dict[str, Any]:
         "processor": alone[1] * songs / found.processor,
         "p50_seconds": centiles[9],
         "p95_seconds": centiles[18],
+        "few": f" (of {songs} songs, too few for a percentile)" if songs < FEW else "",
         "errors": found.errors,
         "error_count": len(found.errors),
         "peak_mb": max(found.memory),
@@ -224,7 +260,18 @@ def summary(clients: int, found: Load, alone: list[float]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def missed(level: dict[str, Any]) -> list[str]:
+    """The targets that one number of clients missed, in words."""
+    targets = {
+        f"throughput {level['throughput']:.0%} of Mixer.mix alone": level["throughput"] >= THROUGHPUT,
+        f"{level['error_count']} errors": level["error_count"] == 0,
+        f"memory grew by {level['growth']:+.1%}": level["growth"] <= GROWTH,
+        f"{level.get('kept', 0.0):+.1%} of memory kept": level.get("kept", 0.0) <= GROWTH,
+    }
+    return [f"{level['clients']} clients: {words}" for words, met in targets.items() if not met]
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120.0, help="for each number of clients")
     parser.add_argument("--song-seconds", type=float, default=30.0)
@@ -242,22 +289,32 @@ def main() -> None:
         f"threads; songs of {arguments.song_seconds:g} s, requests of {len(body) / 1e6:.0f} MB",
         flush=True,
     )
-    report = []
+    report: list[dict[str, Any]] = []
     with serving(mixer, arguments.threads) as (address, process):
         songs_alone(mixer, stems, 0)
-        load(address, process, body, 1, 0.001)
+        samples = max(stem.shape[1] for stem in stems.values())
+        load(address, process, body, samples, 1, 0.001)
         before = songs_alone(mixer, stems, arguments.seconds)
         print(f"Mixer.mix alone: {before[0]:.2f} songs a minute, {before[1]:.1f} s of processor each", flush=True)
-        for clients in arguments.clients:
-            found = load(address, process, body, clients, arguments.seconds)
+        for clients in [*arguments.clients, arguments.clients[0]]:
+            found = load(address, process, body, samples, clients, arguments.seconds)
             after = songs_alone(mixer, stems, arguments.seconds)
             level = summary(clients, found, [statistics.mean(pair) for pair in zip(before, after, strict=True)])
-            report.append(level)
             print(TEXT.format(**level), flush=True)
+            if len(report) == len(arguments.clients):  # the first number once more
+                before_mb = [other["peak_mb"] for other in report if other["clients"] >= clients]
+                level["kept"] = level["peak_mb"] / max(before_mb) - 1
+                level["over_first"] = level["peak_mb"] / before_mb[0] - 1
+                print(TEXT_AGAIN.format(**level), flush=True)
+            report.append(level)
             before = after
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    faults = [fault for level in report for fault in missed(level)]
+    for fault in faults:
+        print(f"target missed: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
