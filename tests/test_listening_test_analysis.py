@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from fxnorm.errors import DatasetError, SettingsError
-from fxnorm.evaluation.listening_test import analyse
+from fxnorm.evaluation.listening_test import analyse, figures
 from fxnorm.evaluation.listening_test.answers import Ratings, as_arrays, normalized, read_answers
 from fxnorm.evaluation.listening_test.comparisons import compare, holm
 from fxnorm.evaluation.listening_test.consistency import Consistency, consistencies
@@ -220,6 +220,15 @@ def test_what_is_written_is_whole(tmp_path: Path) -> None:
         for name in (f"{attribute}.png", f"{attribute}_songs.png"):
             assert (tmp_path / "out" / "plots" / name).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 6
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    values = made_up_ratings(3, 1, [0, 30])
+    systems = ["A$ 50%$ {x", r"$\nothing$"]
+    figures.plot_overall(values, systems, "points", None, tmp_path / "overall.png")
+    figures.plot_songs({"A$ 50%$ {x": values[:, 0]}, systems, "points", None, tmp_path / "songs.png")
+    for name in ("overall.png", "songs.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_everyone_being_inconsistent_is_an_error(tmp_path: Path) -> None:

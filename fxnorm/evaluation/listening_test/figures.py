@@ -47,7 +47,7 @@ def plot_songs(by_song: Mapping[str, np.ndarray], systems: list[str], label: str
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (song, values) in zip(grid.flat, by_song.items(), strict=False):
         _draw(axes, values, systems)
-        axes.set_title(song, fontsize="medium", loc="left")
+        axes.set_title(song, fontsize="medium", loc="left", parse_math=False)  # a "$" in a name is a "$"
         axes.tick_params("x", rotation=30)
         _limit(axes, limits)
     for axes in grid.flat[len(by_song) :]:
@@ -76,7 +76,7 @@ def _draw(axes: Axes, values: np.ndarray, systems: list[str]) -> None:
     )
     spread = np.random.default_rng(0).uniform(-_JITTER, _JITTER, values.shape)
     axes.plot(places + spread, values, "o", color=_COLOUR, alpha=0.35, markersize=3, markeredgewidth=0)
-    axes.set_xticks(places, systems)
+    axes.set_xticks(places, systems, parse_math=False)
     axes.set_xlim(0.4, len(systems) + 0.6)
     axes.grid(axis="y", color="0.88")
     axes.set_axisbelow(True)
