@@ -86,6 +86,13 @@ def build(
     click.echo(f"{key_file}: the key; keep it, and keep it from participants")
 
 
+def _most_repeat_difference() -> float:
+    """The library's own default, which is not looked up before it is needed: its import costs a second."""
+    from fxnorm.evaluation.listening_test.consistency import MOST_REPEAT_DIFFERENCE
+
+    return MOST_REPEAT_DIFFERENCE
+
+
 @listening_test.command()
 @click.argument("results", type=_FOLDER)
 @click.argument("output", type=_FOLDER)
@@ -93,9 +100,10 @@ def build(
 @click.option("--normalize", is_flag=True, help="In standard deviations from each participant's mean, not in points.")
 @click.option(
     "--max-repeat-difference",
-    default=25.0,
-    show_default=True,
-    help="Leave out who rates the same mix differently by more points than this, on average; guessing gives 33.",
+    type=float,
+    default=_most_repeat_difference,
+    help="Leave out who rates the same mix differently by more points than this, on average; guessing gives 33;"
+    " default: 25.",
 )
 @click.option(
     "--on-error",

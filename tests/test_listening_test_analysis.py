@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from click.testing import CliRunner
 
+from fxnorm.cli import main
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import analyse, figures
 from fxnorm.evaluation.listening_test.answers import Ratings, as_arrays, normalized, read_answers
 from fxnorm.evaluation.listening_test.comparisons import compare, holm
-from fxnorm.evaluation.listening_test.consistency import Consistency, consistencies
+from fxnorm.evaluation.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
 from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Excerpt, Key, Trial
 from fxnorm.files import write_json
 from tests.listening import SYSTEMS, made_up_answers, write_answers
@@ -220,6 +222,22 @@ def test_what_is_written_is_whole(tmp_path: Path) -> None:
         for name in (f"{attribute}.png", f"{attribute}_songs.png"):
             assert (tmp_path / "out" / "plots" / name).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 6
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "100.5"])
+def test_a_difference_that_no_ratings_have_is_refused_before_anything_is_written(value: str, tmp_path: Path) -> None:
+    key = make_key()
+    write_answers(made_up_answers(key, 1), tmp_path)
+    arguments = ["listening-test", "analyse", str(tmp_path), str(tmp_path / "out"), "--max-repeat-difference", value]
+    done = CliRunner().invoke(main, [*arguments, "--key", str(write_key(key, tmp_path))], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].endswith(f"--max-repeat-difference {value}: expected 0 to 100 points")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_names_the_difference_that_is_the_default() -> None:
+    said = CliRunner().invoke(main, ["listening-test", "analyse", "--help"]).output
+    assert f"default: {MOST_REPEAT_DIFFERENCE:g}." in " ".join(said.split())
 
 
 def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:

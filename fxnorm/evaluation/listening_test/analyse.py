@@ -67,8 +67,10 @@ def analyse(
 
     Raises:
         DatasetError: the key or a file cannot be used, or nobody is left.
-        SettingsError: ``output`` is ``folder``.
+        SettingsError: ``output`` is ``folder``, or ``most_repeat_difference`` is no difference that ratings can have.
     """
+    if not 0 <= most_repeat_difference <= 100:  # so that it is no NaN either
+        raise SettingsError(f"--max-repeat-difference {most_repeat_difference:g}: expected 0 to 100 points")
     if output.resolve() == folder.resolve():
         raise SettingsError(f"{output}: expected another folder than that of the answers, which are .json files too")
     key = read_key(key_file)
