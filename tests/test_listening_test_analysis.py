@@ -160,6 +160,19 @@ def test_consistency_by_hand() -> None:
     assert consistencies(ratings) == [Consistency(20.0, 50.0)]
 
 
+def test_who_rates_the_same_mix_as_differently_as_others_is_flagged_and_counted(tmp_path: Path) -> None:
+    assert Consistency(20.0, 20.0).is_without_difference
+    assert not Consistency(20.0, 20.1).is_without_difference
+    key = make_key()
+    write_answers(made_up_answers(key, 1), tmp_path)
+    write_answers(made_up_answers(key, 2, dict.fromkeys(SYSTEMS, 50.0), scatter=0.0), tmp_path)  # all the same
+    found = analyse.analyse(tmp_path, tmp_path / "out", write_key(key, tmp_path))
+    assert found.excluded == [False, False]
+    with open(tmp_path / "out" / "participants.csv", newline="", encoding="utf-8") as file:
+        assert [row["without_difference"] for row in csv.DictReader(file)] == ["False", "True"]
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count(">flagged<") == 1
+
+
 def test_a_test_without_repeats_excludes_nobody(tmp_path: Path) -> None:
     key = make_key(repeats=False)
     write_answers(made_up_answers(key, 1, scatter=100.0), tmp_path)

@@ -60,6 +60,7 @@ def participants(
                 "finished": result.finished.isoformat(),
                 "same_mix_difference": consistency.same_mix if consistency else None,
                 "other_mixes_difference": consistency.other_mixes if consistency else None,
+                "without_difference": consistency.is_without_difference if consistency else None,
                 "excluded": is_excluded,
                 "comment": result.comment,
             }
