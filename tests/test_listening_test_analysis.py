@@ -16,9 +16,10 @@ from fxnorm.cli import main
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import analyse, figures
 from fxnorm.evaluation.listening_test.answers import Ratings, as_arrays, normalized, read_answers
-from fxnorm.evaluation.listening_test.comparisons import compare, holm
+from fxnorm.evaluation.listening_test.comparisons import compare
 from fxnorm.evaluation.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
 from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Excerpt, Key, Trial
+from fxnorm.evaluation.significance import holm
 from fxnorm.files import write_json
 from tests.listening import SYSTEMS, made_up_answers, write_answers
 

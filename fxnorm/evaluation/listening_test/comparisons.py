@@ -17,6 +17,7 @@ import numpy as np
 import scipy.stats
 
 from fxnorm.errors import SettingsError
+from fxnorm.evaluation.significance import holm
 
 LEVEL = 0.05
 """Of significance."""
@@ -175,13 +176,6 @@ def _rank_biserial(differences: np.ndarray) -> float:
         return 0.0
     ranks = scipy.stats.rankdata(np.abs(nonzero))
     return float((np.sign(nonzero) * ranks).sum() / ranks.sum())
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Corrected after Holm, "A simple sequentially rejective multiple test procedure" (1979)."""
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
 Contrast = tuple[float | None, float | None, float | None]
