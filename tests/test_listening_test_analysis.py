@@ -16,9 +16,9 @@ from fxnorm.cli import main
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import analyse, figures
 from fxnorm.evaluation.listening_test.answers import Ratings, as_arrays, normalized, read_answers
-from fxnorm.evaluation.listening_test.comparisons import compare
+from fxnorm.evaluation.listening_test.comparisons import Comparison, compare
 from fxnorm.evaluation.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
-from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Excerpt, Key, Trial
+from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Attribute, Excerpt, Key, Trial
 from fxnorm.evaluation.significance import holm
 from fxnorm.files import write_json
 from tests.listening import SYSTEMS, made_up_answers, write_answers
@@ -68,9 +68,14 @@ def made_up_ratings(
     )
 
 
+def compare_one(values: np.ndarray, names: list[str]) -> Comparison:
+    """On one attribute alone."""
+    return compare({"clarity": values}, names)["clarity"]
+
+
 def test_friedmans_test_is_scipys_and_its_effect_size_that_of_the_ranks() -> None:
     values = made_up_ratings(8, 3, [0, 5, 10])
-    found = compare(values, NAMES).friedman
+    found = compare_one(values, NAMES).friedman
     assert found is not None
     means = values.mean(axis=1)
     expected = scipy.stats.friedmanchisquare(*means.T)
@@ -82,7 +87,7 @@ def test_friedmans_test_is_scipys_and_its_effect_size_that_of_the_ranks() -> Non
 
 def test_signed_ranks_of_pairs_are_scipys_corrected_after_holm() -> None:
     values = made_up_ratings(9, 4, [0, 2, 9])
-    found = compare(values, NAMES)
+    found = compare_one(values, NAMES)
     means = values.mean(axis=1)
     raw = [scipy.stats.wilcoxon(means[:, x] - means[:, y]).pvalue for x, y in ((0, 1), (0, 2), (1, 2))]
     order = np.argsort(raw)
@@ -92,15 +97,42 @@ def test_signed_ranks_of_pairs_are_scipys_corrected_after_holm() -> None:
     assert [(pair.first, pair.second) for pair in found.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
 
 
-def test_holms_correction_is_that_of_the_book() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+def test_pairs_are_corrected_over_all_attributes_together() -> None:
+    ratings: dict[Attribute, np.ndarray] = {
+        attribute: made_up_ratings(9, 4, [0, effect, 12], seed=number)
+        for number, (attribute, effect) in enumerate(zip(ATTRIBUTES, (1, 4, 9), strict=True))
+    }
+    found = compare(ratings, NAMES)
+    raw = [
+        scipy.stats.wilcoxon(means[:, x] - means[:, y]).pvalue
+        for means in (values.mean(axis=1) for values in ratings.values())
+        for x, y in ((0, 1), (0, 2), (1, 2))
+    ]
+    pairs = [pair for attribute in ATTRIBUTES for pair in found[attribute].pairs]
+    assert [pair.p_wilcoxon for pair in pairs] == pytest.approx(holm(raw))
+    single = [pair for values in ratings.values() for pair in compare_one(values, NAMES).pairs]
+    smallest = int(np.argmin([pair.p_model or 0.0 for pair in single]))
+    assert pairs[smallest].p_model == pytest.approx(3 * (single[smallest].p_model or 0.0))  # of nine instead of three
+    assert [(pair.low, pair.high) for pair in pairs] == [(pair.low, pair.high) for pair in single]
+    assert [pair.difference for pair in pairs] == [pair.difference for pair in single]
+
+
+def test_a_test_that_cannot_be_made_is_not_corrected_for() -> None:
+    ratings: dict[Attribute, np.ndarray] = {
+        "clarity": made_up_ratings(9, 4, [0, 4, 9]),
+        "excitement": np.full((9, 4, 3), 50.0),
+    }
+    found = compare(ratings, NAMES)
+    assert [pair.p_model for pair in found["excitement"].pairs] == [None] * 3
+    alone = compare_one(ratings["clarity"], NAMES)
+    assert [pair.p_model for pair in found["clarity"].pairs] == [pair.p_model for pair in alone.pairs]
 
 
 def test_rank_biserial_correlation_by_hand() -> None:
     """Differences 1, 2, -3, 4 have the ranks 1 to 4: (1 + 2 - 3 + 4) / 10."""
     values = np.zeros((4, 1, 2))
     values[:, 0, 0] = [1, 2, -3, 4]
-    (pair,) = compare(values, ["a", "b"]).pairs
+    (pair,) = compare_one(values, ["a", "b"]).pairs
     assert pair.rank_biserial == pytest.approx(0.4)
     assert pair.difference == pytest.approx(1.0)
 
@@ -108,7 +140,7 @@ def test_rank_biserial_correlation_by_hand() -> None:
 def test_the_model_agrees_with_the_analysis_of_variance_of_a_complete_design() -> None:
     """Balanced ratings: differences are those of the means, and their errors come from participant by system."""
     values = made_up_ratings(12, 4, [0, 3, 12], taste=8.0)
-    found = compare(values, NAMES)
+    found = compare_one(values, NAMES)
     assert found.model is not None
     means = values.mean(axis=1)
     interaction = means - means.mean(axis=1, keepdims=True) - means.mean(axis=0) + means.mean()
@@ -128,12 +160,14 @@ def test_the_model_agrees_with_the_analysis_of_variance_of_a_complete_design() -
 
 
 def test_few_participants_are_told_what_they_cannot_show() -> None:
-    found = compare(made_up_ratings(5, 3, [0, 30, 60]), NAMES)
+    found = compare_one(made_up_ratings(5, 3, [0, 30, 60]), NAMES)
     assert [pair.p_wilcoxon for pair in found.pairs] == pytest.approx([3 * 2 / 2**5] * 3)
     assert not any(pair.shown for pair in found.pairs)
     assert "it takes 7" in found.remarks[0]
-    assert compare(made_up_ratings(7, 3, [0, 30, 60]), NAMES).remarks == []
-    assert all(pair.shown for pair in compare(made_up_ratings(7, 3, [0, 30, 60]), NAMES).pairs)
+    assert compare_one(made_up_ratings(7, 3, [0, 30, 60]), NAMES).remarks == []
+    assert all(pair.shown for pair in compare_one(made_up_ratings(7, 3, [0, 30, 60]), NAMES).pairs)
+    ratings = {attribute: made_up_ratings(7, 3, [0, 30, 60]) for attribute in ATTRIBUTES}
+    assert "in 9 comparisons of pairs, over all attributes, it takes 9" in compare(ratings, NAMES)["clarity"].remarks[0]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (1, 3, 3), (2, 1, 2), (2, 2, 9), (6, 1, 3), (7, 4, 4)])
@@ -144,7 +178,7 @@ def test_tests_of_any_size_and_equal_ratings_are_analysed(shape: tuple[int, int,
         values = normalized(Ratings(values, np.zeros((shape[0], 0, 2, shape[2])))).values
     if kind == "constant":
         values = np.full(shape, 50.0)
-    found = compare(values, [f"s{number}" for number in range(shape[2])])
+    found = compare_one(values, [f"s{number}" for number in range(shape[2])])
     for pair in found.pairs:
         assert np.isfinite(pair.difference)
         assert pair.p_model is None or 0 <= pair.p_model <= 1

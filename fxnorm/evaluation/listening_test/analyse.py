@@ -90,7 +90,7 @@ def analyse(
         consistencies=found,
         excluded=excluded,
         ratings=ratings,
-        comparisons={attribute: compare(each.values, key.systems) for attribute, each in ratings.items()},
+        comparisons=compare({attribute: each.values for attribute, each in ratings.items()}, key.systems),
         left_out=left_out,
         is_normalized=normalize,
         most_repeat_difference=most_repeat_difference,

@@ -1,22 +1,26 @@
-"""Which systems differ, on one attribute: a mixed-effects model, and rank tests that assume less.
+"""Which systems differ, on each attribute: a mixed-effects model, and rank tests that assume less.
 
 The participants are a sample of listeners, so both take them as the unit. The model has the systems as fixed effects
 and random intercepts of participants, songs and each participant's taste for each system, without which many ratings
 by few people would count as many people; its p-values and intervals are those of Student's t with one degree of
 freedom less than there are participants. The rank tests are Friedman's over all systems and Wilcoxon's signed-rank
-test of every pair, on each participant's means over songs. Pairs are corrected after Holm (1979).
+test of every pair, on each participant's means over songs. The p-values of all pairs on all attributes are corrected
+together after Holm (1979), each test's, because the verdicts on the attributes are read side by side. Nothing else is
+corrected: neither the intervals nor the tests of all systems at once.
 """
 
 import itertools
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from fxnorm.errors import SettingsError
+from fxnorm.evaluation.listening_test.formats import Attribute
 from fxnorm.evaluation.significance import holm
 
 LEVEL = 0.05
@@ -44,10 +48,10 @@ class Pair:
     second: str
     difference: float
     low: float | None
-    """Of the model's interval, at 95 %, like ``high``."""
+    """Of the model's interval, at 95 %, like ``high``; not corrected for the number of pairs."""
     high: float | None
     p_model: float | None
-    """This and the next are corrected for the number of pairs."""
+    """This and the next are corrected for the number of pairs on all attributes."""
     p_wilcoxon: float | None
     rank_biserial: float | None
     """Effect size of the signed-rank test: -1 to 1; 1 if all participants prefer the first."""
@@ -93,15 +97,37 @@ class Comparison:
     remarks: list[str]
 
 
-def compare(values: np.ndarray, names: list[str]) -> Comparison:
-    """Compare systems by ``values`` (participants, songs, systems).
+def compare(ratings: Mapping[Attribute, np.ndarray], names: list[str]) -> dict[Attribute, Comparison]:
+    """Compare systems by ``ratings`` (participants, songs, systems) on each attribute.
 
     Raises:
         SettingsError: statsmodels is not installed.
     """
+    tests = len(ratings) * math.comb(len(names), 2)
+    found = {attribute: _compare(values, names, tests) for attribute, values in ratings.items()}
+    pairs = [pair for comparison in found.values() for pair in comparison.pairs]
+    p_model, p_wilcoxon = _corrected([pair.p_model for pair in pairs]), _corrected([pair.p_wilcoxon for pair in pairs])
+    corrected = iter(
+        replace(pair, p_model=model, p_wilcoxon=wilcoxon)
+        for pair, model, wilcoxon in zip(pairs, p_model, p_wilcoxon, strict=True)
+    )
+    return {
+        attribute: replace(comparison, pairs=[next(corrected) for _ in comparison.pairs])
+        for attribute, comparison in found.items()
+    }
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    """For the number of tests that could be made."""
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+def _compare(values: np.ndarray, names: list[str], tests: int) -> Comparison:
+    """On one attribute, the p-values of pairs as they are; ``tests`` of pairs are made on all attributes."""
     means = values.mean(axis=1).round(9)  # so that equal means are equal
     pairs = list(itertools.combinations(range(len(names)), 2))
-    remarks = _remarks(len(values), len(pairs))
+    remarks = _remarks(len(values), tests)
     friedman, signed_ranks = _friedman(means), _signed_ranks(means, pairs)
     model, contrasts = _fit(values, pairs) if len(values) > 1 else (None, [(None, None, None)] * len(pairs))
     if len(values) > 1 and model is None:
@@ -124,18 +150,18 @@ def compare(values: np.ndarray, names: list[str]) -> Comparison:
     )
 
 
-def _remarks(participants: int, pairs: int) -> list[str]:
+def _remarks(participants: int, tests: int) -> list[str]:
     """What so few participants cannot show."""
     if participants == 1:
         return ["One participant: nothing can be said about others."]
-    smallest = pairs * 2.0 ** (1 - participants)
+    smallest = tests * 2.0 ** (1 - participants)
     if smallest < LEVEL:
         return []
-    needed = math.floor(math.log2(2 * pairs / LEVEL)) + 1
+    needed = math.floor(math.log2(2 * tests / LEVEL)) + 1
     return [
         f"With {participants} participants no corrected p-value of the signed-rank test can fall under"
-        f" {min(1.0, smallest):.2f}, however clear the ratings are: to show any difference between {pairs} pairs at"
-        f" {LEVEL:g}, it takes {needed}."
+        f" {min(1.0, smallest):.2f}, however clear the ratings are: to show any difference at {LEVEL:g} in"
+        f" {tests} comparisons of pairs, over all attributes, it takes {needed}."
     ]
 
 
@@ -160,13 +186,13 @@ def _friedman(means: np.ndarray) -> Friedman | None:
 
 
 def _signed_ranks(means: np.ndarray, pairs: list[tuple[int, int]]) -> list[tuple[float | None, float | None]]:
-    """Corrected p-value and rank-biserial correlation of each pair."""
+    """p-value and rank-biserial correlation of each pair."""
     if len(means) < 2:
         return [(None, None)] * len(pairs)
     differences = [means[:, first] - means[:, second] for first, second in pairs]
     # without any difference there are no ranks, and nothing speaks against the systems being alike
     values = [float(scipy.stats.wilcoxon(each).pvalue) if each.any() else 1.0 for each in differences]
-    return [(p, _rank_biserial(each)) for p, each in zip(holm(values), differences, strict=True)]
+    return [(p, _rank_biserial(each)) for p, each in zip(values, differences, strict=True)]
 
 
 def _rank_biserial(differences: np.ndarray) -> float:
@@ -179,7 +205,7 @@ def _rank_biserial(differences: np.ndarray) -> float:
 
 
 Contrast = tuple[float | None, float | None, float | None]
-"""Lower and upper end of the interval, corrected p-value."""
+"""Lower and upper end of the interval, p-value."""
 
 
 def _fit(values: np.ndarray, pairs: list[tuple[int, int]]) -> tuple[Model | None, list[Contrast]]:
@@ -195,7 +221,7 @@ def _fit(values: np.ndarray, pairs: list[tuple[int, int]]) -> tuple[Model | None
     differences = contrasts @ np.asarray(fitted.fe_params)
     errors = np.sqrt(np.einsum("ij,jk,ik->i", contrasts, covariance, contrasts))
     degrees = participants - 1
-    p_values = holm([float(p) for p in 2 * scipy.stats.t.sf(np.abs(differences / errors), degrees)])
+    p_values = [float(p) for p in 2 * scipy.stats.t.sf(np.abs(differences / errors), degrees)]
     half = scipy.stats.t.ppf(0.975, degrees) * errors
     deviations = dict(zip(fitted.model.exog_vc.names, np.sqrt(np.maximum(fitted.vcomp, 0)).tolist(), strict=True))
     from_first = contrasts[: systems - 1]  # the first system with each other: spans all differences
