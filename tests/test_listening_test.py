@@ -166,6 +166,28 @@ def _without(stems: Path, song: str, tmp_path: Path) -> Path:
     return tmp_path / "fewer"
 
 
+def test_stems_that_could_be_those_of_two_songs_are_refused_in_one_line(
+    sources: tuple[Path, Path], tmp_path: Path
+) -> None:
+    mixes, stems = sources
+    for split in ("test_dry", "test_wet"):
+        (tmp_path / "mixes" / split).mkdir(parents=True)
+        (tmp_path / "mixes" / split / "A Song").symlink_to(mixes / "A Song")
+    for split in ("train", "test"):
+        (tmp_path / "stems" / split).mkdir(parents=True)
+        (tmp_path / "stems" / split / "A Song").symlink_to(stems / "A Song")
+    build = ("listening-test", "build")
+    said = fail(*build, tmp_path / "mixes", tmp_path / "test", "--stems", stems)
+    assert "cannot tell whether the stems of A Song are those of" in said
+    assert "test_dry/A Song or of" in said
+    one_split = (*build, tmp_path / "mixes" / "test_dry", tmp_path / "test")
+    said = fail(*one_split, "--stems", tmp_path / "stems")
+    assert "expected the stems of A Song once, found" in said
+    assert "train/A Song and" in said
+    assert not (tmp_path / "test").exists()
+    run(*one_split, "--stems", tmp_path / "stems" / "test", "--seconds", "1")
+
+
 def test_the_page_is_built_from_the_sources_beside_it() -> None:
     """If it is not: npm ci && npm run build in fxnorm/evaluation/listening_test/page."""
     files = ["build.mjs", "package-lock.json", "package.json", "tsconfig.json"]

@@ -127,7 +127,8 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
     """The songs below ``root`` and their mixes by ``systems``, with their stems from the dataset ``stems``.
 
     Raises:
-        DatasetError: there are none, a song lacks a system that others have, or its stems are not in the dataset.
+        DatasetError: there are none, a song lacks a system that others have, or its stems are not in the dataset or not
+            the only ones of that name.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected SONG/SYSTEM.flac (or .wav, .mp3)")
@@ -149,14 +150,35 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
             f"{root}: expected 2 to {_MOST_MIXES} mixes of each song, found {', '.join(wanted)};"
             " --system names those to compare"
         )
-    songs = {song.name: song for song in dataset.songs(stems)} if stems else {}
-    for name in found if stems else ():
-        if Path(name).name not in songs:
-            raise DatasetError(f"{stems}: expected the stems of {Path(name).name}, found {', '.join(sorted(songs))}")
+    songs = _find_stems(stems, root, list(found)) if stems else {}
     return [
-        SongMixes(name, {system: files[system] for system in sorted(wanted)}, songs.get(Path(name).name))
+        SongMixes(name, {system: files[system] for system in sorted(wanted)}, songs.get(name))
         for name, files in found.items()
     ]
+
+
+def _find_stems(stems: Path, root: Path, names: Sequence[str]) -> dict[str, Song]:
+    """The song of the dataset ``stems`` that belongs to each of ``names``, which are folders below ``root``."""
+    by_name: dict[str, list[Song]] = {}
+    for song in dataset.songs(stems):
+        by_name.setdefault(song.name, []).append(song)
+    found: dict[str, Song] = {}
+    taken: dict[str, str] = {}  # name of a song -> the folder of its mixes
+    for name in names:
+        song_name = Path(name).name
+        if song_name in taken:
+            raise DatasetError(
+                f"{stems}: cannot tell whether the stems of {song_name} are those of {root / taken[song_name]}"
+                f" or of {root / name}; expected mixes of one split when there are stems"
+            )
+        taken[song_name] = name
+        if song_name not in by_name:
+            raise DatasetError(f"{stems}: expected the stems of {song_name}, found {', '.join(sorted(by_name))}")
+        if len(by_name[song_name]) > 1:
+            folders = " and ".join(str(song.folder) for song in by_name[song_name])
+            raise DatasetError(f"{stems}: expected the stems of {song_name} once, found {folders}; name one split")
+        found[name] = by_name[song_name][0]
+    return found
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:
