@@ -141,7 +141,8 @@ def test_wrong_requests_get_one_line_and_write_nothing(sources: tuple[Path, Path
     assert "--loudness 3: expected -60 to 0" in fail(*build, "--loudness", "3")
     assert "there are 2 songs" in fail(*build, "--repeats", "3")
     assert "must not lie in the folder" in fail(*build, "--key", tmp_path / "test" / "key.json")
-    assert "expected an http or https URL" in fail(*build, "--post-to", "ftp://example.org")
+    for address in ("ftp://example.org", "", " ", "https:", "http://[", "#answers"):
+        assert "expected an http or https URL" in fail(*build, "--post-to", address)
     assert "expected the stems of A Song" in fail(*build, "--stems", _without(stems, "A Song", tmp_path))
     assert not (tmp_path / "test").exists()
     (tmp_path / "test-key.json").write_text("{}")

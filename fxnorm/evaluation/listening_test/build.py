@@ -194,9 +194,9 @@ def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
         raise DatasetError(f"{key_file}: there is a key already, without which its answers cannot be read")
     if key_file.resolve().is_relative_to(output.resolve()):
         raise SettingsError(f"{key_file}: the key must not lie in the folder that participants get")
-    if settings.post_to is not None and urlparse(settings.post_to).scheme not in ("http", "https", ""):
+    if settings.post_to is not None and not _takes_answers(settings.post_to):
         raise SettingsError(
-            f"--post-to {settings.post_to}: expected an http or https URL, or a path on the test's server"
+            f"--post-to {settings.post_to!r}: expected an http or https URL, or a path on the test's server"
         )
     for option, value, lowest, highest in (
         ("seconds", settings.seconds, 1, 600),
@@ -206,6 +206,17 @@ def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
     ):
         if not lowest <= value <= highest:  # so that it is no NaN either
             raise SettingsError(f"--{option} {value:g}: expected {lowest} to {highest}")
+
+
+def _takes_answers(address: str) -> bool:
+    """Whether it is the address of something else than the page itself, to which browsers resolve an empty one."""
+    try:
+        parts = urlparse(address.strip())
+    except ValueError:  # brackets that hold no IPv6 address
+        return False
+    if parts.scheme:
+        return parts.scheme in ("http", "https") and bool(parts.netloc)
+    return bool(parts.netloc or parts.path)
 
 
 def _read(song: SongMixes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
