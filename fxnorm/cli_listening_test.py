@@ -83,6 +83,8 @@ def build(
         f"{output / 'index.html'}: {songs} songs, {twice} of them twice, by {', '.join(built.key.systems)};"
         f" {built.key.loudness:.1f} LUFS{why}"
     )
+    for title, mix in built.withheld.items():
+        click.echo(f"no song has the reference '{title}': it is the mix {mix}, which it would give away")
     click.echo(f"{key_file}: the key; keep it, and keep it from participants")
 
 

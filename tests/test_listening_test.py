@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -25,6 +26,7 @@ from fxnorm.evaluation.listening_test.answers import read_key
 from fxnorm.evaluation.listening_test.formats import Key, Result
 from fxnorm.evaluation.metrics import true_peak_dbtp
 from tests.browser import PATIENCE, chromium
+from tests.conftest import noise
 from tests.listening import PREFERENCE, SYSTEMS, Person, made_up_answers, write_answers, write_mixes
 
 PAGE = Path(excerpts.__file__).with_name("page")
@@ -90,6 +92,35 @@ def test_all_mixes_are_equally_loud_and_peaks_stay_under_the_limit(built: tuple[
         for name in trial.mixes:
             assert loudness.measure(clips[name], SAMPLE_RATE) == pytest.approx(key.loudness, abs=0.02)
     assert max(true_peak_dbtp(each) for each in clips.values()) <= excerpts.TRUE_PEAK_LIMIT + 0.01
+
+
+def titles_of(folder: Path) -> list[list[str]]:
+    """Of the references of each trial."""
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    match = re.search(r'<script type="application/json" id="test">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    return [[reference["title"] for reference in trial["references"]] for trial in json.loads(match[1])["trials"]]
+
+
+def test_a_sum_of_the_stems_that_is_a_mix_is_no_reference_of_any_song(
+    sources: tuple[Path, Path], built: tuple[Path, Key], tmp_path: Path
+) -> None:
+    stem_titles = ["Vocals", "Bass", "Drums", "Other"]
+    assert titles_of(built[0]) == [["Sum of the stems", *stem_titles]] * 3
+    assert "sum of the unmixed stems" in (built[0] / "index.html").read_text(encoding="utf-8")
+    shutil.copytree(sources[0], tmp_path / "mixes")
+    stems = [audio.read(path)[0] for path in sorted((sources[1] / "B Song").iterdir())]
+    total = np.sum(stems, axis=0)
+    audio.write(tmp_path / "mixes" / "B Song" / "input_sum.flac", -0.3 * total)  # at another level, and turned over
+    said = run("listening-test", "build", tmp_path / "mixes", tmp_path / "test", "--stems", sources[1])
+    assert "no song has the reference 'Sum of the stems': it is the mix input_sum of B Song" in said
+    assert titles_of(tmp_path / "test") == [stem_titles] * 3
+    assert "sum of the unmixed stems" not in (tmp_path / "test" / "index.html").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "test" / "audio").iterdir())) == 2 * (len(SYSTEMS) + len(stem_titles))
+    audio.write(tmp_path / "mixes" / "B Song" / "input_sum.flac", 0.3 * total + noise(2.5, 0.02, 77))
+    said = run("listening-test", "build", tmp_path / "mixes", tmp_path / "other", "--stems", sources[1])
+    assert "no song has" not in said
+    assert titles_of(tmp_path / "other") == [["Sum of the stems", *stem_titles]] * 3
 
 
 def test_a_target_that_peaks_do_not_allow_turns_all_mixes_down_alike(

@@ -1,10 +1,13 @@
 """The test as a folder of static files, for any web server or a plain file system, and the key that goes with it.
 
 Nothing in the folder says which system a mix is from: files have drawn names, are written in the order of these, and
-hold audio alone. Audio lies in scripts, as base64, because a page that is opened from a disk may load nothing else.
+hold audio alone. A reference that is one of the mixes, as the stems' sum is input_sum, is not offered: it would say by
+its title which mix that is. Audio lies in scripts, as base64, because a page that is opened from a disk may load
+nothing else.
 """
 
 import base64
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +44,7 @@ _MOST_MIXES = 9  # there are so many number keys
 _ENVELOPE_COLUMNS = 600
 _SUM = "sum"
 _REFERENCE_TITLES = {_SUM: "Sum of the stems", "vocals": "Vocals", "bass": "Bass", "drums": "Drums", "other": "Other"}
+_SAME_DB = -40.0  # a mix and a reference that differ by less, levels aside, are taken as one
 _PAGE = Path(__file__).with_name("page")
 _PAGE_FILES = ("listening_test.js", "listening_test.css", "licences.txt")
 
@@ -82,10 +86,12 @@ class SongMixes:
 
 @dataclass(frozen=True)
 class Built:
-    """What was built: the key, and what held the loudness down, if anything did."""
+    """What was built: the key, what held the loudness down, if anything did, and which references are not offered."""
 
     key: Key
     limited_by: str | None
+    withheld: dict[str, str]
+    """title of a reference -> the mix that it is"""
 
 
 def build(mixes: Path, output: Path, key_file: Path, settings: BuildSettings, stems: Path | None = None) -> Built:
@@ -120,7 +126,8 @@ def build(mixes: Path, output: Path, key_file: Path, settings: BuildSettings, st
         page = _render(settings, key, references, pictures)
         (folder / "index.html").write_text(page, encoding="utf-8")
         write_json(key_file, key.model_dump(mode="json"))
-    return Built(key, levels.limited_by)
+    withheld = {_REFERENCE_TITLES[name]: mix for name, mix in levels.withheld.items()}
+    return Built(key, levels.limited_by, withheld)
 
 
 def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = None) -> list[SongMixes]:
@@ -268,20 +275,43 @@ class _Levels:
     loudness: float
     limited_by: str | None = None
     references: dict[str, list[str]] = field(default_factory=dict)
-    """song -> its references"""
+    """song -> its references, those that are withheld not among them"""
+    withheld: dict[str, str] = field(default_factory=dict)
+    """reference -> the mix that it is"""
 
 
 def _measure(songs: Sequence[SongMixes], places: Mapping[str, Excerpt], wanted: float) -> _Levels:
-    """The loudness of all mixes, and the excerpt whose true peak keeps it from being what is wanted, if one does."""
+    """The loudness of all mixes, and the excerpt whose true peak keeps it from being what is wanted, if one does.
+
+    A reference that is a mix of one song is withheld from all, so that its absence says nothing of any song.
+    """
     levels = _Levels(wanted)
+    highest: dict[tuple[str, str], float] = {}
+    highest_of_references: dict[tuple[str, str], float] = {}
     for song in tqdm(songs, "measure", unit="song", dynamic_ncols=True):
         mixes, references = _cut(song, places[song.name])
+        for system, mix in mixes.items():
+            highest[song.name, system] = excerpts.TRUE_PEAK_LIMIT - true_peak_dbtp(mix)
+        for name, reference in references.items():
+            highest_of_references[song.name, name] = excerpts.TRUE_PEAK_LIMIT - true_peak_dbtp(reference)
+            same = [system for system, mix in mixes.items() if _difference_db(mix, reference) < _SAME_DB]
+            if same:
+                levels.withheld.setdefault(name, f"{same[0]} of {song.name}")
         levels.references[song.name] = list(references)
-        for name, excerpt in {**mixes, **references}.items():
-            highest = excerpts.TRUE_PEAK_LIMIT - true_peak_dbtp(excerpt)
-            if highest < levels.loudness:
-                levels.loudness, levels.limited_by = highest, f"{song.name}: {name}"
+    for names in levels.references.values():
+        names[:] = [name for name in names if name not in levels.withheld]
+    offered = {place: level for place, level in highest_of_references.items() if place[1] not in levels.withheld}
+    for (song_name, name), level in [*highest.items(), *offered.items()]:
+        if level < levels.loudness:
+            levels.loudness, levels.limited_by = level, f"{song_name}: {name}"
     return levels
+
+
+def _difference_db(mix: np.ndarray, reference: np.ndarray) -> float:
+    """The energy of what is left of ``reference`` without ``mix`` at the gain that takes most away, in dB of it."""
+    one, other = mix.ravel().astype(np.float64), reference.ravel().astype(np.float64)
+    left = other - one * (np.dot(one, other) / np.dot(one, one))
+    return 10 * math.log10(max(float(np.dot(left, left)), 1e-30) / float(np.dot(other, other)))
 
 
 def _draw(
@@ -326,7 +356,7 @@ def _write_audio(
         mixes, stems = _cut(song, key.excerpts[song.name])
         pictures[song.name] = excerpts.envelope(mixes.values(), _ENVELOPE_COLUMNS)
         files = {identifier: mixes[system] for identifier, system in originals[song.name].mixes.items()}
-        files |= {references[song.name][name]: samples for name, samples in stems.items()}
+        files |= {identifier: stems[name] for name, identifier in references[song.name].items()}
         for identifier, samples in sorted(files.items()):
             content = base64.b64encode(audio.encode(samples * gain, SAMPLE_RATE, ".flac", "PCM_16")).decode()
             (folder / f"{identifier}.js").write_text(
@@ -370,4 +400,6 @@ def _render(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template("index.html").render(title=settings.title, test=test)
+    return environment.get_template("index.html").render(
+        title=settings.title, test=test, has_sum=any(_SUM in names for names in references.values())
+    )
