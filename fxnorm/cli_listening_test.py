@@ -56,7 +56,9 @@ def _parse_starts(
 )
 @click.option("--post-to", metavar="URL", help="Where answers are posted to as JSON; they can be downloaded too.")
 @click.option("--key", "key_file", type=_FILE, help="The key file; default: OUTPUT-key.json.")
-@click.option("--seed", type=click.IntRange(0), help="Draws identifiers and repeats; default: drawn as well.")
+@click.option(
+    "--seed", type=click.IntRange(0), help="For tests only: draws identifiers and repeats; default: drawn as well."
+)
 def build(
     mixes: Path,
     output: Path,
@@ -85,6 +87,8 @@ def build(
     )
     for title, mix in built.withheld.items():
         click.echo(f"no song has the reference '{title}': it is the mix {mix}, which it would give away")
+    if settings.seed is not None:
+        click.echo("--seed: for tests only; whoever finds it by trying can tell which mix is whose", err=True)
     click.echo(f"{key_file}: the key; keep it, and keep it from participants")
 
 

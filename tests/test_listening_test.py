@@ -1,6 +1,7 @@
 """The listening test in a real browser: heard, switched, rated, interrupted, downloaded, posted, and analysed."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 from click.testing import CliRunner
 from selenium.webdriver import Keys
 
@@ -75,7 +77,9 @@ def built(sources: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 def clip(folder: Path, name: str) -> np.ndarray:
     """The audio (2, samples) in one of the page's files."""
-    match = re.fullmatch(r'listeningTestClip\("(\w+)","([\w+/=]+)"\);\n', (folder / "audio" / f"{name}.js").read_text())
+    match = re.fullmatch(
+        r'listeningTestClip\("(\w+)","([\w+/=]+)"\);//[\w+/=]*\n', (folder / "audio" / f"{name}.js").read_text()
+    )
     assert match is not None
     assert match[1] == name
     return audio.decode(base64.b64decode(match[2]), name)[0]
@@ -158,6 +162,30 @@ def test_the_same_seed_builds_the_same_bytes_and_none_draws_others(sources: tupl
 
     assert content("first", "--seed", "7") == content("second", "--seed", "7")
     assert content("third") != content("fourth")
+    assert read_key(tmp_path / "third-key.json").seed.bit_length() > 96  # too many to be tried
+
+
+def test_a_seed_that_was_chosen_is_warned_of(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    build = ("listening-test", "build", sources[0])
+    warning = "--seed: for tests only; whoever finds it by trying can tell which mix is whose"
+    assert warning in run(*build, tmp_path / "chosen", "--seconds", "1", "--seed", "0")
+    assert warning not in run(*build, tmp_path / "drawn", "--seconds", "1")
+
+
+def test_files_are_equally_long_whatever_is_in_them(tmp_path: Path) -> None:
+    """Nearly so when a server compresses them."""
+    for number, system in enumerate(SYSTEMS):
+        mix = noise(3, 0.3, number)
+        if number:  # as a network's output, with little above some frequency: far shorter as FLAC
+            mix = scipy.signal.sosfilt(scipy.signal.butter(8, 500 * number, fs=SAMPLE_RATE, output="sos"), mix)
+        audio.write(tmp_path / "mixes" / "Song" / f"{system}.flac", mix.astype(np.float32))
+    run("listening-test", "build", tmp_path / "mixes", tmp_path / "test", "--repeats", "0")
+    contents = [path.read_bytes() for path in (tmp_path / "test" / "audio").iterdir()]
+    of_audio = [content.index(b'");//') for content in contents]
+    assert max(of_audio) > 1.2 * min(of_audio)
+    assert len({len(content) for content in contents}) == 1
+    compressed = [len(gzip.compress(content)) for content in contents]
+    assert max(compressed) < 1.03 * min(compressed)
 
 
 def test_wrong_requests_get_one_line_and_write_nothing(sources: tuple[Path, Path], tmp_path: Path) -> None:

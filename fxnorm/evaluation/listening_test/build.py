@@ -1,12 +1,16 @@
 """The test as a folder of static files, for any web server or a plain file system, and the key that goes with it.
 
-Nothing in the folder says which system a mix is from: files have drawn names, are written in the order of these, and
-hold audio alone. A reference that is one of the mixes, as the stems' sum is input_sum, is not offered: it would say by
-its title which mix that is. Audio lies in scripts, as base64, because a page that is opened from a disk may load
-nothing else.
+Nothing in the folder says which system a mix is from: files have drawn names, are written in the order of these, hold
+audio alone, and are all of one length. A reference that is one of the mixes, as the stems' sum is input_sum, is not
+offered: it would say by its title which mix that is. That keeps it from those who listen, also with a browser's
+developer tools open, and not from those who take the audio apart: stems can be added up.
+
+Audio lies in scripts, as base64, because a page that is opened from a disk may load nothing else.
 """
 
 import base64
+import hashlib
+import itertools
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -71,7 +75,8 @@ class BuildSettings:
     post_to: str | None = None
     """URL that answers are posted to; they can be downloaded all the same."""
     seed: int | None = None
-    """Draws identifiers and repeated songs; the default is drawn too, so that nobody can guess it."""
+    """Draws identifiers and repeated songs; the default is drawn too, so that nobody can guess it. For tests only: one
+    that was chosen can be found by trying, as all that is drawn from it is in the page, and then nothing is blind."""
 
 
 @dataclass(frozen=True)
@@ -318,11 +323,13 @@ def _draw(
     songs: Sequence[SongMixes], places: Mapping[str, Excerpt], levels: _Levels, settings: BuildSettings
 ) -> tuple[Key, dict[str, dict[str, str]]]:
     """The key, and for each song the identifiers of its references (name -> identifier)."""
-    seed = secrets.randbits(64) if settings.seed is None else settings.seed
+    seed = secrets.randbits(128) if settings.seed is None else settings.seed
     generator = np.random.default_rng(seed)
+    numbers = itertools.count()
 
     def identifier() -> str:
-        return generator.bytes(8).hex()
+        # a hash, because a generator's outputs, were they published, would give away its state
+        return hashlib.sha256(f"{seed} {next(numbers)}".encode()).hexdigest()[:16]
 
     test = identifier()
     trials, references = {}, {}
@@ -360,9 +367,26 @@ def _write_audio(
         for identifier, samples in sorted(files.items()):
             content = base64.b64encode(audio.encode(samples * gain, SAMPLE_RATE, ".flac", "PCM_16")).decode()
             (folder / f"{identifier}.js").write_text(
-                f'listeningTestClip("{identifier}","{content}");\n', encoding="ascii"
+                f'listeningTestClip("{identifier}","{content}");//', encoding="ascii"
             )
+    _make_equally_long(folder)
     return pictures
+
+
+def _make_equally_long(folder: Path) -> None:
+    """Fill up all scripts, whose last line is a comment, to the length of the longest.
+
+    How well audio can be compressed depends on the system, and browsers show how long each file is. The filling is
+    noise, which is like compressed audio, because a server that compresses what it sends would take blanks off again:
+    so its lengths differ by a few per cent at most.
+    """
+    files = sorted(folder.iterdir())
+    longest = max(path.stat().st_size for path in files)
+    for path in files:
+        missing = longest - path.stat().st_size
+        noise = hashlib.shake_256(path.stem.encode()).digest(missing)
+        with open(path, "a", encoding="ascii", newline="\n") as file:
+            file.write(f"{base64.b64encode(noise).decode()[:missing]}\n")
 
 
 def _render(

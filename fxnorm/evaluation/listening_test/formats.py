@@ -93,7 +93,7 @@ class Key(_Strict):
     version: Version
     test: Identifier
     seed: Annotated[int, Field(ge=0)]
-    """Drew the identifiers and the repeated songs."""
+    """Drew the identifiers and the repeated songs; as secret as the key itself."""
     loudness: Annotated[float, Field(allow_inf_nan=False)]
     """LUFS, of every mix."""
     excerpts: dict[str, Excerpt]
