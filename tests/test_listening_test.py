@@ -326,6 +326,30 @@ def _rate_first_by_mouse(person: Person, tens: dict[str, int]) -> None:
     assert person.find("#todo").text == "All mixes are heard and placed."
 
 
+def test_a_hint_stays_while_a_mix_plays_until_something_else_is_left(tmp_path: Path) -> None:
+    mixes, _ = write_mixes(tmp_path, seconds=9)
+    run("listening-test", "build", mixes, tmp_path / "test", "--minimum-listening", "3")
+    with chromium() as driver:
+        person = Person(driver, tmp_path)
+        driver.get((tmp_path / "test" / "index.html").as_uri())
+        person.answer_questions()
+        person.wait_for_sound()
+        assert person.find("#todo").text == "12 things are left to do."
+        person.press("2")
+        person.wait_until("document.querySelector('#play').textContent === 'Stop'")
+        written = person.driver.execute_async_script(
+            """
+            const done = arguments[0], todo = document.querySelector("#todo"), written = [];
+            new MutationObserver(() => written.push(todo.textContent)).observe(todo, {childList: true});
+            document.querySelector("#next").click();
+            setTimeout(() => done(written), 1000);
+            """
+        )
+        assert written == ["Listen to mix 1 a little longer."]
+        person.wait_until("document.querySelectorAll('#mixes .state')[1].textContent.startsWith('heard')")
+        person.wait_until("document.querySelector('#todo').textContent === '11 things are left to do.'")
+
+
 def _downloaded(person: Person, folder: Path) -> Path:
     for _ in range(10 * PATIENCE):
         found = list(folder.glob("*.json"))

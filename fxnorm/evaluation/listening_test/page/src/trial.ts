@@ -23,6 +23,8 @@ export class TrialPage {
   private timer = 0;
   private counted: number | null = null;
   private ready = false;
+  /** What was left to do when that was last said. */
+  private said: string | null = null;
   private readonly ended = new AbortController();
 
   constructor(
@@ -214,7 +216,7 @@ export class TrialPage {
       return;
     }
     first.go();
-    this.say(first.text); // after it: what goes there says how much is left
+    this.say(first.text);
   }
 
   /** What is to be done before the next song, in words, and how to get there. */
@@ -252,9 +254,17 @@ export class TrialPage {
     play.classList.toggle("playing", playing);
     const missing = this.missing();
     element("next").setAttribute("aria-disabled", String(missing.length > 0));
+    this.sayWhatIsLeft(missing.map(({ text }) => text));
+    this.showPosition();
+  }
+
+  /** Only when it has changed: until then a hint stays, and screen readers have nothing to read out again. */
+  private sayWhatIsLeft(missing: string[]): void {
+    const all = missing.join();
+    if (all === this.said) return;
+    this.said = all;
     const left = missing.length === 1 ? "One thing is left to do." : `${missing.length} things are left to do.`;
     this.say(missing.length === 0 ? "All mixes are heard and placed." : left);
-    this.showPosition();
   }
 
   private showState(clip: string): void {
