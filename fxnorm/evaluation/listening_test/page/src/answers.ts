@@ -15,18 +15,21 @@ export function download(result: Result): void {
 
 /** Rejects with words that can be shown when the server does not take the answers. */
 export async function post(test: ListeningTest, result: Result): Promise<void> {
+  const patience = new AbortController(); // AbortSignal.timeout is younger than browsers that can do all else
+  const timer = window.setTimeout(() => patience.abort(), PATIENCE_MILLISECONDS);
   const options = {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(result),
-    signal: AbortSignal.timeout(PATIENCE_MILLISECONDS),
+    signal: patience.signal,
   };
   let response: Response;
   try {
     response = await fetch(test.postTo!, options);
-  } catch (error) {
-    const late = error instanceof DOMException && error.name === "TimeoutError";
-    throw new Error(late ? "the server did not answer" : "the server could not be reached");
+  } catch {
+    throw new Error(patience.signal.aborted ? "the server did not answer" : "the server could not be reached");
+  } finally {
+    window.clearTimeout(timer);
   }
   if (!response.ok) throw new Error(`the server answered with status ${response.status}`);
 }
