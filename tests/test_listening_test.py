@@ -488,7 +488,7 @@ def test_answers_are_posted_and_kept_when_the_server_fails(
     with chromium(tmp_path / "profile") as driver:
         driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": OLD_AND_IMPATIENT})
         person = Person(driver, tmp_path)
-        driver.get(address)
+        driver.get(f"{address}?participant=P7")
         person.answer_questions()
         for _ in range(2):
             person.wait_for_sound()
@@ -504,6 +504,11 @@ def test_answers_are_posted_and_kept_when_the_server_fails(
         person.wait_until("document.querySelector('#delivery').textContent.includes('were sent')")
         driver.refresh()  # and they are not sent again
         assert "were sent" in person.find("#delivery").text
+        person.find("#restart").click()
+        driver.switch_to.alert.accept()
+        person.wait_until("document.querySelector('#welcome')?.hidden === false")
+        assert person.run("return document.querySelector('#code').value") == ""
+    assert received[0]["participant"]["code"] == "P7"
     assert len(received) == 3
     assert received[0] == received[1] == received[2]
     key = read_key(tmp_path / "test-key.json")

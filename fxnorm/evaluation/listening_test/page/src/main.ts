@@ -170,7 +170,10 @@ function setUpDelivery(): void {
   element("restart").addEventListener("click", () => {
     if (!window.confirm("Remove these answers from this browser and begin anew, for another participant?")) return;
     keeper.forget();
-    location.reload();
+    const address = new URL(location.href);
+    address.searchParams.delete("participant"); // the code is that of the one who has finished
+    address.hash = ""; // with it, this page would be scrolled instead of loaded anew
+    location.replace(address);
   });
 }
 
