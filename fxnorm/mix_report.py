@@ -15,7 +15,7 @@ from fxnorm.effects import loudness
 from fxnorm.effects.features import EFFECTS, Features
 from fxnorm.effects.levels import is_silent
 from fxnorm.errors import DatasetError
-from fxnorm.statistics import DatasetStatistics, Features, measure_stem
+from fxnorm.statistics import DatasetStatistics, measure_stem
 
 FAR = 4.0
 """Spreads from the training songs' average from which a stem lies far outside: Chebyshev's inequality puts less than a
@@ -48,16 +48,25 @@ class MeasuredStem:
     Attributes:
         loudness_lufs: ``None`` for a silent one.
         features: of :func:`fxnorm.statistics.measure_stem`.
+        sounds: it is more than digital silence.
+        silent: it counts as silence.
     """
 
     loudness_lufs: float | None
     features: Features
+    sounds: bool
+    silent: bool
 
 
 def measure_stems(stems: Mapping[str, np.ndarray]) -> dict[str, MeasuredStem]:
     """Measure the stems (1 or 2 channels, samples) of a mix at 44.1 kHz, by name, as they came in."""
     return {
-        stem: MeasuredStem(_finite(loudness.measure(audio, SAMPLE_RATE)), measure_stem(audio, SAMPLE_RATE, stem))
+        stem: MeasuredStem(
+            loudness_lufs=_finite(loudness.measure(audio, SAMPLE_RATE)),
+            features=measure_stem(audio, SAMPLE_RATE, stem),
+            sounds=bool(audio.any()),
+            silent=is_silent(audio),
+        )
         for stem, audio in stems.items()
     }
 
@@ -78,20 +87,16 @@ def describe(stems: Mapping[str, MeasuredStem], mix: np.ndarray, statistics: Dat
         loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
         stem_loudness_lufs={stem: found.loudness_lufs for stem, found in stems.items()},
         drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
-        warnings=[
-            warning
-            for stem, audio in stems.items()
-            if (warning := _warning(stem, audio, features[stem], drifts)) is not None
-        ],
+        warnings=[warning for stem, found in stems.items() if (warning := _warning(stem, found, drifts)) is not None],
     )
 
 
-def _warning(stem: str, audio: np.ndarray, features: Features, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
+def _warning(stem: str, found: MeasuredStem, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
     """A sentence on a stem that lies far outside in some effect, or cannot be compared; digital silence is no stem."""
-    if not features:
-        if not audio.any():
+    if not found.features:
+        if not found.sounds:
             return None
-        if is_silent(audio):
+        if found.silent:
             return f"{stem}: counts as silence, because its peak does not pass {SILENCE_DBFS:g} dBFS"
         return f"{stem}: too quiet to be compared with the training songs"
     effects = [
@@ -102,7 +107,7 @@ def _warning(stem: str, audio: np.ndarray, features: Features, drifts: Mapping[s
     sentences = []
     if effects:
         sentences.append(f"far from the training songs, in units of their spread: {', '.join(effects)}")
-    if missing := [effect for effect in EFFECTS if effect not in features]:
+    if missing := [effect for effect in EFFECTS if effect not in found.features]:
         sentences.append(f"not to be compared with the training songs: {', '.join(missing)}")
     return f"{stem}: {'; '.join(sentences)}" if sentences else None
 

@@ -114,7 +114,7 @@ def test_a_registered_version_and_mixers_of_the_settings_are_compared(
         mlflow.set_tracking_uri("sqlite:///mlflow.db")
         with mlflow.start_run() as run:
             pass
-        version = registry.register(mixer_folder, "mixes", run.info.run_id)
+        version = registry.register(mixer_folder, "mixes", run.info.run_id, {})
         mixer = shutil.copytree(mixer_folder, tmp_path / "mixer")
         options = ("--set", f"evaluate.also.unet={wave_u_net}", "--also", f"registered=models:/mixes/{version}")
         result = fxnorm_evaluate(mixer, data / "wet", "reports", *options)

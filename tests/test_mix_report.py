@@ -66,9 +66,9 @@ def test_one_sentence_warns_of_a_stem_that_lies_far_outside(
 def test_songs_that_do_not_differ_put_any_other_stem_infinitely_far(songs: list[dict[str, np.ndarray]]) -> None:
     one = DatasetStatistics()
     one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
-    (warning,) = describe({"bass": songs[1]["bass"]}, songs[0]["bass"], one).warnings
+    (warning,) = describe(measure_stems({"bass": songs[1]["bass"]}), songs[0]["bass"], one).warnings
     assert "loudness beyond any, because they do not differ" in warning
-    assert describe({"bass": songs[0]["bass"]}, songs[0]["bass"], one).warnings == []
+    assert describe(measure_stems({"bass": songs[0]["bass"]}), songs[0]["bass"], one).warnings == []
 
 
 def test_a_stem_that_cannot_be_measured_is_told_of(
@@ -79,7 +79,7 @@ def test_a_stem_that_cannot_be_measured_is_told_of(
     one_sided = songs[0]["drums"] * np.array([[1.0], [0.0]], np.float32)
     quiet = 0.001 * songs[0]["vocals"]
     stems: dict[str, np.ndarray] = {"vocals": quiet, "bass": click, "drums": one_sided, "other": 0 * click}
-    vocals, bass, drums = describe(stems, songs[0]["bass"], statistics).warnings
+    vocals, bass, drums = describe(measure_stems(stems), songs[0]["bass"], statistics).warnings
     assert vocals == "vocals: counts as silence, because its peak does not pass -50 dBFS"
     assert bass == "bass: too quiet to be compared with the training songs"
     assert "; not to be compared with the training songs: compression" in drums
