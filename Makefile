@@ -38,7 +38,7 @@ demo: $(INSTALLED)
 	@echo "Mixes to hear   reports/mixes/test_dry and reports/mixes/test_wet"
 	@echo "The report      reports/report.html"
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
-	@echo "The endpoint    MLFLOW_TRACKING_URI=sqlite:///mlflow.db .venv/bin/mlflow models serve --env-manager local -m models:/fxnorm-automix@champion"
+	@echo "The endpoint    MLFLOW_TRACKING_URI=sqlite:///mlflow.db .venv/bin/mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion"
 
 test: $(INSTALLED)
 	pytest

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -84,7 +85,7 @@ class Gate:
         self._inside = 0
         self._held_bytes = 0
         self._check = asyncio.Lock()
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = _Turns(limits.request_bytes)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request; those that bring nothing, such as health checks, pass at once."""
@@ -149,21 +150,22 @@ class Gate:
     async def _serve(self, scope: MutableMapping[str, Any], body: "_Body", deadline: Deadline, send: Send) -> None:
         async with self._check:  # one at a time: it needs a few times the body's memory
             await asyncio.to_thread(check_request, body.content, self._limits)
+        size = len(body.content)
         left = asyncio.create_task(body.wait_until_left())
         left.add_done_callback(lambda _: deadline.give_up())
         try:
-            await self._wait_for_turn(deadline, left)
+            await self._wait_for_turn(size, deadline, left)
             try:
                 CURRENT.set(deadline)
                 await self._application(scope, body.replay, send)
             finally:
-                self._turns.release()
+                self._turns.give_back(size)
         finally:
             left.cancel()
 
-    async def _wait_for_turn(self, deadline: Deadline, left: "asyncio.Task[None]") -> None:
+    async def _wait_for_turn(self, size: int, deadline: Deadline, left: "asyncio.Task[None]") -> None:
         """Take one of the turns, unless the time ends or the client leaves before one is free."""
-        turn = asyncio.create_task(self._turns.acquire())
+        turn = asyncio.create_task(self._turns.take(size))
         try:
             await asyncio.wait({turn, left}, timeout=deadline.remaining(), return_when=asyncio.FIRST_COMPLETED)
             if not turn.done():
@@ -172,6 +174,47 @@ class Gate:
                 )
         finally:
             turn.cancel()
+
+
+class _Turns:
+    """Two at a time, first come first served, whose bodies together are not larger than one may be.
+
+    MLflow's server needs several times a body's memory to read it.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._taken: list[int] = []
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int) -> None:
+        """Wait for a turn with a body of so many bytes."""
+        place = (size, asyncio.get_running_loop().create_future())
+        self._line.append(place)
+        self._admit()
+        try:
+            await place[1]
+        except asyncio.CancelledError:
+            if place in self._line:
+                self._line.remove(place)
+                self._admit()
+            else:
+                self.give_back(size)
+            raise
+
+    def give_back(self, size: int) -> None:
+        """Let the next one in."""
+        self._taken.remove(size)
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._line:
+            size, admitted = self._line[0]
+            if len(self._taken) == _AT_ONCE or (self._taken and sum(self._taken) + size > self._most_bytes):
+                return
+            self._line.popleft()
+            self._taken.append(size)
+            admitted.set_result(None)
 
 
 class _Body:

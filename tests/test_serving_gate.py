@@ -149,6 +149,22 @@ def test_two_requests_are_served_while_the_others_wait_and_the_line_is_bounded()
     asyncio.run(run())
 
 
+def test_two_bodies_that_are_too_large_together_have_their_turns_one_after_the_other() -> None:
+    async def run() -> None:
+        application = Application()
+        endpoint = Gate(application, limits(max_request_mb="1"))
+        clients = [Client(BODY + b" " * size) for size in (600_000, 700_000, 100_000)]
+        tasks = [asyncio.create_task(client.post(endpoint)) for client in clients]
+        await until(lambda: len(application.bodies) == 1)
+        await asyncio.sleep(0.05)
+        assert application.most_at_once == 1, "the third does not pass the second"
+        application.go_on.set()
+        await asyncio.gather(*tasks)
+        assert [client.status for client in clients] == [200, 200, 200]
+
+    asyncio.run(run())
+
+
 def test_whoever_leaves_the_line_is_not_mixed() -> None:
     async def run() -> None:
         application = Application()
