@@ -18,6 +18,7 @@ import mlflow
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_USER
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
@@ -27,7 +28,7 @@ from fxnorm import __version__, system_metrics
 from fxnorm.errors import FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.mixer_digest import mixer_digest
-from fxnorm.mlflow_errors import first_line, one_line, server, unless_missing
+from fxnorm.mlflow_errors import first_line, one_line, server, shown, unless_missing
 from fxnorm.system_metrics import SystemMetrics
 from fxnorm.versions import code_version
 
@@ -51,6 +52,8 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
+    if shown(uri) != uri:
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # else MLflow prints it whole, credentials included
     return uri
 
 

@@ -155,8 +155,14 @@ def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
 
 
 def test_a_registration_tells_nobody_the_servers_password(
-    settings: Settings, mixer_folder: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    settings: Settings,
+    mixer_folder: Path,
+    make_song: MakeSong,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "false")  # put back as it was at the end
     make_song("data/wet/test/A")
     songs = dataset.digest(dataset.songs("data/wet", "test"))
     with servers.mlflow(tmp_path) as address:
@@ -178,6 +184,7 @@ def test_a_registration_tells_nobody_the_servers_password(
         str(tags),
         (report / register.REGISTRATION_FILE).read_text(),
     ]
+    told += capfd.readouterr()
     assert not [text for text in told if "s3cret" in text]
 
 
