@@ -333,6 +333,34 @@ def _rate_first_by_mouse(person: Person, tens: dict[str, int]) -> None:
     assert person.find("#todo").text == "All mixes are heard and placed."
 
 
+@pytest.mark.parametrize("slow", ["BaseAudioContext.prototype.decodeAudioData", "AudioContext.prototype.resume"])
+def test_a_volume_that_is_no_longer_set_when_the_sound_is_ready_is_not_heard(
+    slow: str, built: tuple[Path, Key], tmp_path: Path
+) -> None:
+    script = f"""
+        const slow = {slow}, start = AudioBufferSourceNode.prototype.start;
+        {slow} = async function (...given) {{
+          await new Promise((go) => {{ window.go = go; }});
+          return slow.apply(this, given);
+        }};
+        window.starts = 0;
+        AudioBufferSourceNode.prototype.start = function (...given) {{
+          window.starts += 1;
+          return start.apply(this, given);
+        }};
+    """
+    with chromium() as driver:
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        person = Person(driver, tmp_path)
+        driver.get((built[0] / "index.html").as_uri())
+        person.find("#volume").click()
+        person.wait_until("window.go !== undefined")
+        person.find("#begin").click()
+        assert person.section() == "questions"
+        driver.execute_async_script("window.go(); setTimeout(arguments[0], 1000)")
+        assert person.run("return window.starts") == 0
+
+
 def test_a_hint_stays_while_a_mix_plays_until_something_else_is_left(tmp_path: Path) -> None:
     mixes, _ = write_mixes(tmp_path, seconds=9)
     run("listening-test", "build", mixes, tmp_path / "test", "--minimum-listening", "3")

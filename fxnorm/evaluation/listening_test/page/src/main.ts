@@ -109,8 +109,12 @@ function setUpVolume(): void {
     } else {
       try {
         const clip = progress.trials[0]!.draw.order[0]!;
-        if (!loaded) player.load(new Map([[clip, await player.decode(await loadClip(clip))]]));
-        loaded = true;
+        if (!loaded) {
+          const buffer = await player.decode(await loadClip(clip));
+          if (progress.stage !== "welcome") return; // the player belongs to the songs from then on
+          player.load(new Map([[clip, buffer]]));
+          loaded = true;
+        }
         player.select(clip);
         await player.play();
       } catch (error) {

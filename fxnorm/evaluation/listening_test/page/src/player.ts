@@ -25,6 +25,8 @@ export class Player {
   private offset = 0;
   /** The audio clock's time at which ``offset`` is heard; null while stopped. */
   private startedAt: number | null = null;
+  /** Whether it was told to play, and not to stop since then. */
+  private wanted = false;
 
   constructor(sampleRate: number) {
     this.context = new AudioContext({ sampleRate, latencyHint: "interactive" });
@@ -91,13 +93,15 @@ export class Player {
   /** Browsers let sound start at a click or key only. */
   async play(): Promise<void> {
     if (this.playing || this.tracks.size === 0) return;
+    this.wanted = true;
     await this.context.resume();
-    if (this.playing) return;
+    if (this.playing || !this.wanted) return; // it took its time
     this.start();
     this.onChange();
   }
 
   stop(): void {
+    this.wanted = false;
     if (!this.playing) return;
     this.offset = this.position;
     this.halt();
