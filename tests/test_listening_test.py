@@ -467,6 +467,52 @@ def _heard_around_a_switch(person: Person) -> list[float]:
     raise AssertionError("the machine was too busy to listen")
 
 
+def test_starts_and_stops_fade_instead_of_clicking(built: tuple[Path, Key], tmp_path: Path) -> None:
+    """In the middle of noise, a stop and a start each take some milliseconds."""
+    with chromium() as driver:
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": CAPTURE})
+        driver.set_script_timeout(PATIENCE)
+        person = Person(driver, tmp_path)
+        driver.get((built[0] / "index.html").as_uri())
+        person.answer_questions()
+        person.wait_for_sound()
+        person.press("1")
+        person.wait_until("document.querySelector('#mixes .state').textContent.startsWith('heard')")
+        stopped = np.array(_heard_around_a_toggle(person), dtype=np.float32)
+        started = np.array(_heard_around_a_toggle(person), dtype=np.float32)
+    assert not stopped[-1024:].any()  # it is silent in the end …
+    assert not started[:1024].any()  # … and in the beginning
+    for heard in (stopped[::-1], started):
+        sound = heard[np.flatnonzero(heard)[0] :]
+        level = np.sqrt(np.mean(np.square(sound[1024:5120])))
+        assert np.sqrt(np.mean(np.square(sound[:44]))) < 0.2 * level  # the first millisecond of eight
+        assert np.sqrt(np.mean(np.square(sound[400:1024]))) > 0.7 * level
+
+
+def _heard_around_a_toggle(person: Person) -> list[float]:
+    """The last 0.74 s, from 0.3 to 0.5 s after the space bar was pressed."""
+    for _ in range(PATIENCE):  # a busy machine may look too late
+        samples: list[float] | None = person.driver.execute_async_script(
+            """
+            const done = arguments[0];
+            const analyser = window.heard, clock = () => analyser.context.currentTime;
+            const toggle = () => document.dispatchEvent(new KeyboardEvent("keydown", {key: " "}));
+            const look = (start) => {
+              if (clock() < start + 0.3) return setTimeout(look, 5, start);
+              const samples = new Float32Array(analyser.fftSize);
+              analyser.getFloatTimeDomainData(samples);
+              if (clock() < start + 0.5) return done(Array.from(samples));
+              toggle(); // as before, to be tried again
+              return setTimeout(done, 1000, null);
+            };
+            setTimeout(() => { toggle(); look(clock()); }, 1000);
+            """
+        )
+        if samples is not None:
+            return samples
+    raise AssertionError("the machine was too busy to listen")
+
+
 def _place_of(part: np.ndarray, whole: np.ndarray) -> int:
     """Where in ``whole``, which is looped, ``part`` is found: the highest correlation."""
     looped = np.concatenate([whole, whole[: part.size]])

@@ -2,11 +2,11 @@
  * Plays several sounds of one length at once and lets one of them be heard.
  *
  * All sources are started by the same instant of the audio clock and run on together, so switching is to the sample:
- * a crossfade of a few milliseconds, without a gap and without a seek.
+ * a crossfade of a few milliseconds, without a gap and without a seek. Starts and stops fade as well, so as not to click.
  */
 
 const FADE_SECONDS = 0.008;
-const LEAD_SECONDS = 0.03; // so that all sources are ready when their common start comes
+const LEAD_SECONDS = 0.03; // so that all sources are ready when their common start comes, and a fade before it is over
 
 interface Track {
   buffer: AudioBuffer;
@@ -19,6 +19,8 @@ export class Player {
   onChange: () => void = () => {};
 
   private readonly context: AudioContext;
+  /** Fades all sounds in and out where they start and stop. */
+  private readonly output: GainNode;
   private tracks = new Map<string, Track>();
   private heard: string | null = null;
   private loop = { start: 0, end: 0 };
@@ -30,6 +32,8 @@ export class Player {
 
   constructor(sampleRate: number) {
     this.context = new AudioContext({ sampleRate, latencyHint: "interactive" });
+    this.output = new GainNode(this.context, { gain: 0 });
+    this.output.connect(this.context.destination);
   }
 
   decode(content: ArrayBuffer): Promise<AudioBuffer> {
@@ -39,11 +43,10 @@ export class Player {
   /** Take these sounds in place of others, stopped and at their beginning. */
   load(buffers: Map<string, AudioBuffer>): void {
     this.stop();
-    for (const track of this.tracks.values()) track.gain.disconnect();
-    this.tracks = new Map();
+    this.tracks = new Map(); // what fades out keeps its nodes until it has ended
     for (const [name, buffer] of buffers) {
       const gain = new GainNode(this.context, { gain: 0 });
-      gain.connect(this.context.destination);
+      gain.connect(this.output);
       this.tracks.set(name, { buffer, gain, source: null });
     }
     this.heard = null;
@@ -146,13 +149,22 @@ export class Player {
       track.source.connect(track.gain);
       track.source.start(when, this.offset);
     }
+    this.output.gain.setValueAtTime(0, when);
+    this.output.gain.linearRampToValueAtTime(1, when + FADE_SECONDS);
     this.startedAt = when;
   }
 
   private halt(): void {
+    const now = this.context.currentTime;
+    const { gain } = this.output;
+    gain.cancelScheduledValues(now);
+    // how far the fade has come, reckoned, because not all browsers say
+    gain.setValueAtTime(Math.max(0, Math.min(1, (now - (this.startedAt ?? now)) / FADE_SECONDS)), now);
+    gain.linearRampToValueAtTime(0, now + FADE_SECONDS);
     for (const track of this.tracks.values()) {
-      track.source?.stop();
-      track.source?.disconnect();
+      const { source } = track;
+      source?.addEventListener("ended", () => source.disconnect());
+      source?.stop(now + FADE_SECONDS);
       track.source = null;
     }
     this.startedAt = null;
