@@ -135,8 +135,9 @@ class Person(Browser):
         axis = self.find(f"#axes > :nth-child({attribute + 1}) .axis-slider").rect
         middle = marker.rect["x"] + marker.rect["width"] / 2
         way = round(axis["x"] + share * axis["width"] - middle)
-        ActionChains(self.driver).click_and_hold(marker).move_by_offset(way // 2, 0).move_by_offset(
-            way - way // 2, 0
+        detour = 20  # because a marker that happens to stand there would not be moved, and so not be placed
+        ActionChains(self.driver).click_and_hold(marker).move_by_offset(way - detour, 0).move_by_offset(
+            detour, 0
         ).release().perform()
 
     def rate(self, tens_of: Mapping[str, int]) -> None:
