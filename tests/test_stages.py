@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
 
 from fxnorm import audio
@@ -152,7 +153,7 @@ def spoil_truncated(folder: Path) -> str:
 
 
 def spoil_nan(folder: Path) -> str:
-    audio.write(folder / "bass.wav", np.full((2, 5000), np.nan))
+    soundfile.write(folder / "bass.wav", np.full((5000, 2), np.nan), SAMPLE_RATE, subtype="FLOAT")
     return "bass.wav: holds NaN"
 
 
