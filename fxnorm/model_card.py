@@ -1,10 +1,10 @@
 """The text beside a registered version: what it is, how good, from which data and code, and how to use it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fxnorm import __version__
-from fxnorm.evaluation.catalogue import title_of
+from fxnorm.evaluation.catalogue import METRICS, SUMS, rivals, title_of, winners
 
 LONGEST = 5_000
 """Characters that MLflow's registry takes as a description."""
@@ -88,16 +88,17 @@ class Card:
 
     def _table(self, split: str) -> str:
         """Means over the songs of a split, the deciding metric first, the best value of each in bold."""
-        # the reference mix, and systems of songs without one, have no distance from it
-        systems = {system: found for system, found in self.metrics[split].items() if set(found) & set(_COLUMNS)}
+        means = self.metrics[split]
+        # systems of songs without a reference mix have no distance from it
+        systems = {system: means[system] for system in rivals(means) if set(means[system]) & set(_COLUMNS)}
         names = sorted(_COLUMNS, key=lambda name: name != self.gate[1])
         names = [name for name in names if any(name in found for found in systems.values())]
         if not names:
             return ""
-        best = {name: _best([found[name] for found in systems.values() if name in found]) for name in names}
+        best = {name: winners(name, systems) for name in names}
         rows = [[split, *(_COLUMNS[name] for name in names)], ["---"] * (len(names) + 1)]
         for system, found in systems.items():
-            cells = [_cell(found.get(name), best[name]) for name in names]
+            cells = [_cell(system, name, found, best[name]) for name in names]
             rows.append([title_of(system), *cells])
         return f"{_rows(rows)}\n\nMeans over the songs; lower is better."
 
@@ -128,15 +129,12 @@ def _rows(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _best(values: Sequence[float]) -> float:
-    """The lowest of a metric; 0 is the sum of wet stems, which is the reference itself."""
-    return min((value for value in values if value > 0), default=0.0)
-
-
-def _cell(value: float | None, best: float) -> str:
-    if value is None:
+def _cell(system: str, metric: str, found: Mapping[str, float], best: Collection[str]) -> str:
+    if metric not in found:
         return ""
-    return f"**{value:.3f}**" if value == best else f"{value:.3f}"
+    if METRICS[metric].sums_match and system in SUMS:
+        return "matched"
+    return f"**{found[metric]:.3f}**" if system in best else f"{found[metric]:.3f}"
 
 
 def _version(version: Mapping[str, str]) -> str:

@@ -296,7 +296,12 @@ def test_there_is_nothing_to_go_back_to_without_a_version_before(settings: Setti
 
 def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
     names = ("stereo_loss_b", "stereo_loss_a", "loudness_mape", "spectral_mape", "panning_mape", "dynamic_mape")
-    systems = {"normalized_sum": dict.fromkeys(names, 2.0), "crafx2": dict.fromkeys(names, 1.0)}
+    systems = {
+        "reference": {"integrated_loudness_lufs": -14.0},
+        "input_sum": dict.fromkeys([*names, "residual"], 0.0),  # of wet stems, the reference itself
+        "normalized_sum": dict.fromkeys(names, 2.0),
+        "crafx2": dict.fromkeys(names, 1.0),
+    }
     card = Card(
         name="fxnorm-automix",
         version="7",
@@ -317,6 +322,8 @@ def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
     assert text.index("| test_wet | stereo loss a | stereo loss b |") < text.index("| test_dry |")
     assert "test_other" not in text
     assert "| CRAFx2 | **1.000** |" in text
+    assert "| sum of the normalized stems | 2.000 | 2.000 | matched |" in text
+    assert "sum of the input stems" not in text
     for told in (
         "models:/fxnorm-automix/7",
         "DVC `8242.dir`",
