@@ -239,9 +239,8 @@ def write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
     """A PNG file, or an SVG file whose ink is ``currentColor``: black by itself, the text's colour within a page."""
     if legend_of is not None:
         handles, labels = legend_of.get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False, fontsize="small"
-        )
+        columns = min(3 if max(map(len, labels)) <= _LONGEST_LABEL else 2, len(labels))
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize="small")
     FigureCanvasAgg(figure)
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".svg":

@@ -113,16 +113,17 @@ def caution(songs: int, pairs: int) -> str:
         return f"{_songs(songs)} without a reference mix: the means describe them, and nothing is tested.{intervals}"
     needed = songs_needed(pairs)
     of_pairs = "a comparison of two systems" if pairs == 1 else f"{pairs} comparisons between systems"
+    take = "takes" if pairs == 1 else "take"
     if songs < needed:
         return (
             f"{_songs(songs)} cannot show a difference between systems: even if one of them were better on every song, "
             f"Wilcoxon's test would give p = {smallest_p_value(songs):.2g}, and {of_pairs} at the 5 % level "
-            f"take at least {needed} songs. Read the means as a description of these songs.{intervals}"
+            f"{take} at least {needed} songs. Read the means as a description of these songs.{intervals}"
         )
     return (
-        f"{_songs(songs)} are enough for {of_pairs} at the 5 % level, which take at least {needed}. A p-value over 5 % "
-        "does not show that two systems are alike, and the songs speak for others only as far as they resemble them."
-        f"{intervals}"
+        f"{_songs(songs)} are enough for {of_pairs} at the 5 % level, which {take} at least {needed}. A p-value over "
+        "5 % does not show that two systems are alike, and the songs speak for others only as far as they resemble "
+        f"them.{intervals}"
     )
 
 
