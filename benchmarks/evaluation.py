@@ -111,7 +111,6 @@ def main() -> int:
             json.dumps({"seconds": arguments.seconds, **found}, indent=2) + "\n", encoding="utf-8"
         )
 
-
     return 0 if metrics / total < TARGET_SHARE else 1
 
 
