@@ -24,6 +24,8 @@ from tests.conftest import noise
 
 REPOSITORY = Path(__file__).parents[1]
 NAME = "fxnorm-automix"
+REAL_SONG = REPOSITORY.parent / "shared/songs/song-a"
+"""Not part of the repository: noise is mixed as well, and alone where the song is not there."""
 
 
 def run(*command: str | Path, folder: Path, **variables: str) -> str:
@@ -86,14 +88,15 @@ def test_a_registered_model_serves_from_an_empty_environment_and_mixes_the_same_
     run(programs / "pip", "install", "--quiet", "--no-compile", "-r", requirements, folder=tmp_path)
     assert "fxnorm" not in run(programs / "pip", "list", folder=tmp_path)
 
-    stems: list[str] = []
     for number, stem in enumerate(STEMS):
         audio.write(tmp_path / f"{stem}.flac", noise(3.0, 0.2, seed=number))
-        stems += [f"--{stem}", f"{stem}.flac"]
+    songs = [tmp_path, *([REAL_SONG] if REAL_SONG.is_dir() else [])]
     mix: list[str | Path] = [sys.executable, "-m", "fxnorm", "mix"]
-    run(*mix, model, *stems, "--output", "here.wav", folder=tmp_path, PYTHONPATH=str(REPOSITORY),
-        MLFLOW_TRACKING_URI=registry)  # fmt: skip
+    library = {"PYTHONPATH": str(REPOSITORY)}
     with servers.scoring(str(tmp_path / "model"), tmp_path, bare_environment(), programs) as endpoint:
-        run(*mix, "--endpoint", endpoint, *stems, "--output", "there.wav", folder=tmp_path, PYTHONPATH=str(REPOSITORY))
-    here, there = (audio.read(tmp_path / name)[0] for name in ("here.wav", "there.wav"))
-    assert np.array_equal(here, there)
+        for song in songs:
+            stems = [text for stem in STEMS for text in (f"--{stem}", str(song / f"{stem}.flac"))]
+            run(*mix, model, *stems, "--output", "here.wav", folder=tmp_path, MLFLOW_TRACKING_URI=registry, **library)
+            run(*mix, "--endpoint", endpoint, *stems, "--output", "there.wav", folder=tmp_path, **library)
+            here, there = (audio.read(tmp_path / name)[0] for name in ("here.wav", "there.wav"))
+            assert np.array_equal(here, there), song
