@@ -62,7 +62,7 @@ def compress(
 # goal is higher, by the release's if it is lower. Either way that is the higher of the two results.
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _reduce_gain(
     level: np.ndarray, threshold: float, slope: float, attack: float, release: float, reduction: np.ndarray
 ) -> None:
@@ -75,7 +75,7 @@ def _reduce_gain(
         reduction[n] = state
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def segment_levels(
     level: np.ndarray, starts: np.ndarray, thresholds: np.ndarray, slope: float, attack: float, release: float
 ) -> np.ndarray:

@@ -39,7 +39,7 @@ def convolve(audio: np.ndarray, kernel: np.ndarray, start: int) -> np.ndarray:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _silence_gaps(audio: np.ndarray, result: np.ndarray, before: int, after: int) -> None:
     """Zero what is not within ``before`` samples before or ``after`` samples after a sample that is not zero."""
     silent_from = 0

@@ -63,7 +63,7 @@ def pick(novelty: np.ndarray, silent: np.ndarray) -> np.ndarray:
     return _pick(novelty, silent, _picker_smoothing())
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _pick(novelty: np.ndarray, silent: np.ndarray, smoothing: np.ndarray) -> np.ndarray:
     recent = np.zeros(_PICKER_LENGTH)
     before, middle = 0.0, 0.0

@@ -83,7 +83,7 @@ def _sounding_frames(audio: np.ndarray) -> np.ndarray:
     return audio[:, first_frame * HOP : last_frame * HOP + FFT_SIZE]
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _add_magnitudes(spectra: np.ndarray, total: np.ndarray) -> None:
     for channel in range(spectra.shape[0]):
         for frame in range(spectra.shape[1]):
@@ -108,7 +108,7 @@ def mean_curves(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return magnitude / count, (similarity + silent) / count
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _accumulate(left: np.ndarray, right: np.ndarray, magnitude: np.ndarray, similarity: np.ndarray) -> None:
     for frame in range(left.shape[0]):
         for k in range(left.shape[1]):
