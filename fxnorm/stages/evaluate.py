@@ -94,10 +94,11 @@ class Comparison:
     def pairs(self) -> dict[str, list[significance.Comparison]]:
         """metric -> the tests between all systems that can differ in it."""
         tests = {}
+        rivals = report.rivals(self.means())
         for metric in COMPARED:
             values: dict[str, dict[str, float]] = {}
             for song, systems in self.songs.items():
-                for system in report.rivals(self.means()):
+                for system in rivals:
                     if metric in systems[system] and not (METRICS[metric].sums_match and system in SUMS):
                         values.setdefault(system, {})[song] = systems[system][metric]
             if len(values) > 1:
@@ -147,17 +148,17 @@ def run(
         for split, songs in results.items()
     }
     metrics = {split: comparison.means() for split, comparison in comparisons.items()}
-    write_json(output / METRICS_FILE, metrics)
-    write_json(output / SIGNIFICANCE_FILE, {split: _significance(found) for split, found in comparisons.items()})
-    _write_table(comparisons, output / TABLE_FILE)
-    _collect(results, comparisons, output)
-    versions = {split: data_version(data, songs) for split, songs in splits.items()}
-    write_json(output / TEST_DATA_FILE, versions)
-    write_json(output / MIXER_FILE, {"digest": digest})
     shown = {
         split: report.Split(found.songs, metrics[split], found.intervals(), found.pairs(), results[split])
         for split, found in comparisons.items()
     }
+    write_json(output / METRICS_FILE, metrics)
+    write_json(output / SIGNIFICANCE_FILE, {split: _significance(found) for split, found in shown.items()})
+    _write_table(comparisons, output / TABLE_FILE)
+    _collect(shown, output)
+    versions = {split: data_version(data, songs) for split, songs in splits.items()}
+    write_json(output / TEST_DATA_FILE, versions)
+    write_json(output / MIXER_FILE, {"digest": digest})
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
     with run_of(mixer_folder, output, "evaluation") as tracked:
@@ -302,25 +303,24 @@ def _evaluate(
     return {split: {song.name: results[song.folder] for song in found} for split, found in splits.items()}
 
 
-def _collect(results: dict[str, dict[str, Result]], comparisons: dict[str, Comparison], output: Path) -> None:
+def _collect(splits: dict[str, report.Split], output: Path) -> None:
     """Put the songs' mixes and pictures together, with one of the metrics of each split."""
     with whole_folder(output / MIXES) as mixes, whole_folder(output / PICTURES) as pictures:
-        for split, songs in results.items():
-            for song, result in songs.items():
+        for split, found in splits.items():
+            for song, result in found.results.items():
                 shutil.copytree(result.folder / MIXES, mixes / split / song)
                 shutil.copytree(result.folder / PICTURES, pictures / split / song)
-            systems, intervals = comparisons[split].means(), comparisons[split].intervals()
-            rivals = report.rivals(systems)
-            if names := present(report.PLOTTED, [systems[system] for system in rivals]):
-                table = {system: {name: systems[system].get(name) for name in names} for system in rivals}
-                plots.plot_metrics(table, pictures / f"{split}.svg", intervals)
+            rivals = report.rivals(found.means)
+            if names := present(report.PLOTTED, [found.means[system] for system in rivals]):
+                table = {system: {name: found.means[system].get(name) for name in names} for system in rivals}
+                plots.plot_metrics(table, pictures / f"{split}.svg", found.intervals)
 
 
-def _significance(comparison: Comparison) -> dict[str, Any]:
+def _significance(split: report.Split) -> dict[str, Any]:
     return {
         "confidence": significance.CONFIDENCE,
-        "intervals": comparison.intervals(),
-        "pairs": {metric: [pair.as_dict() for pair in pairs] for metric, pairs in comparison.pairs().items()},
+        "intervals": split.intervals,
+        "pairs": {metric: [pair.as_dict() for pair in pairs] for metric, pairs in split.pairs.items()},
     }
 
 
