@@ -17,6 +17,7 @@ from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError
+from fxnorm.evaluation import report
 from fxnorm.evaluation.songs import Task, evaluate, measure_all, mix_all
 from fxnorm.recipe import song_seed
 from fxnorm.stages import evaluate as stage
@@ -191,6 +192,14 @@ def test_the_sum_of_wet_stems_is_left_out_where_it_is_the_reference_but_for_roun
     pairs = json.loads(Path("reports/significance.json").read_text())["test_wet"]["pairs"]["stereo_loss_b"]
     assert [(pair["first"], pair["second"]) for pair in pairs] == [("normalized_sum", "crafx2")]
     assert "the sum of the input stems is the reference itself" in Path("reports/report.html").read_text()
+
+
+def test_a_normalization_that_changes_nothing_leaves_nothing_to_win() -> None:
+    for residual, loss in ((0.0, 0.0), (0.001, 1e-6)):
+        same = {"stereo_loss_b": loss, "residual": residual}
+        found = stage.Comparison({"A": {"normalized_sum": same, "crafx2": {"stereo_loss_b": 1.0, "residual": 1.0}}})
+        split = report.Split(found.songs, found.means(), found.intervals(), found.pairs(), {})
+        assert "the sum of the normalized stems is the reference itself" in report.verdict("test_wet", split)
 
 
 def test_mixes_shorter_than_a_frame_are_measured() -> None:

@@ -127,6 +127,8 @@ def verdict(name: str, split: Split) -> str:
     networks = [system for system in means if system not in (REFERENCE, *SUMS)]
     if not networks or DECISIVE not in means.get(NORMALIZED_SUM, {}):
         return f"{split_title(name)}: no song has a reference mix, so there is nothing to compare."
+    if NORMALIZED_SUM not in rivals(means):
+        return f"{split_title(name)}: the {title_of(NORMALIZED_SUM)} is the reference itself, so nothing can be nearer."
     system = networks[0]
     value, baseline = means[system][DECISIVE], means[NORMALIZED_SUM][DECISIVE]
     change = (
