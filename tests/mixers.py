@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from fxnorm.evaluation.catalogue import RESIDUAL
 from fxnorm.mixer import WEIGHTS_FILE
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE
@@ -27,6 +28,7 @@ def report(folder: Path, mixer: Path, loss: float, songs: str = "some songs", ba
     systems = {"input_sum": 0.0, "normalized_sum": baseline, "crafx2": loss}
     folder.mkdir()
     metrics = {"test_wet": {system: {"stereo_loss_b": value} for system, value in systems.items()}}
+    metrics["test_wet"]["input_sum"][RESIDUAL] = 0.0  # the sum of wet stems is the reference
     (folder / METRICS_FILE).write_text(json.dumps(metrics))
     (folder / TEST_DATA_FILE).write_text(json.dumps({"test_wet": {"digest": songs}}))
     (folder / MIXER_FILE).write_text(json.dumps({"digest": mixer_digest(mixer)}))
