@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -266,6 +267,23 @@ def test_all_bodies_together_are_bounded() -> None:
         assert late.status == 200
 
     asyncio.run(run())
+
+
+def test_what_a_server_does_beside_mixing_leaves_the_cores_to_it() -> None:
+    found = []
+
+    async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        found.append(await asyncio.to_thread(os.getpriority, os.PRIO_PROCESS, 0))  # on Linux, of the calling thread
+
+    async def run() -> None:
+        await Gate(application, limits())(
+            {"type": "lifespan"}, asyncio.Queue[Message]().get, asyncio.Queue[Message]().put
+        )
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    asyncio.run(run())
+    assert found == [own + 10]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 def test_the_gate_is_for_servers_alone() -> None:
