@@ -188,6 +188,12 @@ def test_the_table_of_songs_sorts_by_any_column_and_shows_any_metric(opened: Bro
     opened.run("const s = arguments[0].querySelector('select'); s.value = 'integrated_loudness_lufs';"
                "s.dispatchEvent(new Event('change'))", table)  # fmt: skip
     assert all(re.fullmatch(r"\N{MINUS SIGN}\d+\.\d", value) for value in column(1)), "the reference mix has a loudness"
+    opened.run("""const {data, select} = songTables[0];
+        delete data.metrics[select.value].values["A <i>song</i>"].crafx2;
+        songTables[0].fill();""")
+    for _ in range(2):
+        assert column(4)[-1] == "\N{EN DASH}", "a song without a value comes last, whichever way the others go"
+        headings[4].click()
 
 
 def test_the_page_says_who_is_best_how_sure_that_is_and_what_was_run(opened: Browser) -> None:

@@ -244,12 +244,14 @@ class SongTable {
   order(heading, descending) {
     const column = Number(heading.dataset.column);
     const key = (row) => row.cells[column].dataset.value;
+    const sign = descending ? -1 : 1;
     const compare = (first, second) => {
-      if (column === 0) return key(first).localeCompare(key(second));
+      if (column === 0) return sign * key(first).localeCompare(key(second));
+      // songs without a value come last either way
       if (key(first) === "" || key(second) === "") return (key(first) === "") - (key(second) === "");
-      return Number(key(first)) - Number(key(second));
+      return sign * (Number(key(first)) - Number(key(second)));
     };
-    const rows = [...this.body.rows].sort((first, second) => (descending ? -1 : 1) * compare(first, second));
+    const rows = [...this.body.rows].sort(compare);
     this.body.append(...rows);
   }
 }
