@@ -41,7 +41,7 @@ demo: $(INSTALLED)
 	@echo "The endpoint    MLFLOW_TRACKING_URI=sqlite:///mlflow.db .venv/bin/mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion"
 
 test: $(INSTALLED)
-	pytest
+	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 25
 
 test-containers: $(INSTALLED) image
 	pytest tests/containers.py

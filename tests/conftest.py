@@ -24,6 +24,33 @@ SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "re
 """Of a network that computes in no time."""
 
 
+_LONG = (
+    "project",
+    "test_serving",
+    "test_training_processes",
+    "test_serving_environment",
+    "test_tracking_servers",
+    "test_registry",
+    "test_stages",
+)
+"""Groups of tests that take longest, longest first: begun first, they do not keep one process busy at the end."""
+_OF_THE_PROJECT = ("test_pipeline", "test_kubeflow")
+"""Test modules that share the project in which the pipeline has run, so that one process makes it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of a module run in one process, which makes what they share once (``pytest --dist loadgroup``)."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        module = item.path.stem
+        group = "project" if module in _OF_THE_PROJECT else module
+        item.add_marker(pytest.mark.xdist_group(group))
+        groups.setdefault(group, []).append(item)
+    order = [*(name for name in _LONG if name in groups), *(name for name in groups if name not in _LONG)]
+    items[:] = [item for name in order for item in groups[name]]
+
+
 def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) -> np.ndarray:
     """Pink-like noise with a slow swell: something that every effect has something to do with."""
     generator = np.random.default_rng(seed)
