@@ -71,11 +71,14 @@ def run(
     recipe_folder = output / RECIPE_FOLDER
     with whole_folder(recipe_folder) as temporary:
         recipe.save(temporary)
+    recipe_digest = recipe.digest(recipe_folder)
     _remove_others(output, splits)
     _forget_those_of_other_code(output)
     skipped: dict[str, str] = {}
     for split, found in splits.items():
-        work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
+        work = functools.partial(
+            _normalize_song, recipe_folder=recipe_folder, recipe_digest=recipe_digest, output=output / split, dry=dry
+        )
         part = [song for song in found if song in mine]
         _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
@@ -111,14 +114,14 @@ def gather(parts: Sequence[Path], output: Path) -> None:
     (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
 
 
-def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) -> None:
+def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool) -> None:
     """Write one song's normalized stems and its mixture, unless that very work is done already."""
-    recipe, recipe_digest = _recipe_at(recipe_folder)
     digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
     target = output / song.name
     done = target / _DIGEST_FILE
     if done.is_file() and done.read_text(encoding="utf-8").strip() == digest:
         return
+    recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
     normalizer = recipe.normalizer()
     with whole_folder(target) as folder:
@@ -145,10 +148,9 @@ def _forget_those_of_other_code(output: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _recipe_at(folder: Path) -> tuple[Recipe, str]:
-    """A process reads its recipe once, not once a song."""
-    recipe = Recipe.load(folder)
-    return recipe, recipe.digest(folder)
+def _recipe_at(folder: Path, digest: str) -> Recipe:
+    """A process reads its recipe once, not once a song; ``digest`` says whether it is still the same one."""
+    return Recipe.load(folder)
 
 
 def _impulse_responses(folder: Path | None, seed: int, pre: bool) -> ImpulseResponses:
