@@ -231,6 +231,17 @@ def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path,
     _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
 
 
+@main.command("merge-normalized")
+@click.argument("output", type=_FOLDER)
+@click.argument("parts", type=_FOLDER, nargs=-1, required=True)
+def merge_normalized(output: Path, parts: tuple[Path, ...]) -> None:
+    """Put PARTS, what 'fxnorm normalize --shard' made, together into the new folder OUTPUT."""
+    from fxnorm.stages import normalize as stage
+
+    for song in stage.merge(parts, output):
+        click.echo(f"not there: {song}: of a shard that is not among the parts, or left out in it", err=True)
+
+
 @main.command()
 @click.argument("normalized", type=_FOLDER)
 @click.argument("output", type=_FOLDER)

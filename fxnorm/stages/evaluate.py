@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from fxnorm import __version__, audio, dataset, registry
+from fxnorm import __version__, audio, dataset, locks, registry
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation import plots, report, significance
@@ -133,7 +133,14 @@ def run(
     Raises:
         SettingsError: a name that cannot be another Mixer's.
     """
-    others = {**settings.evaluate.also, **(also or {})}
+    with locks.held(output):
+        return _run(settings, mixer_folder, data, output, also or {}, workers)
+
+
+def _run(
+    settings: Settings, mixer_folder: Path, data: Path, output: Path, also: dict[str, str], workers: int
+) -> list[str]:
+    others = {**settings.evaluate.also, **also}
     own = str(Mixer.load(mixer_folder, torch.device("cpu")).network.config["name"])
     _check_names(others, own)
     digest = mixer_digest(mixer_folder)
