@@ -1,5 +1,6 @@
 """The ``fxnorm`` command: a thin face over the stages and the Mixer."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from fxnorm.cli_listening_test import listening_test
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
 from fxnorm.settings import Settings
+from fxnorm.signals import Terminated, terminable
 
 if TYPE_CHECKING:
     from fxnorm.mix_options import MixOptions
@@ -23,14 +25,23 @@ _PICTURES = (".png", ".svg")
 
 
 class _OneLineErrors(click.Group):
-    """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace."""
+    """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace.
+
+    Ctrl-C and SIGTERM are one line as well, and end with the status that a shell gives for them.
+    """
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with terminable():
+                return super().invoke(context)
         except FxnormError as error:
             click.echo(f"fxnorm: {error}", err=True)
             sys.exit(error.exit_status)
+        except (KeyboardInterrupt, Terminated) as error:
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+            click.echo(f"fxnorm: stopped by {number.name}{notes}", err=True)
+            sys.exit(128 + number)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -218,6 +229,17 @@ def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path,
     from fxnorm.stages import normalize as stage
 
     _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
+
+
+@main.command("merge-normalized")
+@click.argument("output", type=_FOLDER)
+@click.argument("parts", type=_FOLDER, nargs=-1, required=True)
+def merge_normalized(output: Path, parts: tuple[Path, ...]) -> None:
+    """Put PARTS, what 'fxnorm normalize --shard' made, together into the new folder OUTPUT."""
+    from fxnorm.stages import normalize as stage
+
+    for song in stage.merge(parts, output):
+        click.echo(f"not there: {song}: of a shard that is not among the parts, or left out in it", err=True)
 
 
 @main.command()

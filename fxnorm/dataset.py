@@ -131,9 +131,12 @@ def digest(dataset: Iterable[Song]) -> str:
     """A hash of many songs' names and contents: what a cached result depends on."""
     dataset = list(dataset)
     total = hashlib.sha256()
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+    pool = ThreadPoolExecutor()  # hashing releases the interpreter's lock
+    try:
         for song, value in zip(dataset, pool.map(Song.digest, dataset), strict=True):
             total.update(f"{song.name}\0{value}\n".encode())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all the others
     return total.hexdigest()
 
 

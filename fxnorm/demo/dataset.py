@@ -5,10 +5,9 @@ Songs are composed (:mod:`fxnorm.demo.composition`), played (:mod:`~fxnorm.demo.
 work is spread. All files are 16-bit WAV at 44.1 kHz; a mixture is the exact sum of its wet stems, as in MUSDB18.
 """
 
+import contextlib
 import json
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from fxnorm import parallel
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.demo import impulse_responses, mixing, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.files import whole_file, whole_folder, write_json
-from fxnorm.parallel import available_cores
 
 DEFAULT_SONGS = {"train": 16, "val": 2, "test": 3, "dry": 2}
 """How many songs of each kind a demo dataset has unless told otherwise; dry songs are for testing."""
@@ -99,7 +98,7 @@ def render_dataset(
     rendering.check_installed()
     root = Path(root)
     songs = DEFAULT_SONGS if songs is None else songs
-    workers = available_cores() if workers is None else workers
+    workers = parallel.available_cores() if workers is None else workers
     _check_settings(seed, songs, seconds, workers)
     counts = {kind: songs.get(kind, 0) for kind in DEFAULT_SONGS}
     _claim(root, {"seed": seed, "songs": counts, "seconds": [float(limit) for limit in seconds]})
@@ -162,26 +161,14 @@ def _song_name(seed: int, kind: str, index: int) -> str:
 
 
 def _write_songs(jobs: list[_Job], workers: int) -> None:
-    with tqdm(total=len(jobs), desc="demo songs", unit="song") as progress:
-
-        def report(job: _Job) -> None:
-            progress.set_postfix_str(job.folder.name)
+    with (
+        tqdm(total=len(jobs), desc="demo songs", unit="song") as progress,
+        contextlib.closing(parallel.each(_write_song, jobs, workers, "demo songs")) as done,
+    ):
+        for index, future in done:
+            future.result()
+            progress.set_postfix_str(jobs[index].folder.name)
             progress.update()
-
-        if workers <= 1:
-            for job in jobs:
-                _write_song(job)
-                report(job)
-            return
-        # a fresh interpreter for each worker: forking one that runs threads can deadlock
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-        try:
-            futures = {pool.submit(_write_song, job): job for job in jobs}
-            for future in as_completed(futures):
-                future.result()
-                report(futures[future])
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _write_song(job: _Job) -> None:

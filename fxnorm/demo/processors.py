@@ -7,11 +7,11 @@ no code with :mod:`fxnorm.effects`: what takes a mix apart is not made of what p
 
 from typing import Literal, NamedTuple
 
-import numba
 import numpy as np
 import pyloudnorm
 from scipy import ndimage, signal
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
 
 _FLOOR_DB = -120.0
@@ -160,7 +160,7 @@ def _attack_and_release(wanted: np.ndarray, attack: float, release: float) -> np
     return np.asarray(_follow(np.ascontiguousarray(wanted), attack_pole, release_pole))
 
 
-@numba.njit(cache=True)
+@kernel(nogil=False)
 def _follow(wanted: np.ndarray, attack_pole: float, release_pole: float) -> np.ndarray:
     """One-pole smoothing with a pole for rising and one for falling."""
     smoothed = np.empty_like(wanted)

@@ -7,8 +7,8 @@ mixing with deep learning and out-of-domain data" (ISMIR 2022).
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import compressor, onsets
 from fxnorm.effects.levels import amplitude, checked, decibels, peaks, sounding_part
@@ -199,7 +199,7 @@ def _peak_statistic(audio: np.ndarray, starts: np.ndarray) -> tuple[float, float
     return _highest(decibels(_segment_peaks(audio, starts)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _highest(levels: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the levels above their 75th percentile, or of all if none is."""
     ordered = np.sort(levels)
@@ -213,7 +213,7 @@ def _highest(levels: np.ndarray) -> tuple[float, float]:
     return highest.mean(), highest.std()
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _segment_peaks(audio: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Highest absolute sample from each start to the next, the last one to the end."""
     highest = np.zeros(starts.size, dtype=np.float32)

@@ -5,8 +5,8 @@ After D. Giannoulis, M. Massberg and J. Reiss, "Digital dynamic range compressor
 """
 
 import numpy as np
-from numba import njit
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
 
 _FLOOR = np.float32(1e-6)  # what lies under counts as -120 dB
@@ -62,7 +62,7 @@ def compress(
 # goal is higher, by the release's if it is lower. Either way that is the higher of the two results.
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _reduce_gain(
     level: np.ndarray, threshold: float, slope: float, attack: float, release: float, reduction: np.ndarray
 ) -> None:
@@ -75,7 +75,7 @@ def _reduce_gain(
         reduction[n] = state
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def segment_levels(
     level: np.ndarray, starts: np.ndarray, thresholds: np.ndarray, slope: float, attack: float, release: float
 ) -> np.ndarray:

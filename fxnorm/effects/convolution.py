@@ -2,9 +2,9 @@
 
 import numpy as np
 import scipy.fft
-from numba import njit
 from numpy.lib.stride_tricks import sliding_window_view
 
+from fxnorm.compiled import kernel
 from fxnorm.effects.levels import sounding
 from fxnorm.effects.spectrum import excerpt
 
@@ -39,7 +39,7 @@ def convolve(audio: np.ndarray, kernel: np.ndarray, start: int) -> np.ndarray:
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _silence_gaps(audio: np.ndarray, result: np.ndarray, before: int, after: int) -> None:
     """Zero what is not within ``before`` samples before or ``after`` samples after a sample that is not zero."""
     silent_from = 0

@@ -8,7 +8,7 @@ music mixing with deep learning and out-of-domain data", ISMIR 2022).
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
+import scipy  # its parts are loaded at their first use: signal alone takes a second
 
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import loudness, spectrum

@@ -1,8 +1,8 @@
 """Levels and checks that all effects share. Levels are in decibels relative to full scale, an amplitude of 1."""
 
 import numpy as np
-from numba import njit
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.errors import AudioError
 
@@ -32,7 +32,7 @@ def checked(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def peaks(audio: np.ndarray) -> np.ndarray:
     """Highest absolute sample of each channel of ``audio`` (channels, samples), in one pass and without a copy."""
     highest = np.zeros(audio.shape[0], dtype=np.float32)
@@ -49,7 +49,7 @@ def is_silent(audio: np.ndarray) -> bool:
     return bool(decibels(peaks(audio).max()) <= SILENCE_DBFS)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def sounding(audio: np.ndarray) -> tuple[int, int]:
     """First sample of ``audio`` (channels, samples) that is not digital silence, and where the silence after it begins.
 

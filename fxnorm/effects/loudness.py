@@ -6,8 +6,8 @@ statistics were measured: RBJ's audio EQ cookbook at 1,500 and 38 Hz.
 """
 
 import numpy as np
-from numba import njit
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects.filters import biquad
 from fxnorm.effects.levels import amplitude, checked, peaks
@@ -77,7 +77,7 @@ def step_energies(audio: np.ndarray) -> np.ndarray:
     return _step_energies(audio[0], audio[-1], shelf, high_pass)[: audio.shape[0]]
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _step_energies(left: np.ndarray, right: np.ndarray, shelf: np.ndarray, high_pass: np.ndarray) -> np.ndarray:
     """Both channels side by side: each sample has to wait for the one before, but not for the other channel's."""
     energies = np.zeros((2, (left.size + _STEP - 1) // _STEP))

@@ -8,9 +8,9 @@ log-compressed magnitudes; the peak picker with its moving low-pass, median and 
 from functools import cache
 
 import numpy as np
-import scipy.fft
-import scipy.signal
-from numba import njit
+import scipy  # its parts are loaded at their first use: signal alone takes a second
+
+from fxnorm.compiled import kernel
 
 FRAME = 1024
 """Samples; frames do not overlap."""
@@ -63,7 +63,7 @@ def pick(novelty: np.ndarray, silent: np.ndarray) -> np.ndarray:
     return _pick(novelty, silent, _picker_smoothing())
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _pick(novelty: np.ndarray, silent: np.ndarray, smoothing: np.ndarray) -> np.ndarray:
     recent = np.zeros(_PICKER_LENGTH)
     before, middle = 0.0, 0.0

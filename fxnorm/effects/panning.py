@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import numpy as np
 import scipy.fft
-from numba import njit
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import spectrum
 from fxnorm.effects.levels import amplitude, checked, sounding_part
@@ -133,7 +133,7 @@ def _is_on_the_right(audio: np.ndarray) -> bool:
     return bool(np.sign(smooth + 1e-10).mean() >= 0)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _accumulate_lean(spectra: np.ndarray, lean: np.ndarray) -> None:
     """Add up how far each bin is to one side: 1 - similarity, positive on the right."""
     for frame in range(spectra.shape[1]):
@@ -146,7 +146,7 @@ def _accumulate_lean(spectra: np.ndarray, lean: np.ndarray) -> None:
             lean[k] += np.sign(power_right - power_left) * (np.float32(1) - similarity)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, gate: float) -> None:
     """Pan every frame and bin of ``spectra`` (far and near channel, frames, bins) in place, as far as ``gains`` go.
 
@@ -182,7 +182,7 @@ def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, gate: fl
                 near[k] -= half
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _overlap_add(frames: np.ndarray, window: np.ndarray, audio: np.ndarray, position: int) -> None:
     """Add windowed ``frames`` (channels, frames, samples) from ``position`` on, as far as ``audio`` goes."""
     for channel in range(frames.shape[0]):

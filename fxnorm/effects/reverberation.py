@@ -8,7 +8,7 @@ keep the lows and highs of the send down, are known as the Abbey Road trick.
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
+import scipy  # its parts are loaded at their first use: signal alone takes a second
 
 from fxnorm.effects.convolution import convolve
 from fxnorm.effects.filters import Response, biquad

@@ -9,11 +9,10 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-import scipy.fft
-import scipy.signal
-from numba import njit
+import scipy  # its parts are loaded at their first use: signal alone takes a second
 from numpy.lib.stride_tricks import sliding_window_view
 
+from fxnorm.compiled import kernel
 from fxnorm.effects.levels import sounding
 
 FFT_SIZE = 65_536
@@ -83,7 +82,7 @@ def _sounding_frames(audio: np.ndarray) -> np.ndarray:
     return audio[:, first_frame * HOP : last_frame * HOP + FFT_SIZE]
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _add_magnitudes(spectra: np.ndarray, total: np.ndarray) -> None:
     for channel in range(spectra.shape[0]):
         for frame in range(spectra.shape[1]):
@@ -108,7 +107,7 @@ def mean_curves(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return magnitude / count, (similarity + silent) / count
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _accumulate(left: np.ndarray, right: np.ndarray, magnitude: np.ndarray, similarity: np.ndarray) -> None:
     for frame in range(left.shape[0]):
         for k in range(left.shape[1]):

@@ -1,13 +1,14 @@
 """Compiled loops of the metrics: what has to be done for every bin of every frame, or every sample, of whole songs."""
 
 import numpy as np
-from numba import njit
+
+from fxnorm.compiled import kernel
 
 _PRODUCTS = 16  # powers multiplied before one logarithm is taken of all: from 1e-10 to 1e15 each, they stay in range
 _SCREENED = 64  # samples whose highest bounds what lies between them
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@kernel(nogil=False, fastmath=True, error_model="numpy")
 def magnitudes(spectra: np.ndarray) -> np.ndarray:
     """Magnitude of complex64 ``spectra`` (channels, frames, bins), float32."""
     values = np.empty(spectra.shape, dtype=np.float32)
@@ -19,7 +20,7 @@ def magnitudes(spectra: np.ndarray) -> np.ndarray:
     return values
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@kernel(nogil=False, fastmath=True, error_model="numpy")
 def shape_of_spectrum(
     magnitude: np.ndarray, bin_hertz: float, roll_off: float, power_floor: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -61,7 +62,7 @@ def shape_of_spectrum(
     return centroid, bandwidth, rolled, flatness
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@kernel(nogil=False, fastmath=True, error_model="numpy")
 def mean_of_extremes(magnitude: np.ndarray, order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of the ``count`` highest and lowest of the bins ``order`` of ``magnitude`` (channels, frames, bins).
 
@@ -84,7 +85,7 @@ def mean_of_extremes(magnitude: np.ndarray, order: np.ndarray, count: int) -> tu
     return highest, lowest
 
 
-@njit(cache=True)
+@kernel(nogil=False)
 def _insert(ascending: np.ndarray, value: float) -> None:
     """Put ``value`` in its place, and drop the first."""
     k = 1
@@ -94,7 +95,7 @@ def _insert(ascending: np.ndarray, value: float) -> None:
     ascending[k - 1] = value
 
 
-@njit(cache=True)
+@kernel(nogil=False)
 def _insert_below(descending: np.ndarray, value: float) -> None:
     k = 1
     while k < descending.size and descending[k] > value:
@@ -103,7 +104,7 @@ def _insert_below(descending: np.ndarray, value: float) -> None:
     descending[k - 1] = value
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@kernel(nogil=False, fastmath=True, error_model="numpy")
 def off_centre(spectra: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """Root mean square of ``1 - phi`` over bands of bins, (bands, frames), of complex ``spectra`` (2, frames, bins).
 
@@ -126,7 +127,7 @@ def off_centre(spectra: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np
     return values
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@kernel(nogil=False, fastmath=True, error_model="numpy")
 def highest_between_samples(audio: np.ndarray, phases: np.ndarray) -> float:
     """Highest absolute value of ``audio`` (channels, samples) and of its interpolations by FIRs ``phases`` (any, taps).
 

@@ -96,6 +96,12 @@ def evaluate(song: Song, task: Task) -> Result:
     return Result(folder)
 
 
+def forget_mixers() -> None:
+    """Have this process read Mixers again; between two evaluations in it they may have changed."""
+    for cached in (_mixer_at, _recipe_digest, _digest_of):
+        cached.cache_clear()
+
+
 def write_pictures(mixes: Mapping[str, np.ndarray], folder: Path) -> None:
     """The plots of a song's mixes."""
     titled = {title_of(name): mix for name, mix in mixes.items()}

@@ -14,13 +14,13 @@ import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from fxnorm import __version__, audio, dataset, registry
+from fxnorm import __version__, audio, dataset, locks, registry
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
 from fxnorm.evaluation.excerpts import affordable_seconds
-from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate
+from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate, forget_mixers
 from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.mixer import Mixer, default_device
 from fxnorm.mixer_digest import mixer_digest
@@ -133,7 +133,14 @@ def run(
     Raises:
         SettingsError: a name that cannot be another Mixer's.
     """
-    others = {**settings.evaluate.also, **(also or {})}
+    with locks.held(output):
+        return _run(settings, mixer_folder, data, output, also or {}, workers)
+
+
+def _run(
+    settings: Settings, mixer_folder: Path, data: Path, output: Path, also: dict[str, str], workers: int
+) -> list[str]:
+    others = {**settings.evaluate.also, **also}
     own = str(Mixer.load(mixer_folder, torch.device("cpu")).network.config["name"])
     _check_names(others, own)
     digest = mixer_digest(mixer_folder)
@@ -298,6 +305,7 @@ def _evaluate(
     seconds = affordable_seconds(settings.evaluate.excerpt_seconds, settings.evaluate.report_megabytes, mixes)
     dry = frozenset(song.folder for split, found in splits.items() if split.endswith("dry") for song in found)
     task = Task(mixers, dry, seconds, output / _FINISHED)
+    forget_mixers()
     evaluated, _ = map_songs(functools.partial(evaluate, task=task), songs, "evaluate", workers or None)
     results = {song.folder: result for song, result in evaluated}
     return {split: {song.name: results[song.folder] for song in found} for split, found in splits.items()}

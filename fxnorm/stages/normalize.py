@@ -1,17 +1,22 @@
 """Stage 2: every stem brought to the average effects, with the recipe beside it."""
 
+import contextlib
 import functools
 import hashlib
+import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fxnorm import audio, dataset
+from pydantic import TypeAdapter, ValidationError
+
+from fxnorm import audio, dataset, locks
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import DatasetError
-from fxnorm.files import whole_file, whole_folder
+from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
@@ -20,6 +25,9 @@ from fxnorm.versions import code_digest, data_version
 
 RECIPE_FOLDER = "recipe"
 _DIGEST_FILE = "digest"
+_SONGS_FILE = ".songs.json"
+"""Of an output for shards: the names of all songs by split, so that it can be said which are not there."""
+_SONGS = TypeAdapter(dict[str, list[str]])
 _CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
 """What the normalized stems of a song depend on."""
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
@@ -68,23 +76,90 @@ def run(
         data_version(source, songs),
     )
     mine = dataset.shard_of(songs, shard)
+    with _claimed(output, recipe, splits, shard):
+        skipped = _normalize(recipe, splits, mine, output, dry, workers, skip_errors)
+    usable = [song for song in mine if str(song.folder) not in skipped]
+    if plot is not None and usable:
+        _plot_one(recipe, usable[0], plot, dry)
+    return skipped
+
+
+def _normalize(
+    recipe: Recipe,
+    splits: dict[str, list[Song]],
+    mine: list[Song],
+    output: Path,
+    dry: bool,
+    workers: int,
+    skip_errors: bool,
+) -> dict[str, str]:
+    """Normalize the songs that are ``mine``; the reason for each that was left out."""
     recipe_folder = output / RECIPE_FOLDER
-    with whole_folder(recipe_folder) as temporary:
-        recipe.save(temporary)
-    _remove_others(output, splits)
-    _forget_those_of_other_code(output)
+    recipe_digest = recipe.digest(recipe_folder)
     skipped: dict[str, str] = {}
     for split, found in splits.items():
-        work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
+        work = functools.partial(
+            _normalize_song, recipe_folder=recipe_folder, recipe_digest=recipe_digest, output=output / split, dry=dry
+        )
         part = [song for song in found if song in mine]
         _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
             shutil.rmtree(output / split / song.name, ignore_errors=True)  # what an earlier run made of another file
             skipped[str(song.folder)] = reason
-    usable = [song for song in mine if str(song.folder) not in skipped]
-    if plot is not None and usable:
-        _plot_one(recipe, usable[0], plot, dry)
     return skipped
+
+
+@contextlib.contextmanager
+def _claimed(
+    output: Path, recipe: Recipe, splits: dict[str, list[Song]], shard: tuple[int, int] | None
+) -> Iterator[None]:
+    """The output for one run alone, or for shards of one recipe, and in it what the songs are done with.
+
+    Raises:
+        LockedError: another run is at work there, which does not do other shards of the same.
+    """
+    with contextlib.ExitStack() as stack:
+        if shard is None:
+            _prepare(output, recipe, splits, stack.enter_context(locks.held(output)))
+            (output / _SONGS_FILE).unlink(missing_ok=True)
+            yield
+            return
+        stack.enter_context(locks.held(output, f"-shard-{shard[0]}-of-{shard[1]}"))
+        with locks.held(output, "-preparing", wait=True):
+            try:
+                with locks.held(output) as alone:
+                    _prepare(output, recipe, splits, alone)
+            except locks.LockedError:
+                stack.enter_context(locks.held(output, shared=True))
+                if not _has_recipe(output, recipe):
+                    raise locks.LockedError(
+                        f"{output}: other shards are at work there with another recipe (settings, statistics, impulse"
+                        " responses or songs); expected the same, or another folder"
+                    ) from None
+            else:
+                stack.enter_context(locks.held(output, shared=True))
+            names = {split: [song.name for song in songs] for split, songs in splits.items()}
+            write_json(output / _SONGS_FILE, names)
+        yield
+
+
+def _prepare(output: Path, recipe: Recipe, splits: dict[str, list[Song]], alone: bool) -> None:
+    """Put the recipe into the output, and let go of what is of another one; files in hand only if they are nobody's."""
+    if not _has_recipe(output, recipe):  # which others may be reading
+        with whole_folder(output / RECIPE_FOLDER) as temporary:
+            recipe.save(temporary)
+    _remove_others(output, splits, leftovers=alone)
+    _forget_those_of_other_code(output)
+
+
+def _has_recipe(output: Path, recipe: Recipe) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        recipe.save(Path(folder))
+        return _contents(Path(folder)) == _contents(output / RECIPE_FOLDER)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def given(folder: Path) -> Path | None:
@@ -111,14 +186,86 @@ def gather(parts: Sequence[Path], output: Path) -> None:
     (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
 
 
-def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) -> None:
+def merge(parts: Sequence[Path], output: Path) -> list[str]:
+    """Put what shards were normalized into together in a folder of its own, whole or not at all.
+
+    Files are hard links where the file system has them, since nothing changes a normalized file in place, else copies.
+
+    Args:
+        parts: what ``fxnorm normalize --shard`` wrote.
+        output: a folder that is not there yet, or empty.
+
+    Returns:
+        songs of shards that are not among the parts, or that a shard left out.
+
+    Raises:
+        DatasetError: the shards were not normalized with the same recipe from the same songs, or have a song in
+            common; or there is something in ``output``.
+    """
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise DatasetError(f"{output}: expected a folder that is not there yet, found one that is not empty")
+    for part in parts:
+        if output.resolve().is_relative_to(part.resolve()):
+            raise DatasetError(f"{output}: expected a folder outside of {part}")
+    with locks.held(output), tempfile.TemporaryDirectory() as folder:
+        together = Path(folder)
+        gather(parts, together)
+        recipes = [Recipe.load(part / RECIPE_FOLDER) for part in parts]
+        for part, recipe in zip(parts, recipes, strict=True):
+            if recipe.data != recipes[0].data:
+                raise DatasetError(f"{part}: was normalized from other songs than {parts[0]}")
+        with whole_folder(output) as temporary:
+            for linked in [*together.glob("*/*"), together / RECIPE_FOLDER]:
+                if linked.is_symlink():
+                    target = temporary / linked.relative_to(together)
+                    shutil.copytree(linked.resolve(), target, copy_function=_link_or_copy)
+            names = _songs_of_all_shards(parts)
+            lacking = _lacking(temporary, names)
+            if lacking:
+                write_json(temporary / _SONGS_FILE, names)
+    return lacking
+
+
+def lacking_songs(folder: Path) -> list[str]:
+    """``SPLIT/SONG`` of the songs that a folder of some shards lacks because the others were not put into it."""
+    return _lacking(folder, _songs_of_all_shards([folder]))
+
+
+def _songs_of_all_shards(parts: Sequence[Path]) -> dict[str, list[str]]:
+    """By split the names of what was to be normalized in all shards together, as far as the parts tell."""
+    names: dict[str, list[str]] = {}
+    for file in (part / _SONGS_FILE for part in parts):
+        if file.is_file():
+            try:
+                noted = _SONGS.validate_json(file.read_bytes())
+            except ValidationError as error:
+                raise DatasetError(f"{file}: expected songs by split, as 'fxnorm normalize' writes them") from error
+            for split, songs in noted.items():
+                names[split] = sorted({*names.get(split, []), *songs})
+    return names
+
+
+def _lacking(folder: Path, names: dict[str, list[str]]) -> list[str]:
+    return [
+        f"{split}/{name}" for split, songs in names.items() for name in songs if not (folder / split / name).is_dir()
+    ]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool) -> None:
     """Write one song's normalized stems and its mixture, unless that very work is done already."""
-    recipe, recipe_digest = _recipe_at(recipe_folder)
     digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
     target = output / song.name
     done = target / _DIGEST_FILE
     if done.is_file() and done.read_text(encoding="utf-8").strip() == digest:
         return
+    recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
     normalizer = recipe.normalizer()
     with whole_folder(target) as folder:
@@ -145,10 +292,9 @@ def _forget_those_of_other_code(output: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _recipe_at(folder: Path) -> tuple[Recipe, str]:
-    """A process reads its recipe once, not once a song."""
-    recipe = Recipe.load(folder)
-    return recipe, recipe.digest(folder)
+def _recipe_at(folder: Path, digest: str) -> Recipe:
+    """A process reads its recipe once, not once a song; ``digest`` says whether it is still the same one."""
+    return Recipe.load(folder)
 
 
 def _impulse_responses(folder: Path | None, seed: int, pre: bool) -> ImpulseResponses:
@@ -157,12 +303,15 @@ def _impulse_responses(folder: Path | None, seed: int, pre: bool) -> ImpulseResp
     return ImpulseResponses.synthesized(PRE_REVERBERATION_RT60 if pre else REVERBERATION_RT60, seed=seed)
 
 
-def _remove_others(output: Path, splits: dict[str, list[Song]]) -> None:
-    """Songs that an earlier run left and the dataset no longer has would be trained on without anyone noticing."""
+def _remove_others(output: Path, splits: dict[str, list[Song]], leftovers: bool) -> None:
+    """Songs that an earlier run left and the dataset no longer has would be trained on without anyone noticing.
+
+    ``leftovers`` of runs that were killed, under temporary names, go as well.
+    """
     for split, songs in splits.items():
         names = {song.name for song in songs}
         for folder in (output / split).glob("*"):
-            if folder.is_dir() and folder.name not in names:
+            if folder.is_dir() and folder.name not in names and (leftovers or not folder.name.startswith(".")):
                 shutil.rmtree(folder)
 
 

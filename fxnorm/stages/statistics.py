@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio, dataset
+from fxnorm import audio, dataset, locks
 from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError
@@ -63,12 +63,13 @@ def run(
     """
     songs = dataset.shard_of(dataset.songs(wet, settings.split), shard)
     finished = output.with_name(f".{output.name}.songs")
-    measured, skipped = _measure(songs, workers, skip_errors, finished)
-    statistics = _together(_read(file) for _, file in measured)
-    if shard is None:
-        _refuse_nothing(statistics)
-    statistics.save(output)
-    shutil.rmtree(finished, ignore_errors=True)
+    with locks.held(output):
+        measured, skipped = _measure(songs, workers, skip_errors, finished)
+        statistics = _together(_read(file) for _, file in measured)
+        if shard is None:
+            _refuse_nothing(statistics)
+        statistics.save(output)
+        shutil.rmtree(finished, ignore_errors=True)
     if plot is not None:
         statistics.plot(plot)
     return {str(song.folder): reason for song, reason in skipped}

@@ -1,0 +1,33 @@
+"""SIGTERM as an error of Python, so that what is begun is cleaned up before the process ends."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Terminated(SystemExit):
+    """SIGTERM came; nobody need catch it: the process ends without a trace, with the status a shell gives for it."""
+
+    status = 128 + signal.SIGTERM
+
+    def __init__(self) -> None:
+        super().__init__(self.status)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM raises :class:`Terminated` in the main thread, unless the program handles it itself."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
