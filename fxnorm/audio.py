@@ -6,10 +6,9 @@ one line that names it.
 """
 
 import io
-import itertools
+import logging
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +19,7 @@ import soundfile
 import soxr
 
 from fxnorm import object_store
+from fxnorm.audio_formats import FormatError, Layout, Part, Reading, Splice, flac, inspect
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, FxnormError
 from fxnorm.files import whole_file
@@ -33,15 +33,16 @@ MAX_DBFS = 60.0
 """The highest peak that is read or written. No recording comes near; samples close to float32's own limit give a mix
 that is not finite, and somewhere above +80 dBFS the MP3 encoder ends the process."""
 
-_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "MP3")
-"""What libsndfile calls the three formats; it reads dozens of others, which nobody checked against hostile files."""
+_FORMATS = ("WAV", "FLAC", "MP3")
+"""Those of files from strangers; libsndfile reads dozens of others, which nobody checked against hostile files."""
 _QUALITY = "HQ"  # of soxr
 _BLOCK = 2**18  # frames that are read at once
 _RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
-_MAX_CHUNKS = 1_000  # of a WAV before its samples; real ones have a handful
-_WAV_CONTAINERS = (b"RIFF", b"RF64", b"BW64")
-_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's number for a FLAC whose encoder wrote to a pipe
-_UNKNOWN_SIZE = 0xFFFFFFFF  # streamed WAVs (ffmpeg to a pipe) say this where the size belongs
+_UNKNOWN_FRAMES = 2**62  # libsndfile's number where a header does not say how long a file is is higher
+_CLIPPED = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW")
+"""Sample formats that hold nothing beyond full scale."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,37 @@ def decode(
 
 
 def duration_seconds(path: str | Path) -> float:
-    """Length of a local audio file as its header states it, in seconds."""
+    """Length of a local audio file in seconds, by what is in it; nothing is decoded.
+
+    Raises:
+        AudioError: the file is missing, not audio or truncated.
+    """
+    samples, sample_rate = length(path)
+    return samples / sample_rate
+
+
+def length(path: str | Path) -> tuple[int, int]:
+    """Samples of a local audio file, by what is in it, and its sample rate in Hz; nothing is decoded.
+
+    Raises:
+        AudioError: as :func:`duration_seconds`.
+    """
+    name, total, sample_rate = str(path), 0, 1
     try:
-        return float(soundfile.info(str(path)).duration)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+        with open(name, "rb") as file:
+            layout = _inspect(file, name)
+            if layout.fault is not None:
+                raise AudioError(f"{name}: {layout.fault}")
+            for part in layout.parts:
+                if part.samples is not None and total:
+                    total += part.samples  # of a file with so many parts, one is opened
+                    continue
+                sound, _, samples = _open(file, part, name)
+                total, sample_rate = total + samples, int(sound.samplerate)
+                sound.close()
+    except OSError as error:
+        raise AudioError(f"{name}: not readable as audio ({error.strerror or error})") from error
+    return total, sample_rate
 
 
 def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str | None = None) -> None:
@@ -194,56 +221,166 @@ def _fetch_s3(address: str) -> bytes:
 def _read_open(
     file: BinaryIO, name: str, sample_rate: int | None, limits: DecodingLimits | None = None
 ) -> tuple[np.ndarray, int]:
-    _refuse_truncated_wav(file, name)
+    layout = _inspect(file, name, None if limits is None else _FORMATS)
     try:
-        with soundfile.SoundFile(file) as sound:
-            if sound.channels > MAX_CHANNELS:
-                raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
-            if sound.frames == _UNKNOWN_FRAMES:
-                raise AudioError(f"{name}: the header does not say how long it is; write the file once more")
-            found_rate, expected, exact = int(sound.samplerate), sound.frames, sound.format != "MP3"
-            target_rate = found_rate if sample_rate is None else sample_rate
-            if limits is not None:
-                _refuse_beyond(limits, sound, target_rate, name)
-            samples, found = _read_resampled(sound, target_rate, name)
+        samples, rate = _read_layout(file, layout, name, sample_rate, limits)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
-    except MemoryError as error:
-        raise AudioError(f"{name}: {expected} samples announced, which is more than memory holds") from error
-    if found < expected and exact:  # an MP3's length is an estimate
-        raise AudioError(f"{name}: truncated: {expected} samples announced, {found} found")
     check(samples, name)
-    return samples, target_rate
+    for doubt in layout.doubts:
+        _logger.warning("%s: %s", name, doubt)
+    return samples, rate
 
 
-def _read_resampled(sound: soundfile.SoundFile, target_rate: int, name: str) -> tuple[np.ndarray, int]:
-    """Samples at ``target_rate`` (Hz), and the number of those read; block by block, so that one copy is enough."""
-    resampler = None
-    if target_rate != sound.samplerate:
-        resampler = soxr.ResampleStream(sound.samplerate, target_rate, sound.channels, "float32", _QUALITY)
-    samples = np.empty((sound.channels, _resampled_length(sound.frames, sound.samplerate, target_rate)), np.float32)
-    filled = read = 0
-    for block in itertools.chain(_blocks(sound, name), [np.empty((0, sound.channels), np.float32)]):
-        read += len(block)
-        ready = block if resampler is None else resampler.resample_chunk(block, last=len(block) == 0)
-        samples = pad_to(samples, filled + len(ready))  # should soxr round up where we round down
-        samples[:, filled : filled + len(ready)] = ready.T
-        filled += len(ready)
-    return np.ascontiguousarray(samples[:, :filled]), read
+def _inspect(file: BinaryIO, name: str, expected: Collection[str] | None = None) -> Layout:
+    try:
+        return inspect(file, expected)
+    except FormatError as error:
+        raise AudioError(f"{name}: {error}") from error
 
 
-def _blocks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
-    """The file's samples, (frames, channels) at a time; a header may announce less than there is, but no more is read.
+def _read_layout(
+    file: BinaryIO, layout: Layout, name: str, sample_rate: int | None, limits: DecodingLimits | None
+) -> tuple[np.ndarray, int]:
+    """All parts of a file one behind the other, and their sample rate; adds doubts to ``layout``."""
+    joined: _Joined | None = None
+    known, number = sum(part.samples or 0 for part in layout.parts), 0
+    while number < len(layout.parts):
+        part = layout.parts[number]
+        number += 1
+        if part.samples == 0:
+            continue
+        sound, reading, samples = _open(file, part, name)
+        with sound:
+            if sound.channels > MAX_CHANNELS:
+                raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
+            if joined is None:
+                joined = _Joined(sound, int(sound.samplerate) if sample_rate is None else sample_rate, name)
+            joined.refuse_other(sound)
+            if limits is not None:
+                _refuse_beyond(limits, sound, max(known, joined.read + samples), joined.target_rate, name)
+            if layout.fault is not None:
+                raise AudioError(f"{name}: {layout.fault}")
+            joined.reserve(max(known, joined.read + samples))
+            found = joined.add(sound, reading.skip, samples)
+        if found < samples:
+            raise AudioError(f"{name}: truncated: {samples} samples announced, {found} found")
+        if layout.container == "FLAC" and reading.pieces is None:
+            try:
+                following = flac.following(file, file.tell())
+            except FormatError as error:
+                raise AudioError(f"{name}: {error}") from error
+            if following is not None:
+                layout.parts += following.parts
+                layout.doubts += following.doubts
+                known += sum(part.samples or 0 for part in following.parts)
+    if joined is None:
+        raise AudioError(f"{name}: holds no samples")
+    return joined.samples(), joined.target_rate
+
+
+def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, Reading, int]:
+    """A part as libsndfile reads it to its end, how it is shown to it, and the number of its samples.
+
+    Raises:
+        AudioError: libsndfile cannot read it, or does not find what is there.
+    """
+    reason = "no samples"
+    for reading in part.readings:
+        file.seek(0)
+        source = file if reading.pieces is None else Splice(file, reading.pieces, reading.zeros)
+        try:
+            sound = soundfile.SoundFile(source)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            reason = _reason(error)
+            continue
+        frames = int(sound.frames)
+        if part.samples is None and frames < _UNKNOWN_FRAMES:
+            return sound, reading, frames
+        if part.samples is None:
+            reason = "the header does not say how long it is; write the file once more"
+        elif frames == part.samples or (reading.zeros and frames >= reading.skip + part.samples):
+            return sound, reading, part.samples
+        else:
+            reason = f"{part.samples} samples are there, its decoder finds {frames}"
+        sound.close()
+    raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({reason})")
+
+
+class _Joined:
+    """Samples of one file after the other at one rate; they are read block by block, so that one copy is enough.
+
+    Args:
+        first: the first file.
+        target_rate: Hz.
+        name: of all of them, in errors.
+    """
+
+    def __init__(self, first: soundfile.SoundFile, target_rate: int, name: str) -> None:
+        self.target_rate = target_rate
+        self.read = 0
+        self._rate, self._channels, self._name = int(first.samplerate), int(first.channels), name
+        self._resampler = None
+        if target_rate != self._rate:
+            self._resampler = soxr.ResampleStream(self._rate, target_rate, self._channels, "float32", _QUALITY)
+        self._samples = np.empty((self._channels, 0), np.float32)
+        self._filled = 0
+
+    def refuse_other(self, sound: soundfile.SoundFile) -> None:
+        """Refuse a file that cannot follow the first."""
+        if (sound.samplerate, sound.channels) != (self._rate, self._channels):
+            raise AudioError(
+                f"{self._name}: begins with {self._rate} Hz and {self._channels} channels, goes on with"
+                f" {sound.samplerate} Hz and {sound.channels} at {self.read / self._rate:.1f} s"
+            )
+
+    def reserve(self, samples: int) -> None:
+        """Make room for all that is read until the end, ``samples`` at the files' own rate."""
+        try:
+            self._grow(_resampled_length(samples, self._rate, self.target_rate))
+        except MemoryError as error:
+            message = f"{self._name}: {samples} samples announced, which is more than memory holds"
+            raise AudioError(message) from error
+
+    def add(self, sound: soundfile.SoundFile, skip: int, samples: int) -> int:
+        """Read ``samples`` behind the first ``skip``; gives how many there were."""
+        before = self.read
+        for block in _blocks(sound, skip, samples, self._name):
+            self.read += len(block)
+            self._put(block if self._resampler is None else self._resampler.resample_chunk(block))
+        return self.read - before
+
+    def samples(self) -> np.ndarray:
+        """What was read, (channels, samples)."""
+        if self._resampler is not None:
+            self._put(self._resampler.resample_chunk(np.empty((0, self._channels), np.float32), last=True))
+        return np.ascontiguousarray(self._samples[:, : self._filled])
+
+    def _put(self, block: np.ndarray) -> None:
+        self._grow(self._filled + len(block))  # should soxr round up where we round down
+        self._samples[:, self._filled : self._filled + len(block)] = block.T
+        self._filled += len(block)
+
+    def _grow(self, samples: int) -> None:
+        if samples > self._samples.shape[1]:
+            larger = np.empty((self._channels, samples), np.float32)
+            larger[:, : self._filled] = self._samples[:, : self._filled]
+            self._samples = larger
+
+
+def _blocks(sound: soundfile.SoundFile, skip: int, samples: int, name: str) -> Iterator[np.ndarray]:
+    """``samples`` of a file behind the first ``skip``, (samples, channels) at a time; fewer if there are fewer.
 
     soundfile seeks between two reads, after which an MP3's first frames lack those before them: it is read at once.
     """
-    at_once = sound.frames if sound.format == "MP3" else _BLOCK
-    read = 0
-    while len(part := sound.read(min(at_once, sound.frames - read), dtype="float32", always_2d=True)):
-        _refuse_unbounded(part.T, name, start=read)
+    at_once = skip + samples if sound.format == "MP3" else _BLOCK
+    read, stop = -skip, samples
+    while len(part := sound.read(min(at_once, stop - read), dtype="float32", always_2d=True)):
+        wanted = part[max(0, -read) :]
+        _refuse_unbounded(wanted.T, name, start=max(0, read))
         read += len(part)
-        for start in range(0, len(part), _BLOCK):
-            yield part[start : start + _BLOCK]
+        for start in range(0, len(wanted), _BLOCK):
+            yield wanted[start : start + _BLOCK]
 
 
 def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
@@ -251,48 +388,22 @@ def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
     return (2 * samples * target_rate + source_rate) // (2 * source_rate)
 
 
-def _refuse_beyond(limits: DecodingLimits, sound: soundfile.SoundFile, target_rate: int, name: str) -> None:
-    """Refuse a file by its header."""
+def _refuse_beyond(
+    limits: DecodingLimits, sound: soundfile.SoundFile, samples: int, target_rate: int, name: str
+) -> None:
+    """Refuse a file of so many ``samples`` before they are decoded."""
     lowest, highest = _RATES
-    if sound.format not in _FORMATS:
-        raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 (it is {sound.format})")
     if sound.channels > limits.channels:
         raise AudioError(f"{name}: {sound.channels} channels, expected at most {limits.channels}")
     if not lowest <= sound.samplerate <= highest:
         raise AudioError(f"{name}: {sound.samplerate} Hz, expected a sample rate from {lowest} to {highest} Hz")
-    if sound.frames > limits.seconds * sound.samplerate:
-        seconds = sound.frames / sound.samplerate
+    if samples > limits.seconds * sound.samplerate:
+        seconds = samples / sound.samplerate
         raise AudioError(f"{name}: {seconds:.0f} s, expected at most {limits.seconds:g} s")
-    longest = max(sound.frames, _resampled_length(sound.frames, sound.samplerate, target_rate))
+    longest = max(samples, _resampled_length(samples, sound.samplerate, target_rate))
     needed = longest * sound.channels * np.dtype(np.float32).itemsize
     if needed > limits.bytes:
         raise AudioError(f"{name}: {needed} bytes of samples when decoded, expected at most {limits.bytes}")
-
-
-def _refuse_truncated_wav(file: BinaryIO, name: str) -> None:
-    """libsndfile reads a cut-off WAV as a shorter one without a word; compare the data chunk with what is there."""
-    start = file.tell()
-    end = file.seek(0, os.SEEK_END)
-    file.seek(start)
-    try:
-        if end - start == 0:
-            raise AudioError(f"{name}: the file is empty")
-        if file.read(4) not in _WAV_CONTAINERS:
-            return
-        file.seek(start + 12)
-        for _ in range(_MAX_CHUNKS):
-            if len(header := file.read(8)) < 8:
-                raise AudioError(f"{name}: truncated: a WAV header without samples")
-            identifier, size = struct.unpack("<4sI", header)
-            position = file.tell()
-            if identifier == b"data":
-                if size != _UNKNOWN_SIZE and position + size > end:
-                    raise AudioError(f"{name}: truncated: {size} bytes of samples announced, {end - position} found")
-                return
-            file.seek(position + size + size % 2)
-        raise AudioError(f"{name}: no samples after {_MAX_CHUNKS} chunks of a WAV header")
-    finally:
-        file.seek(start)
 
 
 def _write_open(

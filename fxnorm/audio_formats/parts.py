@@ -1,0 +1,196 @@
+"""What an audio file is made of, as its decoder is to be shown it.
+
+libsndfile takes sizes in headers for the truth. Here a file is described by what is there: stretches that are decoded
+by themselves, each as the file lies or as a file in memory whose header is right.
+"""
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import BinaryIO
+
+Piece = bytes | memoryview | range
+"""Bytes, or a stretch of the file by its positions."""
+
+PLACEHOLDER_MARGIN = 2**16
+"""Bytes: how far below or above 2^31 a size may lie, or below 2^32, that stands for one that was not known."""
+
+MAX_PARTS = 1_000
+_MIDDLE, _HIGHEST = 2**31, 2**32
+
+
+class FormatError(Exception):
+    """A file that is not whole, or not what it seems; the text does not name it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A way to show a part to libsndfile.
+
+    Attributes:
+        pieces: what it consists of; ``None`` for the file as it lies.
+        skip: samples before those that are wanted.
+        zeros: how many zero bytes seem to follow; libsndfile may then announce more samples than are wanted.
+    """
+
+    pieces: Sequence[Piece] | None = None
+    skip: int = 0
+    zeros: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that is decoded by itself.
+
+    Attributes:
+        readings: ways to show it, the next one to be tried where libsndfile does not find ``samples``.
+        samples: how many there are for each channel; ``None`` if only the decoder can tell.
+    """
+
+    readings: tuple[Reading, ...]
+    samples: int | None = None
+
+
+@dataclass
+class Layout:
+    """A file by its parts.
+
+    Attributes:
+        container: what libsndfile calls such a file (``WAV``, ``FLAC``, ``MP3`` …).
+        parts: one, or more if files were put one behind the other.
+        doubts: what is read in another way than the file announces; sentences that do not name it.
+        fault: why it is not read; its parts have the samples that it announces.
+    """
+
+    container: str
+    parts: list[Part]
+    doubts: list[str] = field(default_factory=list)
+    fault: str | None = None
+
+
+class Splice(io.RawIOBase):
+    """A file that is read from pieces of another one.
+
+    Args:
+        file: what ranges among ``pieces`` are stretches of.
+        pieces: in their order.
+        zeros: how many zero bytes seem to follow.
+    """
+
+    def __init__(self, file: BinaryIO, pieces: Sequence[Piece], zeros: int = 0) -> None:
+        super().__init__()
+        self._file = file
+        self._pieces = [piece for piece in pieces if len(piece)]
+        self._starts = list(accumulate((len(piece) for piece in self._pieces), initial=0))
+        self._size = self._starts[-1] + zeros
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence])
+        return self._position
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
+        target = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(target) and self._position < self._size:
+            index = bisect_right(self._starts, self._position) - 1
+            if index < len(self._pieces):
+                content = self._stretch(index, len(target) - filled)
+            else:
+                content = bytes(min(len(target) - filled, self._size - self._position))
+            if not content:
+                break
+            target[filled : filled + len(content)] = content
+            filled += len(content)
+            self._position += len(content)
+        return filled
+
+    def _stretch(self, index: int, most: int) -> bytes | memoryview:
+        piece, offset = self._pieces[index], self._position - self._starts[index]
+        if not isinstance(piece, range):
+            return piece[offset : offset + most]
+        self._file.seek(piece.start + offset)
+        return self._file.read(min(most, len(piece) - offset))
+
+
+def is_placeholder(size: int) -> bool:
+    """Whether a size of 32 bits is one that writers to pipes put where they do not know it.
+
+    ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000 less a part of a frame, ALSA 0x80000000, others 2^32 - 1 less a header.
+    """
+    return abs(size - _MIDDLE) <= PLACEHOLDER_MARGIN or size >= _HIGHEST - PLACEHOLDER_MARGIN
+
+
+def size_of(file: BinaryIO) -> int:
+    """Bytes of a file; its position becomes the beginning."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def read_at(file: BinaryIO, position: int, size: int) -> bytes:
+    """Bytes from ``position`` on, fewer at the end of the file."""
+    file.seek(position)
+    return file.read(size)
+
+
+def tag_length(content: bytes, position: int, stop: int) -> int:
+    """Bytes of the tag (ID3, APE, Lyrics3) that begins at ``position``; 0 if none does."""
+    start = content[position : position + 32]
+    if start[:3] == b"ID3" and len(start) >= 10 and start[3] < 0xFF and max(start[6:10]) < 0x80:
+        size = start[6] << 21 | start[7] << 14 | start[8] << 7 | start[9]
+        return 10 + size + (10 if start[5] & 0x10 else 0)
+    if start[:4] == b"TAG+" and stop - position >= 227:
+        return 227
+    if start[:3] == b"TAG" and stop - position <= 128:
+        return stop - position
+    if start[:3] == b"TAG":
+        return 128
+    if start[:8] == b"APETAGEX" and len(start) == 32:
+        is_header = bool(start[23] & 0x20)
+        return 32 + (int.from_bytes(start[12:16], "little") if is_header else 0)
+    if start[:11] == b"LYRICSBEGIN":
+        for mark in (b"LYRICS200", b"LYRICSEND"):
+            end = content.find(mark, position, min(stop, position + 2**20))
+            if end >= 0:
+                return end + len(mark) - position
+    return 0
+
+
+def without_tags(content: bytes) -> int:
+    """Where tags (ID3v1, APE, Lyrics3) at the end of a file begin."""
+    stop = len(content)
+    while True:
+        length = _tag_before(content, stop)
+        if not length or length > stop:
+            return stop
+        stop -= length
+
+
+def _tag_before(content: bytes, stop: int) -> int:
+    """Bytes of the tag that ends at ``stop``; 0 if none does."""
+    if content[max(0, stop - 128) : stop][:3] == b"TAG" and stop >= 128:
+        return 128
+    if content[max(0, stop - 227) : stop][:4] == b"TAG+" and stop >= 227:
+        return 227
+    footer = content[max(0, stop - 32) : stop]
+    if footer[:8] == b"APETAGEX" and len(footer) == 32 and not footer[23] & 0x20:
+        return int.from_bytes(footer[12:16], "little") + (32 if footer[23] & 0x80 else 0)
+    if footer[-9:] == b"LYRICS200" and footer[-15:-9].isdigit():
+        return int(footer[-15:-9]) + 15
+    if footer[-9:] == b"LYRICSEND":
+        begin = content.rfind(b"LYRICSBEGIN", max(0, stop - 5_200), stop)
+        return stop - begin if begin >= 0 else 0
+    return 0
