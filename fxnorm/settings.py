@@ -129,9 +129,11 @@ class EvaluateSettings(_Section):
 
 
 def _model_name(name: str) -> str:
-    # MLflow itself says so only after the model is uploaded
+    # MLflow itself says so only after the model is uploaded, or takes a name that no models:/NAME@ALIAS leads to
     if not name.strip() or set(name) & set("/:") or name in (".", ".."):
         raise PydanticCustomError("model_name", "expected a name without '/' and ':'")
+    if set(name) & set("@?#%\\'\"") or not name.isprintable() or name != name.strip():
+        raise PydanticCustomError("model_name", "expected a name without '@', '?', '#', '%', quotes and outer blanks")
     return name
 
 

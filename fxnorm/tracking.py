@@ -9,8 +9,9 @@ import contextlib
 import getpass
 import json
 import os
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, ML
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from tqdm import tqdm
 
-from fxnorm import __version__, system_metrics
+from fxnorm import __version__, embedded_store, system_metrics
 from fxnorm.errors import FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.mlflow_errors import first_line, one_line, server, shown, unless_missing
+from fxnorm.names import file_part
 from fxnorm.system_metrics import SystemMetrics
 from fxnorm.versions import code_version
 
@@ -40,7 +42,6 @@ DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
 
 _MIXER_KEY = "mixer"
-_ARTIFACTS = "mlartifacts"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
 _BATCH = 500  # a request to the server may hold 1,000 metrics
 _FLUSH_SECONDS = 5.0
@@ -52,6 +53,8 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
+    for address in {uri, mlflow.get_registry_uri()}:
+        embedded_store.settle(address)
     if shown(uri) != uri:
         MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # else MLflow prints it whole, credentials included
     return uri
@@ -163,13 +166,16 @@ class TrackedRun:
 
     def add_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in ``folder`` of its artifacts."""
-        with self._one_line("written"):
-            self._client.log_artifact(self.run_id, str(path), folder)
+        with self._one_line("written"), _safely_named(path) as file:
+            self._client.log_artifact(self.run_id, str(file), folder)
 
     def add_folder(self, path: Path, folder: str | None = None) -> None:
-        """Keep the files of a folder with the run, in ``folder`` of its artifacts."""
-        with self._one_line("written"):
-            self._client.log_artifacts(self.run_id, str(path), folder)
+        """Keep the files of a folder with the run, in ``folder`` of its artifacts.
+
+        What is called otherwise than :func:`fxnorm.names.file_part` says is called so there.
+        """
+        with self._one_line("written"), _safely_named(path) as safe:
+            self._client.log_artifacts(self.run_id, str(safe), folder)
 
     def add_text(self, name: str, text: str) -> None:
         """Keep a text file with the run, as ``name`` among its artifacts; it replaces an earlier one."""
@@ -256,6 +262,23 @@ def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
     return run
 
 
+@contextlib.contextmanager
+def _safely_named(path: Path) -> Iterator[Path]:
+    """A file, or a folder of files, under names that are addresses as they stand; itself, if they are."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    parts = {file: (file.relative_to(path).parts if path.is_dir() else (file.name,)) for file in files}
+    safe = {file: tuple(map(file_part, names)) for file, names in parts.items()}
+    if safe == parts:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in files:
+            linked = Path(temporary, *safe[file])
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            linked.symlink_to(file.absolute())
+        yield Path(temporary) if path.is_dir() else linked
+
+
 def _left_in(folder: Path) -> dict[str, str] | None:
     """What :meth:`TrackedRun.leave_in` wrote into a folder, if it did."""
     file = folder / RUN_FILE
@@ -275,9 +298,11 @@ def _experiment(client: mlflow.MlflowClient, uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         # a server chooses where artifacts go; an embedded database would put them into ./mlruns
-        location = Path(_ARTIFACTS).absolute().as_uri() if uri.startswith("sqlite:") else None
+        location = embedded_store.new_location() if uri.startswith("sqlite:") else None
         try:
-            return str(client.create_experiment(name, location, _EXPERIMENT_TAGS))
+            created = str(client.create_experiment(name, location, _EXPERIMENT_TAGS))
+            embedded_store.settle(uri)  # MLflow makes any address absolute
+            return created
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fxnorm import __version__, audio, dataset, registry
 from fxnorm.dataset import Song
-from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.errors import DatasetError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
 from fxnorm.evaluation.excerpts import affordable_seconds
@@ -24,6 +24,7 @@ from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task
 from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.mixer import Mixer, default_device
 from fxnorm.mixer_digest import mixer_digest
+from fxnorm.names import SONG_FILE, address_part, addresses
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
@@ -283,8 +284,11 @@ def _check_names(others: dict[str, str], own: str) -> None:
     for name in others:
         if not _SYSTEM_NAME.fullmatch(name):
             raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '_' and '-'")
-        if name in taken:
+        if address_part(name) != name:
+            raise SettingsError(f"evaluate.also: {printable(name)!r}: expected a shorter name, or one of no device")
+        if name.casefold() in taken:
             raise SettingsError(f"evaluate.also: {name!r}: the report has a system of this name already")
+        taken.add(name.casefold())  # their files lie in one folder, for some file systems in one case
 
 
 def _evaluate(
@@ -307,9 +311,12 @@ def _collect(splits: dict[str, report.Split], output: Path) -> None:
     """Put the songs' mixes and pictures together, with one of the metrics of each split."""
     with whole_folder(output / MIXES) as mixes, whole_folder(output / PICTURES) as pictures:
         for split, found in splits.items():
+            folders = addresses(found.results)
             for song, result in found.results.items():
-                shutil.copytree(result.folder / MIXES, mixes / split / song)
-                shutil.copytree(result.folder / PICTURES, pictures / split / song)
+                shutil.copytree(result.folder / MIXES, mixes / split / folders[song])
+                shutil.copytree(result.folder / PICTURES, pictures / split / folders[song])
+                if folders[song] != song:
+                    write_json(mixes / split / folders[song] / SONG_FILE, {"name": song})
             rivals = report.rivals(found.means)
             if names := present(report.PLOTTED, [found.means[system] for system in rivals]):
                 table = {system: {name: found.means[system].get(name) for name in names} for system in rivals}
