@@ -1,8 +1,8 @@
 """The embedded MLflow store, a SQLite database with its artifacts in a folder beside it, in a project that moves.
 
-MLflow writes where artifacts lie into the database as absolute addresses, so a project that was renamed, moved or copied
-would read and write in the folder where it lay before. Here they are made relative, as the database's own address
-``sqlite:///mlflow.db`` is, so that MLflow's own commands find them wherever the project lies. A database with an
+MLflow writes where artifacts lie into the database as absolute addresses, so a project that was renamed, moved or
+copied would read and write in the folder where it lay before. Here they are made relative, as the address of the
+database ``sqlite:///mlflow.db`` is, so that MLflow's own commands find them wherever the project lies. A database with an
 absolute address may be opened from any folder: there they stay absolute, and follow when it is opened.
 """
 
@@ -63,7 +63,7 @@ def settle(uri: str) -> None:
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise FxnormError(
-            f"{database}: lies in another folder than its artifacts' addresses say, and they cannot be changed ({error})"
+            f"{database}: its artifacts lie elsewhere than it says, and their addresses cannot be changed ({error})"
         ) from error
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from fxnorm.constants import STEMS
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, first_line
 
 Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -220,7 +220,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+        raise SettingsError(f"{path}: not readable as YAML ({first_line(error)})") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
