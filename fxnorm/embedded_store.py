@@ -2,8 +2,8 @@
 
 MLflow writes where artifacts lie into the database as absolute addresses, so a project that was renamed, moved or
 copied would read and write in the folder where it lay before. Here they are made relative, as the address of the
-database ``sqlite:///mlflow.db`` is, so that MLflow's own commands find them wherever the project lies. A database with an
-absolute address may be opened from any folder: there they stay absolute, and follow when it is opened.
+database ``sqlite:///mlflow.db`` is, so that MLflow's own commands find them wherever the project lies. A database with
+an absolute address may be opened from any folder: there they stay absolute, and follow when it is opened.
 """
 
 import contextlib
