@@ -181,4 +181,4 @@ def register(
 
     settings = Settings.of({"evaluate": evaluate_settings, "register": register_settings})
     dataset = Path(data.path) / Path(path).name
-    return register.run(settings, Path(mixer.path), Path(report.path), dataset)["version"]
+    return register.run(settings, Path(mixer.path), Path(report.path), dataset, once=True)["version"]

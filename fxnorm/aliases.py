@@ -12,7 +12,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from fxnorm.errors import FxnormError
-from fxnorm.mlflow_errors import one_line, server, unless_missing
+from fxnorm.mlflow_errors import one_line, registry_server, unless_missing
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 MODEL_PREFIX = "models:/"
@@ -27,6 +27,7 @@ class Version:
     name: str
     number: str
     tags: Mapping[str, str]
+    run_id: str | None = None
 
     @property
     def uri(self) -> str:
@@ -43,7 +44,14 @@ def version_at(name: str, alias: str) -> Version | None:
         if model is None or alias not in model.aliases:
             return None
         found = unless_missing(client.get_model_version, name, str(model.aliases[alias]))
-    return None if found is None else Version(name, str(found.version), dict(found.tags))
+    return None if found is None else Version(name, str(found.version), dict(found.tags), found.run_id)
+
+
+def version(name: str, number: str) -> Version | None:
+    """A version by its number; None if there is none."""
+    with _one_line(name):
+        found = unless_missing(mlflow.MlflowClient().get_model_version, name, number)
+    return None if found is None else Version(name, str(found.version), dict(found.tags), found.run_id)
 
 
 def unfinished(name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
@@ -56,6 +64,15 @@ def unfinished(name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
         if version.name == name and not version.description and tags.items() <= version.tags.items()
     ]
     return str(max(numbers)) if numbers else None
+
+
+def registered(name: str, tags: Mapping[str, str]) -> list[Version]:
+    """The versions of a model that have these tags and were registered whole, the newest first."""
+    with _one_line(name):
+        found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    whole = [version for version in found if version.description and tags.items() <= version.tags.items()]
+    newest_first = sorted(whole, key=lambda version: int(version.version), reverse=True)
+    return [Version(name, str(version.version), dict(version.tags), version.run_id) for version in newest_first]
 
 
 def note(name: str, number: str, tags: Mapping[str, str], description: str | None = None) -> None:
@@ -81,6 +98,10 @@ def promote(name: str, number: str, replaced: Version | None) -> None:
     if replaced is not None:
         _set(name, PREVIOUS, replaced.number)
     _set(name, CHAMPION, number)
+    challenger = version_at(name, CHALLENGER)
+    if challenger is not None and challenger.number == number:
+        with _one_line(name):  # it was not better at another gate
+            mlflow.MlflowClient().delete_registered_model_alias(name, CHALLENGER)
 
 
 def challenge(name: str, number: str) -> None:
@@ -99,7 +120,7 @@ def rollback(name: str) -> tuple[str, str | None]:
     """
     previous, champion = version_at(name, PREVIOUS), version_at(name, CHAMPION)
     if previous is None:
-        raise FxnormError(f"{name}: no version is @{PREVIOUS} at {server()}; nothing to go back to")
+        raise FxnormError(f"{name}: no version is @{PREVIOUS} at {registry_server()}; nothing to go back to")
     if champion is not None and champion.number == previous.number:
         raise FxnormError(f"{name}: version {champion.number} is @{PREVIOUS} and @{CHAMPION}; nothing to go back to")
     # the champion first: were it the other way round, an interruption would leave nothing that knows the way back
@@ -123,4 +144,4 @@ def _set(name: str, alias: str, number: str) -> None:
 
 
 def _one_line(name: str) -> contextlib.AbstractContextManager[None]:
-    return one_line(f"{name}: the registry at {server()} does not do it")
+    return one_line(f"{name}: the registry at {registry_server()} does not do it")

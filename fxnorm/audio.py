@@ -21,7 +21,7 @@ import soxr
 from fxnorm import object_store
 from fxnorm.audio_formats import FormatError, Layout, Part, Reading, Splice, flac, inspect
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.errors import AudioError, FxnormError
+from fxnorm.errors import AudioError, FxnormError, first_line
 from fxnorm.files import whole_file
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
@@ -421,4 +421,5 @@ def _write_open(
 
 
 def _reason(error: BaseException) -> str:
-    return str(getattr(error, "error_string", "") or error).strip().rstrip(".").splitlines()[0]
+    said = str(getattr(error, "error_string", "")).strip()
+    return (said or first_line(error)).rstrip(".").partition("\n")[0]

@@ -295,13 +295,30 @@ def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path, also:
 @click.argument("mixer", type=_FOLDER)
 @click.argument("report", type=_FOLDER)
 @click.option("--dataset", type=_FOLDER, help="What REPORT is of: a champion that was tested on other songs is again.")
+@click.option("--curve", type=_FILE, help="The loss over epochs, for a tracking server that does not have it.")
+@click.option("--plots", type=_FOLDER, help="Pictures of earlier stages, likewise.")
+@click.option("--once", is_flag=True, help="Keep the version of a Mixer that is registered with this report and code.")
 @_with_settings
-def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None) -> None:
-    """Put MIXER through the quality gate and into the MLflow registry; REPORT is what 'evaluate' wrote."""
+def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None, **options: Any) -> None:
+    """Put MIXER through the quality gate and into the MLflow registry; REPORT is what 'evaluate' wrote.
+
+    A tracking server that does not know the run of MIXER gets all that the training and the evaluation had to tell.
+    """
     from fxnorm.stages import register as stage
 
-    decision = stage.run(settings, mixer, report, dataset)
+    decision = stage.run(settings, mixer, report, dataset, **options)
     click.echo("{name} version {version} is @{alias}: {reason}".format(**decision))
+
+
+@main.command()
+@click.argument("output", type=_FILE)
+@click.option("--registration", type=_FILE, help="What 'register' wrote last: that it is there still is looked up.")
+def store(output: Path, registration: Path | None) -> None:
+    """Write into OUTPUT to which MLflow store results go: to another, or to one that lost some, DVC brings them."""
+    from fxnorm.stages import store as stage
+
+    content = stage.run(output, registration)
+    click.echo("{tracking}, experiment {experiment}".format(**content))
 
 
 @main.command()

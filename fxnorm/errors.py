@@ -11,6 +11,12 @@ def printable(text: str, most: int = _MOST_SHOWN) -> str:
     return "".join(itertools.islice(shown, most)) + ("…" if len(text) > most else "")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line that is not empty of what an error says; its kind, if it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
 class FxnormError(Exception):
     """Something the user gave cannot be used. Faces print the text alone and exit with ``exit_status``."""
 

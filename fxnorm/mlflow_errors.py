@@ -13,6 +13,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from fxnorm import errors
 from fxnorm.errors import FxnormError
 
 _Answer = TypeVar("_Answer")
@@ -53,13 +54,18 @@ def unless_missing(ask: Callable[..., _Answer], *arguments: str) -> _Answer | No
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line, without credentials."""
-    return without_credentials(str(error).strip().splitlines()[0])
+    """An error's first line, without credentials; what kind of error it is, if it says nothing."""
+    return without_credentials(errors.first_line(error))
 
 
 def server() -> str:
     """The tracking server's address, without credentials."""
     return shown(mlflow.get_tracking_uri())
+
+
+def registry_server() -> str:
+    """The same of the registry, which is the tracking server's unless ``MLFLOW_REGISTRY_URI`` names another."""
+    return shown(mlflow.get_registry_uri())
 
 
 def shown(uri: str) -> str:
@@ -68,10 +74,12 @@ def shown(uri: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """A text without the users and passwords of the addresses in it, and without the tracking server's password."""
-    uri = mlflow.get_tracking_uri()
-    text = _USER_IN_TEXT.sub("", text.replace(uri, shown(uri)))
-    for password in sorted(_passwords(uri), key=len, reverse=True):
+    """A text without the users and passwords of the addresses in it, and without the passwords of MLflow's stores."""
+    addresses = {mlflow.get_tracking_uri(), mlflow.get_registry_uri()}
+    for uri in addresses:
+        text = text.replace(uri, shown(uri))
+    text = _USER_IN_TEXT.sub("", text)
+    for password in sorted(set().union(*map(_passwords, addresses)), key=len, reverse=True):
         text = text.replace(password, _HIDDEN)
     return text
 

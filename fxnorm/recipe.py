@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fxnorm.effects.impulse_responses import ImpulseResponses
-from fxnorm.errors import ModelError
+from fxnorm.errors import ModelError, first_line
 from fxnorm.files import write_json
 from fxnorm.normalization import EffectNormalizer
 from fxnorm.settings import NormalizeSettings
@@ -74,7 +74,7 @@ class Recipe:
             content = json.loads(file.read_text(encoding="utf-8"))
             settings = NormalizeSettings.model_validate(content["settings"])
         except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
-            raise ModelError(f"{file}: not the settings of a normalization ({str(error).splitlines()[0]})") from error
+            raise ModelError(f"{file}: not the settings of a normalization ({first_line(error)})") from error
         return cls(
             DatasetStatistics.load(folder / STATISTICS_FILE),
             settings,

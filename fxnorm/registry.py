@@ -3,15 +3,16 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import mlflow
+from tqdm import tqdm
 
 from fxnorm import served_model, tracking
-from fxnorm.aliases import MODEL_PREFIX
+from fxnorm.aliases import MODEL_PREFIX, Version
 from fxnorm.errors import FxnormError, ModelError
-from fxnorm.mixer import Mixer
-from fxnorm.mlflow_errors import one_line, server
+from fxnorm.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer
+from fxnorm.mlflow_errors import one_line, registry_server
 from fxnorm.served_model import MIXER_ARTIFACT
 
 _LARGEST_MIXER_BYTES = 4 * 2**30
@@ -41,7 +42,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
     tracking.configure()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with one_line(f"{name}: not in the registry at {server()}"):
+            with one_line(f"{name}: not in the registry at {registry_server()}"):
                 downloaded = _download(name, folder)
         except FxnormError as error:
             raise ModelError(str(error)) from error
@@ -57,7 +58,10 @@ def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> st
     Raises:
         FxnormError: the tracking server or the artifacts' store does not take it.
     """
-    with one_line(f"{name}: the registry at {server()} does not take {mixer}"), mlflow.start_run(run_id=run_id):
+    with (
+        one_line(f"{name}: the registry at {registry_server()} does not take {mixer}"),
+        mlflow.start_run(run_id=run_id),
+    ):
         logged = mlflow.pyfunc.log_model(
             name="model",
             **served_model.contents(mixer),
@@ -67,10 +71,30 @@ def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> st
     return str(logged.registered_model_version)
 
 
-def _download(name: str, folder: str) -> Path:
-    """Only the Mixer directory of a registered model, into ``folder``; nothing of the model is executed."""
+def is_whole(version: Version) -> bool:
+    """Whether a version can be served still: neither its run is deleted, nor its files."""
+    if version.run_id and not tracking.is_alive(version.run_id):
+        return False
+    try:
+        with one_line(version.uri):
+            path = _mixer_path(version.uri)
+            files = mlflow.artifacts.list_artifacts(artifact_uri=f"{version.uri}/{path}") if path else []
+            return {MIXER_FILE, WEIGHTS_FILE} <= {PurePosixPath(file.path).name for file in files}
+    except FxnormError as error:
+        tqdm.write(f"{version.uri}: cannot be read any more ({error})")
+        return False
+
+
+def _mixer_path(name: str) -> str | None:
+    """Where a registered model has its Mixer, if it has one."""
     described = mlflow.models.get_model_info(name).flavors.get("python_function", {}).get("artifacts", {})
     path = described.get(MIXER_ARTIFACT, {}).get("path")
+    return None if path is None else str(path)
+
+
+def _download(name: str, folder: str) -> Path:
+    """Only the Mixer directory of a registered model, into ``folder``; nothing of the model is executed."""
+    path = _mixer_path(name)
     if path is None:
         raise ModelError(f"{name}: expected a model with a Mixer, found another")
     _refuse_large(f"{name}/{path}")

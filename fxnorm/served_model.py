@@ -4,6 +4,8 @@ The model's code and the library travel inside, and every package that mixing an
 it depends on in turn. Of MLflow that is mlflow-skinny: its server without the tracking server's packages.
 """
 
+import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
@@ -35,6 +37,7 @@ _OF_A_BUILD = ("nvidia-", "cuda-", "triton")
 """What PyTorch's CUDA builds need and its others do not: left to whichever build is installed where it is served."""
 _PARAM_TYPES = {"dry": "boolean", "output_format": "string", "seed": "long", "target_loudness": "double"}
 _EXAMPLE_SECONDS = 2.0
+_LEFT_BY_TOOLS = {"__pycache__", "node_modules"}
 
 
 def contents(mixer: Path) -> dict[str, Any]:
@@ -47,11 +50,22 @@ def contents(mixer: Path) -> dict[str, Any]:
     return {
         "python_model": str(pyfunc),
         "artifacts": {MIXER_ARTIFACT: str(mixer)},
-        "code_paths": [str(Path(fxnorm.__file__).parent), str(pyfunc.parent)],
+        "code_paths": _code_paths(),
         "signature": signature(),
         "input_example": (input_example(), {"dry": True, "output_format": "flac"}),
         "pip_requirements": pinned_requirements(),
     }
+
+
+@functools.cache
+def code_digest() -> str:
+    """A hash of the files of code that travel in a registered model."""
+    total = hashlib.sha256()
+    for folder in map(Path, _code_paths()):
+        files = (path for path in folder.rglob("*") if path.is_file() and not _LEFT_BY_TOOLS & set(path.parts))
+        for path in sorted(files):
+            total.update(f"{path.relative_to(folder.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()
 
 
 def signature() -> ModelSignature:
@@ -111,6 +125,10 @@ def pinned_requirements() -> list[str]:
                 waiting += [(canonicalize_name(needed.name), wanted) for wanted in ("", *needed.extras)]
     names = sorted({name for name, _ in found})
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
+
+
+def _code_paths() -> list[str]:
+    return [str(Path(fxnorm.__file__).parent), str(_pyfunc_file().parent)]
 
 
 def _pyfunc_file() -> Path:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from fxnorm.constants import STEMS
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, first_line
 
 Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -129,9 +129,11 @@ class EvaluateSettings(_Section):
 
 
 def _model_name(name: str) -> str:
-    # MLflow itself says so only after the model is uploaded
+    # MLflow itself says so only after the model is uploaded, or takes a name that no models:/NAME@ALIAS leads to
     if not name.strip() or set(name) & set("/:") or name in (".", ".."):
         raise PydanticCustomError("model_name", "expected a name without '/' and ':'")
+    if set(name) & set("@?#%\\'\"") or not name.isprintable() or name != name.strip():
+        raise PydanticCustomError("model_name", "expected a name without '@', '?', '#', '%', quotes and outer blanks")
     return name
 
 
@@ -218,7 +220,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+        raise SettingsError(f"{path}: not readable as YAML ({first_line(error)})") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -1,47 +1,62 @@
 """The MLflow run of one pipeline execution.
 
 ``train`` opens the run and leaves its id in the Mixer directory; ``evaluate`` and ``register`` write into the same run.
-Where the tracking server does not know that run, they share one whose id stays with the report.
+Where the tracking server does not know that run, they share another, which begins with the same parameters and whose
+id stays with the report.
 Without ``MLFLOW_TRACKING_URI`` everything goes to ``mlflow.db`` (SQLite) and ``mlartifacts`` in the working directory.
 """
 
 import contextlib
+import csv
 import getpass
 import json
 import os
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+import torch
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_USER
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
+from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
-from fxnorm import __version__, system_metrics
-from fxnorm.errors import FxnormError, ModelError, StoppedError
+from fxnorm import __version__, embedded_store, system_metrics
+from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
+from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
-from fxnorm.mlflow_errors import first_line, one_line, server, shown, unless_missing
+from fxnorm.mlflow_errors import first_line, one_line, registry_server, server, shown, unless_missing
+from fxnorm.names import file_part
 from fxnorm.system_metrics import SystemMetrics
 from fxnorm.versions import code_version
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "fxnorm"
 RUN_FILE = "mlflow_run.json"
+PARAMS_FILE = "params.yaml"
+"""Among the run's artifacts: all settings, as ``--params`` takes them."""
+MIXER_TAG = "mixer.digest"
+"""Of a run that was begun for a Mixer that was trained elsewhere, and of a registered version."""
 NETWORK_TAG = "network"
 DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
 
-_MIXER_KEY = "mixer"
-_ARTIFACTS = "mlartifacts"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
+_CURVES = {
+    "learning_rate": "train/learning_rate",
+    "train_loss": "train/loss",
+    "validation_loss": "validation/loss",
+}
+"""Column of the file of the loss over epochs -> metric."""
 _BATCH = 500  # a request to the server may hold 1,000 metrics
 _FLUSH_SECONDS = 5.0
 _RETRY_SECONDS = 600.0
@@ -52,9 +67,31 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
+    for address in {uri, mlflow.get_registry_uri()}:
+        embedded_store.settle(address)
     if shown(uri) != uri:
         MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # else MLflow prints it whole, credentials included
     return uri
+
+
+class Experiment(BaseModel):
+    """What a run begins with, here and in each store to which its results are brought later."""
+
+    name: str
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    settings: str = ""
+    """YAML, for :data:`PARAMS_FILE`."""
+    data: dict[str, dict[str, str]] = {}
+    """Name of what is read for the training -> its version."""
+
+
+class _Left(BaseModel):
+    """What :meth:`TrackedRun.leave_in` writes."""
+
+    run_id: str
+    mixer: str | None = None
+    experiment: Experiment | None = None
 
 
 class TrackedRun:
@@ -87,6 +124,16 @@ class TrackedRun:
         return run
 
     @classmethod
+    def begin(cls, experiment: Experiment) -> "TrackedRun":
+        """A new run with all that it begins with."""
+        run = cls.start(experiment.name, experiment.params, experiment.tags)
+        if experiment.settings:
+            run.add_text(PARAMS_FILE, experiment.settings)
+        for name, version in experiment.data.items():
+            run.add_dataset(name, version, "training")
+        return run
+
+    @classmethod
     def resume(cls, folder: Path) -> "TrackedRun | None":
         """The run whose id was left in ``folder``; None if that run is not known to this tracking server.
 
@@ -95,16 +142,12 @@ class TrackedRun:
         """
         configure()
         left = _left_in(folder)
-        if left is None:
-            return None
-        run_id = left["run_id"]
-        with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
-            run = unless_missing(mlflow.MlflowClient().get_run, run_id)
-        return None if run is None or run.info.lifecycle_stage == LifecycleStage.DELETED else cls(run_id)
+        return None if left is None or not is_alive(left.run_id) else cls(left.run_id)
 
-    def leave_in(self, folder: Path, **more: str) -> None:
-        """Write the run's id into a folder, with what more is to be known there."""
-        write_json(folder / RUN_FILE, {"run_id": self.run_id, **more})
+    def leave_in(self, folder: Path, mixer: str | None = None, experiment: Experiment | None = None) -> None:
+        """Write the run's id into a folder, with the digest of its Mixer or what it began with."""
+        left = _Left(run_id=self.run_id, mixer=mixer, experiment=experiment)
+        write_json(folder / RUN_FILE, left.model_dump(exclude_none=True))
 
     def go_on(self) -> None:
         """Leave out the steps that the run has already: those that are done again after an interruption."""
@@ -161,15 +204,48 @@ class TrackedRun:
         with self._one_line("written"):
             self._client.log_inputs(self.run_id, datasets=[given])
 
+    def replay(self, curve: Path) -> None:
+        """Note the loss over epochs from the file that the training wrote, as the training notes it.
+
+        Raises:
+            DatasetError: it is another file.
+        """
+        try:
+            with open(curve, newline="", encoding="utf-8") as file:
+                rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            for row in rows:
+                self.log(int(row["step"]), {_CURVES[name]: row[name] for name in _CURVES if name in row})
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise DatasetError(f"{curve}: expected the loss over epochs, as 'fxnorm train' writes it") from error
+        validated = [row for row in rows if "validation_loss" in row]
+        if validated:
+            best = min(validated, key=lambda row: row["validation_loss"])
+            values = {"validation/best_loss": best["validation_loss"], "validation/best_step": best["step"]}
+            self.log(int(rows[-1]["step"]), values)
+
+    def has_metric(self, name: str) -> bool:
+        """Whether the run has a value of this name."""
+        with self._one_line("read"):
+            return name in self._client.get_run(self.run_id).data.metrics
+
+    def has_file(self, name: str) -> bool:
+        """Whether ``name`` is among the run's artifacts."""
+        folder, _, _ = name.rpartition("/")
+        with self._one_line("read"):
+            return name in {file.path for file in self._client.list_artifacts(self.run_id, folder or None)}
+
     def add_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in ``folder`` of its artifacts."""
-        with self._one_line("written"):
-            self._client.log_artifact(self.run_id, str(path), folder)
+        with self._one_line("written"), _safely_named(path) as file:
+            self._client.log_artifact(self.run_id, str(file), folder)
 
     def add_folder(self, path: Path, folder: str | None = None) -> None:
-        """Keep the files of a folder with the run, in ``folder`` of its artifacts."""
-        with self._one_line("written"):
-            self._client.log_artifacts(self.run_id, str(path), folder)
+        """Keep the files of a folder with the run, in ``folder`` of its artifacts.
+
+        What is called otherwise than :func:`fxnorm.names.file_part` says is called so there.
+        """
+        with self._one_line("written"), _safely_named(path) as safe:
+            self._client.log_artifacts(self.run_id, str(safe), folder)
 
     def add_text(self, name: str, text: str) -> None:
         """Keep a text file with the run, as ``name`` among its artifacts; it replaces an earlier one."""
@@ -184,9 +260,9 @@ class TrackedRun:
             rows: columns and values; a value that is not there stays empty.
         """
         table = pd.DataFrame(rows)
-        folder, _, _ = name.rpartition("/")
+        is_there = self.has_file(name)
         with self._one_line("written"):
-            if name in {file.path for file in self._client.list_artifacts(self.run_id, folder or None)}:
+            if is_there:
                 # MLflow would append the rows to those of before
                 self._client.log_dict(self.run_id, json.loads(table.to_json(orient="split", index=False)), name)
             else:
@@ -208,6 +284,16 @@ class TrackedRun:
             if kind is None:
                 raise
             tqdm.write(str(error))  # the error that ends the block is the one to be seen
+
+    def _tell_where(self) -> None:
+        """Say so if the run is in another experiment than the one that is asked for now."""
+        with self._one_line("read"):
+            experiment = self._client.get_experiment(self._client.get_run(self.run_id).info.experiment_id).name
+        if experiment != _experiment_name():
+            tqdm.write(
+                f"MLflow: run {self.run_id} is in the experiment {experiment!r}, not in {_experiment_name()!r};"
+                " results go to where it is"
+            )
 
     def _finish(self, kind: type[BaseException] | None) -> None:
         stopped = kind is not None and issubclass(kind, StoppedError)
@@ -240,44 +326,118 @@ class TrackedRun:
 def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
     """The run that trained ``mixer``, or, said aloud, a new one where the tracking server does not know that run.
 
-    The new run's id stays in ``report``, where the next stage finds it; in the Mixer it would change what ``train``
-    made.
+    The new run begins as the training's did. Its id stays in ``report``, where the next stage finds it; in the Mixer it
+    would change what ``train`` made.
     """
     run = TrackedRun.resume(mixer)
     if run is None:
         digest = mixer_digest(mixer)
         left = _left_in(report)
-        if left is not None and left.get(_MIXER_KEY) == digest:  # not that of a Mixer that was evaluated there before
+        if left is not None and left.mixer == digest:  # not that of a Mixer that was evaluated there before
             run = TrackedRun.resume(report)
         if run is None:
+            run = _begun_for(digest)
+        if run is None:
             tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
-            run = TrackedRun.start(name, {}, {})
-            run.leave_in(report, **{_MIXER_KEY: digest})
+            run = TrackedRun.begin(_experiment_of(mixer, name, digest))
+        run.leave_in(report, mixer=digest)
+    run._tell_where()
     return run
 
 
-def _left_in(folder: Path) -> dict[str, str] | None:
+def store() -> dict[str, str]:
+    """Which store results go to: addresses without credentials, the experiment, and since when that is there.
+
+    A store that was deleted and made anew is another one, at the same address. An experiment that is not there is made.
+    """
+    uri = configure()
+    with one_line(f"{server()}: MLflow does not tell of its experiments"):
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment(_experiment(client, uri))
+    return {
+        "tracking": server(),
+        "registry": registry_server(),
+        "experiment": experiment.name,
+        "since": str(experiment.creation_time),
+    }
+
+
+def is_alive(run_id: str) -> bool:
+    """Whether the tracking server knows a run, and has not deleted it."""
+    with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
+        run = unless_missing(mlflow.MlflowClient().get_run, run_id)
+    return run is not None and run.info.lifecycle_stage != LifecycleStage.DELETED
+
+
+def _begun_for(digest: str) -> TrackedRun | None:
+    """The run of the experiment that was begun for a Mixer that was trained elsewhere, if there is one."""
+    with one_line(f"{server()}: MLflow cannot look up the runs of a Mixer"):
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(_experiment_name())
+        if experiment is None:
+            return None
+        runs = client.search_runs([experiment.experiment_id], f"tags.`{MIXER_TAG}` = '{digest}'", max_results=1)
+    return TrackedRun(runs[0].info.run_id) if runs else None
+
+
+def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
+    """What the training of a Mixer began with, or what the Mixer itself tells of it."""
+    left = _left_in(mixer)
+    if left is not None and left.experiment is not None:
+        experiment = left.experiment
+    else:
+        opened = Mixer.load(mixer, torch.device("cpu"))
+        sizes = {f"train.sizes.{key}": str(value) for key, value in opened.network.config.items() if key != "name"}
+        experiment = Experiment(
+            name=name,
+            params={"train.network": str(opened.network.config["name"]), **sizes},
+            tags={f"data.{key}": value for key, value in opened.recipe.data.items()},
+        )
+    return experiment.model_copy(update={"tags": {**experiment.tags, MIXER_TAG: digest}})
+
+
+@contextlib.contextmanager
+def _safely_named(path: Path) -> Iterator[Path]:
+    """A file, or a folder of files, under names that are addresses as they stand; itself, if they are."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    parts = {file: (file.relative_to(path).parts if path.is_dir() else (file.name,)) for file in files}
+    safe = {file: tuple(map(file_part, names)) for file, names in parts.items()}
+    if safe == parts:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in files:
+            linked = Path(temporary, *safe[file])
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            linked.symlink_to(file.absolute())
+        yield Path(temporary) if path.is_dir() else linked
+
+
+def _left_in(folder: Path) -> _Left | None:
     """What :meth:`TrackedRun.leave_in` wrote into a folder, if it did."""
     file = folder / RUN_FILE
     if not file.is_file():
         return None
     try:
-        left = {str(key): str(value) for key, value in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{file}: expected the id of an MLflow run, found no JSON object") from error
-    if "run_id" not in left:
-        raise ModelError(f"{file}: expected the id of an MLflow run, found none")
-    return left
+        return _Left.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ModelError(f"{file}: expected the id of an MLflow run, found none") from error
+
+
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def _experiment(client: mlflow.MlflowClient, uri: str) -> str:
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    name = _experiment_name()
     found = client.get_experiment_by_name(name)
     if found is None:
         # a server chooses where artifacts go; an embedded database would put them into ./mlruns
-        location = Path(_ARTIFACTS).absolute().as_uri() if uri.startswith("sqlite:") else None
+        location = embedded_store.new_location() if uri.startswith("sqlite:") else None
         try:
-            return str(client.create_experiment(name, location, _EXPERIMENT_TAGS))
+            created = str(client.create_experiment(name, location, _EXPERIMENT_TAGS))
+            embedded_store.settle(uri)  # MLflow makes any address absolute
+            return created
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.stages import IMAGE
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, first_line
 
 Count = Annotated[int, Field(ge=0)]
 Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]
@@ -118,7 +118,7 @@ class Cluster(_Section):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+            raise SettingsError(f"{path}: not readable as YAML ({first_line(error)})") from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])

@@ -11,7 +11,7 @@ from docker.errors import DockerException
 from kfp import local
 from kfp.local import docker_task_handler
 
-from fxnorm.errors import FxnormError, SettingsError
+from fxnorm.errors import FxnormError, SettingsError, first_line
 from pipeline import graph
 from pipeline.cluster import Cluster, Retries
 from pipeline.parameters import Parameters
@@ -61,9 +61,9 @@ def run(
         try:
             graph.build(cluster.model_copy(update={"retries": _NONE}))(**parameters.arguments())
         except DockerException as error:
-            raise FxnormError(f"no container engine answers ({str(error).splitlines()[0]})") from error
+            raise FxnormError(f"no container engine answers ({first_line(error)})") from error
         except RuntimeError as error:
-            raise FxnormError(f"the pipeline failed: {str(error).splitlines()[0]}") from error
+            raise FxnormError(f"the pipeline failed: {first_line(error)}") from error
 
 
 def _run_container(

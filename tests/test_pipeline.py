@@ -26,6 +26,15 @@ from tests.project import Project
 MODEL = "models:/fxnorm-automix@champion"
 
 
+def outdated(project: Project) -> str:
+    """What ``dvc status`` says, but for the stage that asks each time to which store results go: DVC has no way to see
+    that ``MLFLOW_TRACKING_URI`` names another server than before, or that a store was emptied.
+    """
+    status = project.run("dvc", "status")
+    assert "store:\n\talways changed\n" in status
+    return status.replace("store:\n\talways changed\n", "").strip()
+
+
 def test_everything_is_where_the_readme_says(project: Project) -> None:
     for name in (
         "artifacts/statistics.npz",
@@ -75,7 +84,7 @@ def test_a_model_is_registered_anew_when_code_that_it_carries_changes(project: P
         file = project.folder / left
         file.parent.mkdir()
         file.write_bytes(b"compiled")
-    assert "up to date" in project.run("dvc", "status"), "not by what Python leaves there"
+    assert not outdated(project), "not by what Python leaves there"
     for name in ("serving/gate.py", "fxnorm/mix_options.py"):
         file = project.folder / name
         before = file.read_text()
@@ -83,7 +92,7 @@ def test_a_model_is_registered_anew_when_code_that_it_carries_changes(project: P
         status = project.run("dvc", "status", "register")
         assert f"modified:           {name.partition('/')[0]}" in status
         file.write_text(before)
-    assert "up to date" in project.run("dvc", "status")
+    assert not outdated(project)
 
 
 def test_touching_a_parameter_reruns_only_what_depends_on_it(project: Project) -> None:
@@ -95,8 +104,7 @@ def test_touching_a_parameter_reruns_only_what_depends_on_it(project: Project) -
     project.set("register", margin=-1.0e6)  # lets any candidate pass: later tests need a champion
     assert project.stages_run(project.run("dvc", "repro")) == ["register"]
     assert json.loads((project.folder / "reports/registration.json").read_text())["alias"] == "champion"
-    status = project.run("dvc", "status")
-    assert "up to date" in status
+    assert not outdated(project)
 
 
 def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from fxnorm.evaluation.plots import COLOURS
 from fxnorm.evaluation.significance import Comparison, caution, songs_needed
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result
 from fxnorm.files import whole_file
+from fxnorm.names import addresses
 
 __all__ = ["PLOTTED", "SongMetrics", "Split", "markdown", "rivals", "verdict", "write"]
 
@@ -82,6 +83,8 @@ class _Named(Metric):
 
 def write(path: Path, splits: Mapping[str, Split], facts: Mapping[str, Any]) -> None:
     """Write the page. It links to ``mixes/SPLIT/SONG/SYSTEM.flac`` and ``songs.csv`` beside it, and needs neither.
+
+    The folder of a song is called as :func:`fxnorm.names.addresses` says.
 
     Args:
         path: the ``.html`` file.
@@ -173,6 +176,7 @@ def _split(name: str, split: Split) -> dict[str, Any]:
     left_out = [title_of(system) for system in systems if system != REFERENCE and system not in of_rivals]
     with_reference = [song for song in split.songs.values() if REFERENCE in song]
     shown = [*compared, *present(DESCRIBED, split.means.values())]
+    folders = addresses(split.results)
     return {
         "name": name,
         "title": split_title(name),
@@ -194,7 +198,7 @@ def _split(name: str, split: Split) -> dict[str, Any]:
         "table_metrics": [_Named.of(metric) for metric in shown],
         "table_data": {"systems": systems, "metrics": {metric: _column(metric, split) for metric in shown}},
         "players": [
-            _player(number, name, song, result, systems)
+            _player(number, song, result, f"{MIXES}/{name}/{folders[song]}", f"{name}-{number}")
             for number, (song, result) in enumerate(split.results.items(), start=1)
         ],
     }
@@ -209,7 +213,7 @@ def _column(metric: str, split: Split) -> dict[str, Any]:
     return {"scale": METRICS[metric].scale, "digits": METRICS[metric].digits, "values": values}
 
 
-def _player(number: int, split: str, song: str, result: Result, systems: Sequence[str]) -> dict[str, Any]:
+def _player(number: int, song: str, result: Result, folder: str, prefix: str) -> dict[str, Any]:
     excerpts, pictures = result.excerpts(), result.folder / PICTURES
     mixes = []
     for position, (system, mix) in enumerate(excerpts.mixes.items()):
@@ -220,7 +224,7 @@ def _player(number: int, split: str, song: str, result: Result, systems: Sequenc
                 "name": system,
                 "title": _heading(system),
                 "level": level,
-                "file": quote(f"{MIXES}/{split}/{song}/{system}.flac"),
+                "file": quote(f"{folder}/{system}.flac"),
                 "colour": "var(--ink)" if position == 0 else COLOURS[(position - 1) % len(COLOURS)],
             }
         )
@@ -233,7 +237,7 @@ def _player(number: int, split: str, song: str, result: Result, systems: Sequenc
         "mixes": mixes,
         "data": {"seconds": excerpts.seconds, "mixes": list(excerpts.mixes.values())},
         "pictures": [
-            {"caption": caption, "svg": _inline(pictures / f"{picture}.svg", f"{split}-{number}-{picture}")}
+            {"caption": caption, "svg": _inline(pictures / f"{picture}.svg", f"{prefix}-{picture}")}
             for picture, caption in _CAPTIONS.items()
         ],
     }

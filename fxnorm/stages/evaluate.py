@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fxnorm import __version__, audio, dataset, locks, registry
 from fxnorm.dataset import Song
-from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.errors import DatasetError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
 from fxnorm.evaluation.excerpts import affordable_seconds
@@ -24,10 +24,11 @@ from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task
 from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.mixer import Mixer, default_device
 from fxnorm.mixer_digest import mixer_digest
+from fxnorm.names import SONG_FILE, address_part, addresses
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
-from fxnorm.tracking import DESCRIPTION_TAG, run_of
+from fxnorm.tracking import DESCRIPTION_TAG, TrackedRun, run_of
 from fxnorm.versions import code_version, data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
@@ -47,6 +48,7 @@ Versions = dict[str, dict[str, str]]
 
 class _EvaluatedMixer(BaseModel):
     digest: str
+    verdicts: list[str] = []
 
 
 _EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
@@ -165,22 +167,43 @@ def _run(
     _collect(shown, output)
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     write_json(output / TEST_DATA_FILE, versions)
-    write_json(output / MIXER_FILE, {"digest": digest})
-    report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
+    write_json(output / MIXER_FILE, {"digest": digest, "verdicts": verdicts})
+    report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     with run_of(mixer_folder, output, "evaluation") as tracked:
-        description = {DESCRIPTION_TAG: "\n".join(f"- {verdict}" for verdict in verdicts)}
-        tracked.set_tags(flat_versions(versions) | description)
-        for split, version in versions.items():
-            tracked.add_dataset(split, version, "evaluation")
-        tracked.log(0, flat(metrics))
-        for kept in (MIXES, PICTURES):
-            tracked.add_folder(output / kept, f"{RUN_FOLDER}/{kept}")
-        for file in (METRICS_FILE, SIGNIFICANCE_FILE, TEST_DATA_FILE, MIXER_FILE, TABLE_FILE, REPORT_FILE):
-            tracked.add_file(output / file, RUN_FOLDER)
-        tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(comparisons, settings.register_.metric))
+        publish(output, tracked, settings.register_.metric)
     shutil.rmtree(output / _FINISHED)  # not before: a server that is not there must not cost hours of mixing
     return verdicts
+
+
+def publish(output: Path, tracked: TrackedRun, metric: str) -> None:
+    """Put what :func:`run` left in ``output`` into an MLflow run: into one more, if it was put into another before.
+
+    Args:
+        output: the report; what an older version did not write is left out.
+        tracked: the run.
+        metric: whose columns stand first in the table of songs.
+    """
+    versions = read_test_data(output)
+    description = "\n".join(f"- {verdict}" for verdict in _read(output / MIXER_FILE, _EVALUATED_MIXER).verdicts)
+    tracked.set_tags(flat_versions(versions) | ({DESCRIPTION_TAG: description} if description else {}))
+    for split, version in versions.items():
+        tracked.add_dataset(split, version, "evaluation")
+    tracked.log(0, flat(read_metrics(output)))
+    for folder in (MIXES, PICTURES):
+        if (output / folder).is_dir():
+            tracked.add_folder(output / folder, f"{RUN_FOLDER}/{folder}")
+    if (output / TABLE_FILE).is_file():
+        tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(_read_table(output / TABLE_FILE), metric))
+    # the metrics last: where they are, the rest is
+    for file in (SIGNIFICANCE_FILE, TEST_DATA_FILE, MIXER_FILE, TABLE_FILE, REPORT_FILE, METRICS_FILE):
+        if (output / file).is_file():
+            tracked.add_file(output / file, RUN_FOLDER)
+
+
+def is_published(tracked: TrackedRun) -> bool:
+    """Whether :func:`publish` put a whole report into a run, and its files are there still."""
+    return tracked.has_file(f"{RUN_FOLDER}/{METRICS_FILE}")
 
 
 def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]:
@@ -290,8 +313,11 @@ def _check_names(others: dict[str, str], own: str) -> None:
     for name in others:
         if not _SYSTEM_NAME.fullmatch(name):
             raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '_' and '-'")
-        if name in taken:
+        if address_part(name) != name:
+            raise SettingsError(f"evaluate.also: {printable(name)!r}: expected a shorter name, or one of no device")
+        if name.casefold() in taken:
             raise SettingsError(f"evaluate.also: {name!r}: the report has a system of this name already")
+        taken.add(name.casefold())  # their files lie in one folder, for some file systems in one case
 
 
 def _evaluate(
@@ -315,9 +341,12 @@ def _collect(splits: dict[str, report.Split], output: Path) -> None:
     """Put the songs' mixes and pictures together, with one of the metrics of each split."""
     with whole_folder(output / MIXES) as mixes, whole_folder(output / PICTURES) as pictures:
         for split, found in splits.items():
+            folders = addresses(found.results)
             for song, result in found.results.items():
-                shutil.copytree(result.folder / MIXES, mixes / split / song)
-                shutil.copytree(result.folder / PICTURES, pictures / split / song)
+                shutil.copytree(result.folder / MIXES, mixes / split / folders[song])
+                shutil.copytree(result.folder / PICTURES, pictures / split / folders[song])
+                if folders[song] != song:
+                    write_json(mixes / split / folders[song] / SONG_FILE, {"name": song})
             rivals = report.rivals(found.means)
             if names := present(report.PLOTTED, [found.means[system] for system in rivals]):
                 table = {system: {name: found.means[system].get(name) for name in names} for system in rivals}
@@ -370,3 +399,21 @@ def _write_table(comparisons: dict[str, Comparison], path: Path) -> None:
             for song, systems in comparison.songs.items():
                 for system, metrics in systems.items():
                     writer.writerows([split, song, system, metric, value] for metric, value in metrics.items())
+
+
+def _read_table(path: Path) -> dict[str, Comparison]:
+    """What :func:`_write_table` wrote.
+
+    Raises:
+        DatasetError: it is another table.
+    """
+    comparisons: dict[str, Comparison] = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                songs = comparisons.setdefault(row["split"], Comparison()).songs
+                systems = songs.setdefault(row["song"], {})
+                systems.setdefault(row["system"], {})[row["metric"]] = float(row["value"])
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DatasetError(f"{path}: expected what 'fxnorm evaluate' writes, found another table") from error
+    return comparisons

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fxnorm import models
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
-from fxnorm.errors import FxnormError, ModelError, SettingsError
+from fxnorm.errors import FxnormError, ModelError, SettingsError, first_line
 from fxnorm.files import whole_folder
 from fxnorm.mixer import WEIGHTS_FILE, Mixer
 from fxnorm.models.sizes import Crafx2Sizes
@@ -111,7 +111,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: not readable as JSON or YAML ({str(error).splitlines()[0]})") from error
+        raise SettingsError(f"{path}: not readable as JSON or YAML ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected settings with names, found {type(content).__name__}")
     return content

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fxnorm import aliases, dataset, registry, tracking
-from fxnorm.aliases import CHALLENGER, CHAMPION, Version
+from fxnorm import aliases, dataset, registry, served_model, tracking
+from fxnorm.aliases import CHALLENGER, CHAMPION, PREVIOUS, Version
 from fxnorm.errors import DatasetError, ModelError
 from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
@@ -15,12 +15,12 @@ from fxnorm.model_card import MODEL_DESCRIPTION, Card
 from fxnorm.settings import RegisterSettings, Settings
 from fxnorm.stages import evaluate
 from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE, Metrics, Versions, read_metrics, read_test_data
-from fxnorm.tracking import DESCRIPTION_TAG, TrackedRun
+from fxnorm.tracking import DESCRIPTION_TAG, MIXER_TAG, TrackedRun
 
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
 
-_MIXER_TAG = "mixer.digest"
+_CODE_TAG, _GATE_TAG = "code.digest", "gate"
 _REGISTERED = "- registered as "
 
 
@@ -51,7 +51,8 @@ class _Candidate:
 
     def tags(self, gate: RegisterSettings) -> dict[str, str]:
         """What a later candidate has to know of this one."""
-        return {_MIXER_TAG: self.digest, **_measured(gate, self.tested_on[gate.split]["digest"], self.value)}
+        measured = _measured(gate, self.tested_on[gate.split]["digest"], self.value)
+        return {MIXER_TAG: self.digest, _CODE_TAG: served_model.code_digest(), **measured}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class _Gate:
             return CHALLENGER, f"not better than the baseline in {name}: {against}"
         if champion is None:
             return CHAMPION, f"better than the baseline in {name}: {against}"
-        if champion.tags.get(_MIXER_TAG) == candidate.digest:
+        if champion.tags.get(MIXER_TAG) == candidate.digest:
             return CHAMPION, f"version {champion.number}, the champion, anew: the same Mixer; in {name}: {against}"
         try:
             best = self._value_of(champion)
@@ -117,17 +118,29 @@ class _Gate:
             )
 
 
-def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None = None) -> dict[str, str]:
+def run(
+    settings: Settings,
+    mixer_folder: Path,
+    report: Path,
+    data: Path | None = None,
+    curve: Path | None = None,
+    plots: Path | None = None,
+    once: bool = False,
+) -> dict[str, str]:
     """Register a Mixer: as ``@champion`` if it passes the gate, as ``@challenger`` with the reason if not.
 
     The champion so far keeps the alias ``@previous``. A champion that was measured on other songs is measured again on
-    the candidate's, which takes the dataset.
+    the candidate's, which takes the dataset. A tracking server that does not know the Mixer's run gets all that the
+    training and the evaluation had to tell.
 
     Args:
         settings: of all stages; the gate is the section ``register``.
         mixer_folder: what stage 3 wrote.
         report: what stage 4 wrote; ``registration.json`` is added to it.
         data: the dataset that the report is of, as stage 4 got it.
+        curve: the loss over epochs that stage 3 wrote, for a server that has none yet.
+        plots: the pictures of the stages before, likewise.
+        once: a Mixer that was registered whole with this report and this code keeps its version; the gate decides anew.
 
     Returns:
         name, version, alias and reason, as they stand in ``registration.json``.
@@ -138,11 +151,14 @@ def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None 
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
     with tracking.run_of(mixer_folder, report, "registration") as tracked:
+        _complete(tracked, report, gate.metric, curve, plots)
         judge = _Gate(settings, candidate, data, report, tracked)
         champion = aliases.version_at(gate.name, CHAMPION)
         judge.decide(champion)  # before anything is registered: what the user has to put right comes first
-        version = _version(candidate, gate, tracked)
-        alias, reason = _settle(judge, gate.name, version)
+        kept = _kept(candidate, gate) if once else None
+        version = _version(candidate, gate, tracked) if kept is None else kept.number
+        standing = None if kept is None else _standing(kept, gate)
+        alias, reason = standing or _settle(judge, gate.name, version)
         decision = {"name": gate.name, "version": version, "alias": alias, "reason": reason}
         _tell(settings, candidate, decision, tracked, report)
     return decision
@@ -153,6 +169,35 @@ def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
     gate = settings.register_
     system = _system(Mixer.load(mixer_folder))
     return _better(*_compared(gate, read_metrics(report), system, report / METRICS_FILE), gate)
+
+
+def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None, plots: Path | None) -> None:
+    """Put into the run what the stages before put into one of another server, or what it lost since."""
+    if not evaluate.is_published(tracked):
+        evaluate.publish(report, tracked, metric)
+    if curve is not None and not tracked.has_file(curve.name):
+        if not tracked.has_metric("train/loss"):
+            tracked.replay(curve)
+        tracked.add_file(curve)
+    if plots is not None and not any(tracked.has_file(f"plots/{picture.name}") for picture in plots.iterdir()):
+        tracked.add_folder(plots, "plots")
+
+
+def _kept(candidate: _Candidate, gate: RegisterSettings) -> Version | None:
+    """The newest version that is this Mixer with this report and code and can be served still, if there is one."""
+    versions = aliases.registered(gate.name, candidate.tags(gate))
+    return next((version for version in versions if registry.is_whole(version)), None)
+
+
+def _standing(version: Version, gate: RegisterSettings) -> tuple[str, str] | None:
+    """The alias that a version got at the same gate, or by a rollback since, and that it keeps; None if it has none."""
+    if version.tags.get(_GATE_TAG) != gate.model_dump_json() or aliases.version_at(version.name, CHAMPION) is None:
+        return None
+    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
+        holder = aliases.version_at(version.name, alias)
+        if holder is not None and holder.number == version.number:
+            return alias, f"registered before, as version {version.number}: the same Mixer, report, code and gate"
+    return None
 
 
 def _version(candidate: _Candidate, gate: RegisterSettings, tracked: TrackedRun) -> str:
@@ -174,7 +219,7 @@ def _settle(judge: _Gate, name: str, version: str) -> tuple[str, str]:
             aliases.challenge(name, version)
             return alias, reason
         if aliases.version_at(name, CHAMPION) == champion:
-            same = champion is not None and champion.tags.get(_MIXER_TAG) == judge.candidate.digest
+            same = champion is not None and champion.tags.get(MIXER_TAG) == judge.candidate.digest
             aliases.promote(name, version, None if same else champion)
             return alias, reason
 
@@ -210,7 +255,7 @@ def _tell(
         {"registration.alias": decision["alias"], DESCRIPTION_TAG: "\n".join([*verdicts, _REGISTERED + registered])}
     )
     # at the end, because a version that has none yet is one whose registration was interrupted
-    aliases.note(gate.name, decision["version"], {}, card.shortened(CARD_FILE))
+    aliases.note(gate.name, decision["version"], {_GATE_TAG: gate.model_dump_json()}, card.shortened(CARD_FILE))
 
 
 def _compared(gate: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:

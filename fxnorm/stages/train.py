@@ -20,7 +20,7 @@ from fxnorm.parallel import available_cores
 from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.stages.normalize import RECIPE_FOLDER
-from fxnorm.tracking import NETWORK_TAG, RUN_FILE, TrackedRun
+from fxnorm.tracking import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, loop
 from fxnorm.training.checkpoints import Checkpoints
@@ -28,9 +28,7 @@ from fxnorm.training.data import Reverberation
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import Task, task
-
-PARAMS_FILE = "params.yaml"
-"""Among the run's artifacts: all settings, as ``--params`` takes them."""
+from fxnorm.versions import code_version
 
 _SECTIONS = ("statistics", "normalize", "train")
 _NOT_COMPARED = {
@@ -94,7 +92,8 @@ def _run(
         name = processes.from_first(own_name)
         checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
         processes.from_first(checkpoints.fetch)
-        tracked = stack.enter_context(_tracked(settings, recipe, checkpoints, processes))
+        experiment = _experiment(settings, recipe, processes)
+        tracked = stack.enter_context(_tracked(experiment, checkpoints, processes))
         outcome = loop.train(
             work,
             train,
@@ -113,7 +112,7 @@ def _run(
             Mixer(recipe, network.eval(), train.run_in_seconds, processes.device).save(output)
         else:
             _save_front_end(work, output)
-        tracked.leave_in(output)
+        tracked.leave_in(output, experiment=experiment)
         best = {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step}
         _curves(tracked)(outcome.steps, best)
         tracked.add_file(curve)
@@ -136,27 +135,14 @@ def _recipe(normalized: Path) -> Recipe:
 
 
 @contextlib.contextmanager
-def _tracked(
-    settings: Settings, recipe: Recipe, checkpoints: Checkpoints, processes: Processes
-) -> Iterator[TrackedRun | None]:
+def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Processes) -> Iterator[TrackedRun | None]:
     """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in."""
     if not processes.first:
         yield None
         return
-    train = settings.train
     tracked = TrackedRun.resume(checkpoints.folder)
     if tracked is None:
-        tags = {f"data.{key}": value for key, value in recipe.data.items()} | {
-            "device": str(processes.device),
-            "processes": str(processes.count),
-            NETWORK_TAG: train.network,
-        }
-        used = settings.model_copy(update={"normalize": recipe.settings})
-        params = {name: value for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
-        what = f"loss {train.loss}" if train.task == "mix" else "front-end"
-        tracked = TrackedRun.start(f"{train.network} {what} seed {train.seed}", params, tags)
-        tracked.add_text(PARAMS_FILE, used.to_yaml())
-        tracked.add_dataset(f"wet/{'+'.join(recipe.settings.splits)}", recipe.data, "training")
+        tracked = TrackedRun.begin(experiment)
         tracked.leave_in(checkpoints.folder)
         checkpoints.publish()
     else:
@@ -164,6 +150,25 @@ def _tracked(
     with tracked:
         tracked.watch_system()
         yield tracked
+
+
+def _experiment(settings: Settings, recipe: Recipe, processes: Processes) -> Experiment:
+    """What the run begins with; the stages before count as they were, whatever their settings are now."""
+    train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
+    params = {name: str(value) for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
+    tags = {f"data.{key}": value for key, value in recipe.data.items()} | {
+        "device": str(processes.device),
+        "processes": str(processes.count),
+        NETWORK_TAG: train.network,
+    }
+    what = f"loss {train.loss}" if train.task == "mix" else "front-end"
+    return Experiment(
+        name=f"{train.network} {what} seed {train.seed}",
+        params=params,
+        tags={**code_version(), **tags},
+        settings=used.to_yaml(),
+        data={f"wet/{'+'.join(recipe.settings.splits)}": recipe.data},
+    )
 
 
 def _curves(tracked: TrackedRun | None) -> loop.Log:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fxnorm import object_store
-from fxnorm.errors import FxnormError, ModelError
+from fxnorm.errors import FxnormError, ModelError, first_line
 from fxnorm.files import whole_file
 
 BEST_FILE = "best.safetensors"
@@ -83,7 +83,7 @@ class Checkpoints:
             with whole_file(path) as temporary:
                 torch.save({"state": state}, temporary)
         except (OSError, RuntimeError) as error:
-            raise ModelError(f"{path}: the checkpoint cannot be written ({_first_line(error)})") from error
+            raise ModelError(f"{path}: the checkpoint cannot be written ({first_line(error)})") from error
         for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
             old.unlink()
         self.publish()
@@ -168,11 +168,7 @@ def _load(path: Path) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: not readable as a checkpoint ({_first_line(error)})") from error
+        raise ModelError(f"{path}: not readable as a checkpoint ({first_line(error)})") from error
     if not isinstance(stored, dict) or "state" not in stored:
         raise ModelError(f"{path}: expected a training checkpoint with a state, found something else")
     return stored["state"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -43,6 +43,7 @@ from fxnorm.evaluation.listening_test.formats import (
 )
 from fxnorm.evaluation.metrics import true_peak_dbtp
 from fxnorm.files import whole_folder, write_json
+from fxnorm.names import is_address_of, song_of
 
 _MOST_MIXES = 9  # there are so many number keys
 _ENVELOPE_COLUMNS = 600
@@ -84,6 +85,7 @@ class SongMixes:
     """The mixes of one song, and its stems as references, if there are any."""
 
     name: str
+    """With the folder of its split, if there is one; the song's own name, whatever its folder is called."""
     mixes: dict[str, Path]
     """system -> file"""
     stems: Song | None = None
@@ -145,8 +147,9 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected SONG/SYSTEM.flac (or .wav, .mp3)")
     folders = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir())
-    found = {path.relative_to(root).as_posix(): _audio_files(path) for path in folders if path.name[0] != "."}
-    found = {name: files for name, files in found.items() if files}
+    folders = [path for path in folders if path.name[0] != "."]
+    named = {(path.parent / song_of(path)).relative_to(root).as_posix(): path for path in folders}
+    found = {name: files for name, path in named.items() if (files := _audio_files(path))}
     if not found:
         raise DatasetError(f"{root}: expected SONG/SYSTEM.flac (or .wav, .mp3), found none")
     wanted = list(dict.fromkeys(systems)) or sorted(set().union(*found.values()))
@@ -154,7 +157,7 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
         for system in wanted:
             if system not in files:
                 raise DatasetError(
-                    f"{root / name}: expected a mix {system}.flac (or .wav, .mp3), found {', '.join(files)};"
+                    f"{named[name]}: expected a mix {system}.flac (or .wav, .mp3), found {', '.join(files)};"
                     " --system names those to compare"
                 )
     if not 2 <= len(wanted) <= _MOST_MIXES:
@@ -162,35 +165,41 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
             f"{root}: expected 2 to {_MOST_MIXES} mixes of each song, found {', '.join(wanted)};"
             " --system names those to compare"
         )
-    songs = _find_stems(stems, root, list(found)) if stems else {}
+    songs = _find_stems(stems, {name: named[name] for name in found}) if stems else {}
     return [
         SongMixes(name, {system: files[system] for system in sorted(wanted)}, songs.get(name))
         for name, files in found.items()
     ]
 
 
-def _find_stems(stems: Path, root: Path, names: Sequence[str]) -> dict[str, Song]:
-    """The song of the dataset ``stems`` that belongs to each of ``names``, which are folders below ``root``."""
+def _find_stems(stems: Path, folders: Mapping[str, Path]) -> dict[str, Song]:
+    """name -> the song of the dataset ``stems`` that the mixes in a folder are of."""
     by_name: dict[str, list[Song]] = {}
     for song in dataset.songs(stems):
         by_name.setdefault(song.name, []).append(song)
     found: dict[str, Song] = {}
-    taken: dict[str, str] = {}  # name of a song -> the folder of its mixes
-    for name in names:
-        song_name = Path(name).name
+    taken: dict[str, Path] = {}  # name of a song -> the folder of its mixes
+    for name, folder in folders.items():
+        song_name = _name_in(by_name, song_of(folder))
         if song_name in taken:
             raise DatasetError(
-                f"{stems}: cannot tell whether the stems of {song_name} are those of {root / taken[song_name]}"
-                f" or of {root / name}; expected mixes of one split when there are stems"
+                f"{stems}: cannot tell whether the stems of {song_name} are those of {taken[song_name]}"
+                f" or of {folder}; expected mixes of one split when there are stems"
             )
-        taken[song_name] = name
         if song_name not in by_name:
             raise DatasetError(f"{stems}: expected the stems of {song_name}, found {', '.join(sorted(by_name))}")
+        taken[song_name] = folder
         if len(by_name[song_name]) > 1:
-            folders = " and ".join(str(song.folder) for song in by_name[song_name])
-            raise DatasetError(f"{stems}: expected the stems of {song_name} once, found {folders}; name one split")
+            places = " and ".join(str(song.folder) for song in by_name[song_name])
+            raise DatasetError(f"{stems}: expected the stems of {song_name} once, found {places}; name one split")
         found[name] = by_name[song_name][0]
     return found
+
+
+def _name_in(songs: Mapping[str, object], name: str) -> str:
+    """The song of that name or, where a folder lost what it tells of its song, the one that its own name is of."""
+    alike = [song for song in songs if is_address_of(name, song)]
+    return name if name in songs or len(alike) != 1 else alike[0]
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:
