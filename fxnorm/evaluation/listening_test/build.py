@@ -43,6 +43,7 @@ from fxnorm.evaluation.listening_test.formats import (
 )
 from fxnorm.evaluation.metrics import true_peak_dbtp
 from fxnorm.files import whole_folder, write_json
+from fxnorm.folders import entries
 
 _MOST_MIXES = 9  # there are so many number keys
 _ENVELOPE_COLUMNS = 600
@@ -144,8 +145,9 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected SONG/SYSTEM.flac (or .wav, .mp3)")
-    folders = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir())
-    found = {path.relative_to(root).as_posix(): _audio_files(path) for path in folders if path.name[0] != "."}
+    above = [path for path in entries(root) if path.is_dir()]
+    folders = sorted([*above, *(path for folder in above for path in entries(folder) if path.is_dir())])
+    found = {path.relative_to(root).as_posix(): _audio_files(path) for path in folders}
     found = {name: files for name, files in found.items() if files}
     if not found:
         raise DatasetError(f"{root}: expected SONG/SYSTEM.flac (or .wav, .mp3), found none")
@@ -195,8 +197,10 @@ def _find_stems(stems: Path, root: Path, names: Sequence[str]) -> dict[str, Song
 
 def _audio_files(folder: Path) -> dict[str, Path]:
     """name -> file; of several formats, the first of the library's order."""
-    by_preference = [path for suffix in reversed(audio.AUDIO_SUFFIXES) for path in sorted(folder.glob(f"*{suffix}"))]
-    return dict(sorted((path.stem, path) for path in by_preference if path.name[0] != "."))
+    files = entries(folder)
+    suffixes = reversed(audio.AUDIO_SUFFIXES)
+    by_preference = [path for suffix in suffixes for path in files if path.suffix.lower() == suffix]
+    return dict(sorted((path.stem, path) for path in by_preference))
 
 
 def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
