@@ -33,7 +33,8 @@ def fetch(repository: str, commit: str, path: str, remote: str, shards: int, dat
 
     data.metadata.update(repository=repository, commit=commit)
     data.metadata["dvc"] = fetch.run(repository, commit, Path(data.path), path, remote)
-    return shard_names(songs(Path(data.path) / Path(path).name / "wet", "train"), shards)
+    # of all splits: which of them the stages read is not known here, and a shard may be empty
+    return shard_names(songs(Path(data.path) / Path(path).name / "wet"), shards)
 
 
 @_component()
@@ -84,8 +85,7 @@ def normalize(
         root / "wet",
         Path(statistics.path) / "statistics.npz",
         Path(normalized.path),
-        normalize.given(root / "impulse_responses/reverb"),
-        normalize.given(root / "impulse_responses/pre_reverb"),
+        *normalize.optional_impulse_responses(root / "impulse_responses"),
         shard=parse_shard(shard),
     )
 

@@ -123,12 +123,18 @@ def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[fl
 @click.argument("dataset", type=_FOLDER)
 @_workers
 def check(dataset: Path, workers: int) -> None:
-    """Read every file of DATASET and say what is there and what is wrong; exit status 1 when something is."""
+    """Read every file of DATASET and say what is there, what is wrong and what is not read; exit status 1 if anything.
+
+    Songs that two splits have in common are wrong, too: 'normalize' and 'train' refuse them.
+    """
     from fxnorm import dataset as datasets
     from fxnorm.parallel import map_songs
+    from fxnorm.splits import refuse_shared
 
-    found = datasets.songs(dataset)
-    checked, _ = map_songs(datasets.find_problems, found, "check", workers or None)
+    layout = datasets.Layout.read(dataset)
+    if not (layout.problems or layout.unused):
+        layout.of(None)
+    checked, _ = map_songs(datasets.find_problems, layout.songs, "check", workers or None)
     bad = 0
     for song, (problems, remarks) in checked:
         bad += bool(problems)
@@ -136,9 +142,44 @@ def check(dataset: Path, workers: int) -> None:
         click.echo(f"{'BAD ' if problems else 'ok  '} {song.folder}: {stems}")
         for line in [*problems, *remarks]:
             click.echo(f"       {line}")
-    click.echo(f"{len(found)} songs, {bad} with problems")
-    if bad:
+    click.echo(f"{len(layout.songs)} songs, {bad} with problems")
+    for problem in layout.problems.values():
+        click.echo(f"BAD  {problem}")
+    for unused in layout.unused:
+        click.echo(f"not read: {unused.path}: {unused.reason}")
+    if not bad:
+        refuse_shared(layout.splits, layout.root)
+    if bad or layout.problems or layout.unused:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@click.option("--val", default=0, metavar="N", help="Songs for val; what is there stays if left out.")
+@click.option("--test", default=0, metavar="N", help="Songs for test; likewise.")
+def split(dataset: Path, val: int, test: int) -> None:
+    """Move songs of DATASET into its folders val and test, and those that lie beside the splits into train.
+
+    A hash of the songs' names decides which, so they are the same each time.
+    """
+    from fxnorm.stages import split as stage
+
+    for name, songs in stage.run(dataset, val, test).items():
+        click.echo(f"{name}: {', '.join(songs)}")
+
+
+@main.command()
+@click.argument("data", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+def inputs(data: Path, output: Path) -> None:
+    """Note in OUTPUT which of the optional folders DATA has, for DVC; and say at once what a later stage would lack.
+
+    DATA holds wet songs with their splits in wet, and may hold dry songs in dry and impulse responses in
+    impulse_responses.
+    """
+    from fxnorm.stages import inputs as stage
+
+    stage.run(data, output)
 
 
 @main.command()
@@ -218,16 +259,35 @@ def import_weights(settings: Settings, checkpoint: Path, output: Path, **options
 @click.argument("output", type=_FOLDER)
 @click.option("--impulse-responses", type=_FOLDER, help="Impulse responses for the reverberation; else synthesized.")
 @click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
+@click.option(
+    "--impulse-responses-in",
+    "impulse_response_folder",
+    type=_FOLDER,
+    help="A folder that may be missing, with those in reverb and pre_reverb; each that it lacks is synthesized.",
+)
 @click.option("--dry", is_flag=True, help="The songs are dry recordings: the pre-reverb comes first.")
 @click.option("--plot", type=_FILE, help="Draw one song before and after into this .png file.")
 @_shard
 @_workers
 @_on_error
 @_with_settings
-def normalize(settings: Settings, dataset: Path, statistics: Path, output: Path, on_error: str, **options: Any) -> None:
+def normalize(
+    settings: Settings,
+    dataset: Path,
+    statistics: Path,
+    output: Path,
+    on_error: str,
+    impulse_response_folder: Path | None,
+    **options: Any,
+) -> None:
     """Bring every stem of DATASET to the average effects in STATISTICS; writes OUTPUT/SPLIT/SONG/STEM.wav."""
     from fxnorm.stages import normalize as stage
 
+    if impulse_response_folder is not None:
+        if options["impulse_responses"] or options["pre_impulse_responses"]:
+            raise click.UsageError("expected either --impulse-responses-in or the two options for single folders")
+        places = stage.optional_impulse_responses(impulse_response_folder)
+        options["impulse_responses"], options["pre_impulse_responses"] = places
     _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
 
 

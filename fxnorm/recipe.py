@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import ModelError, first_line
 from fxnorm.files import write_json
+from fxnorm.folders import files_below
 from fxnorm.normalization import EffectNormalizer
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
@@ -97,8 +98,7 @@ class Recipe:
 
 def files_of(folder: Path) -> list[Path]:
     """The files of the recipe that lies in ``folder``, which may be a Mixer directory."""
-    rooms = [path for path in (folder / _ROOMS).rglob("*") if path.is_file()]
-    return [folder / SETTINGS_FILE, folder / STATISTICS_FILE, *rooms]
+    return [folder / SETTINGS_FILE, folder / STATISTICS_FILE, *files_below(folder / _ROOMS)]
 
 
 def song_seed(seed: int, name: str) -> int:

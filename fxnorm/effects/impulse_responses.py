@@ -4,6 +4,7 @@ A synthetic room is exponentially decaying noise, independent on both sides, whi
 after its early reflections (J. A. Moorer, "About this reverberation business", 1979).
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.dataset import is_audio, plain_name
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.files import whole_folder
+from fxnorm.folders import entries, files_below
 
 REVERBERATION_RT60 = 2.0
 """Seconds; the published impulse responses for training stems last 2 to 4 s."""
@@ -22,6 +25,9 @@ PRE_REVERBERATION_RT60 = 1.0
 
 _SUFFIXES = (".wav", ".flac")
 _SYNTHESIZED = 8  # responses of one synthesized collection
+_MOST_SAID = 3
+
+_log = logging.getLogger(__name__)
 
 
 class ImpulseResponses:
@@ -56,15 +62,21 @@ class ImpulseResponses:
         """All WAV and FLAC files of ``folder``, mono or stereo, brought to 44.1 kHz.
 
         Raises:
-            DatasetError: the folder is missing or holds no such file, or one of them is silent.
+            DatasetError: the folder is missing or holds no such file, two have one name, or one of them is silent.
             AudioError: a file is not readable.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder of impulse responses")
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        files = [path for path in entries(folder) if path.suffix.lower() in _SUFFIXES]
+        others = [path for path in files_below(folder) if is_audio(path) and path not in files]
+        not_read = ", ".join(str(path.relative_to(folder)) for path in others[:_MOST_SAID])
         if not files:
-            raise DatasetError(f"{folder}: expected WAV or FLAC files of impulse responses, found none")
+            found = f"{not_read}, which is not read" if others else "none"
+            raise DatasetError(f"{folder}: expected WAV or FLAC files of impulse responses, found {found}")
+        if others:
+            _log.warning("%s: %d files are no WAV or FLAC directly in it: not read: %s", folder, len(others), not_read)
+        _refuse_equal_names(files)
         return cls([path.stem for path in files], [audio.read(path)[0] for path in files])
 
     @classmethod
@@ -90,6 +102,17 @@ class ImpulseResponses:
         with whole_folder(Path(folder)) as temporary:
             for name, response in zip(self.names, self.responses, strict=True):
                 audio.write(temporary / f"{name}.wav", response, SAMPLE_RATE, subtype="FLOAT")
+
+
+def _refuse_equal_names(files: Sequence[Path]) -> None:
+    """Names without suffix and case, because a Mixer keeps each response under its name, on any file system."""
+    by_name: dict[str, Path] = {}
+    for path in files:
+        other = by_name.setdefault(plain_name(path.stem), path)
+        if other is not path:
+            raise DatasetError(
+                f"{path.parent}: expected one impulse response of each name, found {other.name} and {path.name}"
+            )
 
 
 def _decaying_noise(rt60: float, random: np.random.Generator) -> np.ndarray:

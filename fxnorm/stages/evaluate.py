@@ -22,12 +22,14 @@ from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, pres
 from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate, forget_mixers
 from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.folders import entries
 from fxnorm.mixer import Mixer, default_device
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.names import SONG_FILE, address_part, addresses
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
+from fxnorm.splits import refuse_tested_before
 from fxnorm.tracking import DESCRIPTION_TAG, TrackedRun, run_of
 from fxnorm.versions import code_version, data_version
 
@@ -134,6 +136,7 @@ def run(
 
     Raises:
         SettingsError: a name that cannot be another Mixer's.
+        DatasetError: there are no such songs, or some of them are in another split as well.
     """
     with locks.held(output):
         return _run(settings, mixer_folder, data, output, also or {}, workers)
@@ -143,10 +146,18 @@ def _run(
     settings: Settings, mixer_folder: Path, data: Path, output: Path, also: dict[str, str], workers: int
 ) -> list[str]:
     others = {**settings.evaluate.also, **also}
-    own = str(Mixer.load(mixer_folder, torch.device("cpu")).network.config["name"])
+    mixer = Mixer.load(mixer_folder, torch.device("cpu"))
+    own = str(mixer.network.config["name"])
     _check_names(others, own)
     digest = mixer_digest(mixer_folder)
-    splits = _splits(data, settings.evaluate.split)
+    layouts = _layouts(data)
+    splits = {name: layout.of(settings.evaluate.split) for name, layout in layouts.items()}
+    versions = {split: data_version(data, songs) for split, songs in splits.items()}
+    for name, layout in layouts.items():
+        layout.say_unused()
+        refuse_tested_before(layout, settings.evaluate.split)
+        if not layout.splits and versions[name]["digest"] == mixer.recipe.data.get("digest"):
+            raise DatasetError(f"{layout.root}: expected songs to test with, found those {mixer_folder} learnt from")
     with contextlib.ExitStack() as downloads:
         mixers = {name: downloads.enter_context(registry.mixer_directory(place)) for name, place in others.items()}
         for folder in mixers.values():
@@ -165,7 +176,6 @@ def _run(
     write_json(output / SIGNIFICANCE_FILE, {split: _significance(found) for split, found in shown.items()})
     _write_table(comparisons, output / TABLE_FILE)
     _collect(shown, output)
-    versions = {split: data_version(data, songs) for split, songs in splits.items()}
     write_json(output / TEST_DATA_FILE, versions)
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
     write_json(output / MIXER_FILE, {"digest": digest, "verdicts": verdicts})
@@ -237,10 +247,10 @@ def songs_of(data: Path, split: str, name: str) -> list[Song]:
     Raises:
         DatasetError: ``data`` has none.
     """
-    splits = _splits(data, split)
-    if name not in splits:
-        raise DatasetError(f"{data}: expected songs of {name}, found {', '.join(splits)}")
-    return splits[name]
+    layouts = _layouts(data)
+    if name not in layouts:
+        raise DatasetError(f"{data}: expected songs of {name}, found {', '.join(layouts)}")
+    return layouts[name].of(split)
 
 
 def read_metrics(report: Path) -> Metrics:
@@ -300,12 +310,12 @@ def _read(file: Path, content: TypeAdapter[_Content]) -> _Content:
         ) from error
 
 
-def _splits(data: Path, split: str) -> dict[str, list[Song]]:
-    """``test_wet`` and ``test_dry``, as far as they are there."""
-    kinds = [kind for kind in ("wet", "dry") if (data / kind).is_dir()]
+def _layouts(data: Path) -> dict[str, dataset.Layout]:
+    """The datasets of ``test_wet`` and ``test_dry``, as far as they are there; an empty folder is none."""
+    kinds = [kind for kind in ("wet", "dry") if (data / kind).is_dir() and entries(data / kind)]
     if not kinds:
-        return {"test_wet": dataset.songs(data, split)}
-    return {f"test_{kind}": dataset.songs(data / kind, split) for kind in kinds}
+        return {"test_wet": dataset.Layout.read(data)}
+    return {f"test_{kind}": dataset.Layout.read(data / kind) for kind in kinds}
 
 
 def _check_names(others: dict[str, str], own: str) -> None:

@@ -13,13 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from fxnorm import audio, dataset, locks
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.dataset import Song
+from fxnorm.dataset import Song, is_audio, plain_name
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.folders import entries, files_below
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
+from fxnorm.splits import read_splits
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.versions import code_digest, data_version
 
@@ -30,6 +32,7 @@ _SONGS_FILE = ".songs.json"
 _SONGS = TypeAdapter(dict[str, list[str]])
 _CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
 """What the normalized stems of a song depend on."""
+_REVERB, _PRE_REVERB = "reverb", "pre_reverb"
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
 
 
@@ -66,7 +69,7 @@ def run(
     Returns:
         the reason for each song that was left out.
     """
-    splits = {split: dataset.songs(source, split) for split in settings.splits}
+    splits = read_splits(source, settings.splits)
     songs = [song for found in splits.values() for song in found]
     recipe = Recipe(
         DatasetStatistics.load(statistics),
@@ -159,12 +162,24 @@ def _has_recipe(output: Path, recipe: Recipe) -> bool:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files_below(folder)}
 
 
-def given(folder: Path) -> Path | None:
-    """A folder of impulse responses, if it is there; without one they are synthesized."""
-    return folder if folder.is_dir() else None
+def optional_impulse_responses(folder: Path) -> tuple[Path | None, Path | None]:
+    """The folders ``reverb`` and ``pre_reverb`` of a folder, as :func:`run` takes them.
+
+    The folder may be missing, or lack one of them; that is None, and impulse responses are synthesized instead.
+
+    Raises:
+        DatasetError: there is audio elsewhere in the folder, which would not be used.
+    """
+    present = {plain_name(path.name): path for path in entries(folder)} if folder.is_dir() else {}
+    places = present.pop(_REVERB, None), present.pop(_PRE_REVERB, None)
+    for path in present.values():
+        if any(is_audio(file) for file in [path, *files_below(path)]):
+            expected = f"{_REVERB} and {_PRE_REVERB} of {folder}"
+            raise DatasetError(f"{path}: expected impulse responses in the folders {expected}")
+    return places
 
 
 def gather(parts: Sequence[Path], output: Path) -> None:
@@ -177,7 +192,7 @@ def gather(parts: Sequence[Path], output: Path) -> None:
     for part, digest in zip(parts, digests, strict=True):
         if digest != digests[0]:
             raise DatasetError(f"{part}: was normalized in another way than {parts[0]}")
-        for song in dataset.songs(part):
+        for song in dataset.Layout.read(part).songs:  # none, if there were more shards than songs
             target = output / song.folder.relative_to(part)
             if target.exists():
                 raise DatasetError(f"{song.folder}: another shard has this song as well")

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ from fxnorm.versions import code_digest
 
 _CODE = ("audio.py", "effects")
 """What the features of a song depend on."""
+
+_log = logging.getLogger(__name__)
 
 SongFeatures = dict[str, Features]
 """What the stems of one song and its mixture measure, by name."""
@@ -61,7 +64,10 @@ def run(
     Returns:
         the reason for each song that was left out.
     """
-    songs = dataset.shard_of(dataset.songs(wet, settings.split), shard)
+    layout = dataset.Layout.read(wet)
+    songs = dataset.shard_of(layout.of(settings.split), shard)
+    layout.say_unused()
+    _say_missing(layout)
     finished = output.with_name(f".{output.name}.songs")
     with locks.held(output):
         measured, skipped = _measure(songs, workers, skip_errors, finished)
@@ -137,6 +143,17 @@ def _together(songs: Iterable[SongFeatures]) -> DatasetStatistics:
         for stem, features in song.items():
             total.add(stem, features)
     return total
+
+
+def _say_missing(layout: dataset.Layout) -> None:
+    """What later stages will ask for had better be known before hours of measuring and days of training."""
+    missing = [split for split in dataset.SPLITS if not layout.splits.get(split)]
+    if layout.splits and missing:
+        _log.warning(
+            "%s: no songs in %s; 'fxnorm train' needs train and val, and 'fxnorm evaluate' test",
+            layout.root,
+            " and ".join(missing),
+        )
 
 
 def _refuse_nothing(statistics: DatasetStatistics) -> None:

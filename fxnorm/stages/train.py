@@ -19,6 +19,7 @@ from fxnorm.mixer import WEIGHTS_FILE, Mixer
 from fxnorm.parallel import available_cores
 from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
+from fxnorm.splits import read_splits
 from fxnorm.stages.normalize import RECIPE_FOLDER
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
@@ -67,8 +68,7 @@ def _run(
     interruption: Interruption,
 ) -> None:
     recipe = _recipe(normalized)
-    training_songs = dataset.songs(normalized, "train")
-    validation_songs = dataset.songs(normalized, "val")
+    training_songs, validation_songs = read_splits(normalized, ("train", "val")).values()
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
     train = settings.train

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from fxnorm import object_store
 from fxnorm.errors import FxnormError, ModelError, first_line
 from fxnorm.files import whole_file
+from fxnorm.folders import is_foreign
 
 BEST_FILE = "best.safetensors"
 _PATTERN = "step-*.pt"
@@ -157,7 +158,7 @@ class StoredCheckpoints(Checkpoints):
 
 
 def _is_kept(name: str) -> bool:
-    return not name.startswith(".") and not name.endswith(_UNREADABLE)
+    return not is_foreign(name) and not name.endswith(_UNREADABLE)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fxnorm.errors import DatasetError
 from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, Attribute, Key, Result, parse
+from fxnorm.folders import entries
 
 _MOST_BYTES = 1_000_000  # a hundred times what a long test gives
 
@@ -55,8 +56,8 @@ def read_answers(folder: Path, key: Key, key_file: Path, skip_errors: bool) -> t
         raise DatasetError(f"{folder}: no such folder; expected participants' answers, .json files")
     found: dict[str, Answers] = {}
     left_out: dict[str, str] = {}
-    for path in sorted(folder.glob("*.json")):
-        if path.resolve() == key_file.resolve():
+    for path in entries(folder):
+        if path.suffix.lower() != ".json" or path.resolve() == key_file.resolve():
             continue
         try:
             answers = _read(path, key)

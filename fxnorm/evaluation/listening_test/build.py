@@ -43,6 +43,7 @@ from fxnorm.evaluation.listening_test.formats import (
 )
 from fxnorm.evaluation.metrics import true_peak_dbtp
 from fxnorm.files import whole_folder, write_json
+from fxnorm.folders import entries
 from fxnorm.names import is_address_of, song_of
 
 _MOST_MIXES = 9  # there are so many number keys
@@ -146,8 +147,8 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected SONG/SYSTEM.flac (or .wav, .mp3)")
-    folders = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir())
-    folders = [path for path in folders if path.name[0] != "."]
+    above = [path for path in entries(root) if path.is_dir()]
+    folders = sorted([*above, *(path for folder in above for path in entries(folder) if path.is_dir())])
     named = {(path.parent / song_of(path)).relative_to(root).as_posix(): path for path in folders}
     found = {name: files for name, path in named.items() if (files := _audio_files(path))}
     if not found:
@@ -204,8 +205,10 @@ def _name_in(songs: Mapping[str, object], name: str) -> str:
 
 def _audio_files(folder: Path) -> dict[str, Path]:
     """name -> file; of several formats, the first of the library's order."""
-    by_preference = [path for suffix in reversed(audio.AUDIO_SUFFIXES) for path in sorted(folder.glob(f"*{suffix}"))]
-    return dict(sorted((path.stem, path) for path in by_preference if path.name[0] != "."))
+    files = entries(folder)
+    suffixes = reversed(audio.AUDIO_SUFFIXES)
+    by_preference = [path for suffix in suffixes for path in files if path.suffix.lower() == suffix]
+    return dict(sorted((path.stem, path) for path in by_preference))
 
 
 def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
