@@ -86,13 +86,14 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
     for one, other in _pairs(placed, of, lambda place: [digests[path] for path in place.song.files if path in digests]):
         both = [(path, other.files[name]) for name, path in one.files.items() if name in other.files]
         same = [path for path, twin in both if path in digests and digests[path] == digests.get(twin)]
-        if not any(_sounds(path) for path in same):
+        heard = [path for path in same if _sounds(path)]
+        if not heard:
             continue
-        if one.song.mixture in same or len(same) == len(both):
+        if one.song.mixture in heard or len(same) == len(both):
             raise DatasetError(
                 f"{root}: expected each song in one split, found {one} and {other} with the same sound; remove one"
             )
-        shared.append(f"{one} and {other} ({', '.join(path.name for path in same)})")
+        shared.append(f"{one} and {other} ({', '.join(path.name for path in heard)})")
     if shared:
         more = f" and {len(shared) - _MOST_SAID} more" if len(shared) > _MOST_SAID else ""
         _log.warning("%s: songs of two splits have a stem in common: %s%s", root, ", ".join(shared[:_MOST_SAID]), more)

@@ -229,8 +229,12 @@ class DatasetStatistics:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> "DatasetStatistics":
+    def load(cls, path: str | Path, part: bool = False) -> "DatasetStatistics":
         """Read what :meth:`save` wrote, or an npz of averages alone; nothing in it is unpickled.
+
+        Args:
+            path: the ``.npz`` file.
+            part: whether it is the part of a shard, which may have no song in it.
 
         Raises:
             ModelError: the file is missing or no npz, or a key is unknown, missing or of another shape.
@@ -246,7 +250,7 @@ class DatasetStatistics:
                 else:
                     statistics._averages[effect, stem] = average
         known = {f"{part}{effect}/{stem}" for part in ("", *_PARTS) for effect, stem in statistics}
-        if not known or set(arrays) - known:
+        if (not known and not part) or set(arrays) - known:
             unknown = ", ".join(sorted(set(arrays) - known)) or "none"
             raise ModelError(f"{path}: expected keys like equalization/vocals, found beside these: {unknown}")
         return statistics

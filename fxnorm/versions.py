@@ -7,10 +7,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 import fxnorm
-from fxnorm import dataset
+from fxnorm import dataset, dvc_file
 from fxnorm.dataset import Song
 
 _DIRTY = "-dirty"
@@ -53,17 +51,11 @@ def code_digest(*parts: str) -> str:
 def data_version(root: Path, songs: Iterable[Song]) -> dict[str, str]:
     """The hash of the songs' names and contents and, where DVC tracks them, the hash by which it does.
 
-    DVC's is read from ``NAME.dvc`` beside ``root`` or the nearest folder above it that has one.
+    DVC's is that of :func:`fxnorm.dvc_file.version_of`.
     """
-    version = {"digest": dataset.digest(songs)}
-    absolute = root.absolute()
-    for folder in [absolute, *absolute.parents[:-1]]:
-        tracked = folder.with_name(f"{folder.name}.dvc")
-        if tracked.is_file():
-            outs = yaml.safe_load(tracked.read_text(encoding="utf-8"))["outs"]
-            version["dvc"] = str(outs[0]["md5"])
-            break
-    return version
+    songs = list(songs)
+    tracked = dvc_file.version_of(root, songs)
+    return {"digest": dataset.digest(songs)} | ({} if tracked is None else {"dvc": tracked})
 
 
 def _commit(commit: str) -> dict[str, str]:

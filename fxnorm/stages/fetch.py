@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import yaml
 from tqdm import tqdm
 
+from fxnorm.dvc_file import parse
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_folder
 
@@ -55,21 +56,33 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
             content = files.read_bytes(tracked)
         except FileNotFoundError as error:
             raise DatasetError(f"{repository} at {revision}: no {tracked}; 'dvc add {path}' makes it") from error
+        name = Path(path).name
+        digest = parse(content, name, f"{repository} at {revision}: {tracked}").hash
         with whole_folder(output) as folder:
-            target = folder / Path(path).name
+            target = folder / name
             target.with_name(f"{target.name}.dvc").write_bytes(content)
             tqdm.write(f"fetch: {path} of {repository} at {revision}")
             files.get(path, str(target), recursive=True, callback=TqdmCallback(tqdm_kwargs={"desc": "fetch"}))
             _check(files, path, target)
-    return str(yaml.safe_load(content)["outs"][0]["md5"])
+    return digest
 
 
 def _check(files: "DVCFileSystem", path: str, target: Path) -> None:
-    """Compare what came with the hashes that DVC tracks, as what is made of it will be known by those."""
+    """Compare what came with the hashes that DVC tracks, as what is made of it will be known by those.
+
+    Of a file that was imported from a store that keeps versions, DVC has no MD5, but its size.
+    """
     found = files.find(path, detail=True)
+    if not found:
+        raise DatasetError(f"{path}: expected files, found none that DVC tracks")
     for name, information in tqdm(found.items(), "check", unit="file", delay=2.0, leave=False):
+        known = information["dvc_info"]
         with open(target / PurePosixPath(name).relative_to(path), "rb") as file:
-            if hashlib.file_digest(file, "md5").hexdigest() != information["dvc_info"]["md5"]:
+            if known.get("md5"):
+                same = hashlib.file_digest(file, "md5").hexdigest() == known["md5"]
+            else:
+                same = os.fstat(file.fileno()).st_size == known.get("size")
+            if not same:
                 raise DatasetError(f"{name}: its content is not what DVC tracks; the remote's copy is damaged")
 
 

@@ -86,7 +86,7 @@ def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None
     total = DatasetStatistics()
     for part in parts:
         try:
-            total.merge(DatasetStatistics.load(part))
+            total.merge(DatasetStatistics.load(part, part=True))
         except DatasetError as error:
             raise DatasetError(f"{part}: {error}") from error
     _refuse_nothing(total)
