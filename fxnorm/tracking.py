@@ -24,7 +24,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, ML
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from tqdm import tqdm
 
-from fxnorm import __version__, system_metrics
+from fxnorm import __version__, object_store, system_metrics
 from fxnorm.errors import FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.mixer_digest import mixer_digest
@@ -52,6 +52,7 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
+    object_store.ask_plainly()  # where artifacts lie in an S3 store, MLflow asks it itself
     if shown(uri) != uri:
         MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # else MLflow prints it whole, credentials included
     return uri
