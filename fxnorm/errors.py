@@ -42,6 +42,9 @@ class ModelError(FxnormError):
 class StoreError(FxnormError):
     """An object store that does not answer, or that refuses whoever asks rather than what is asked for."""
 
+    refused = False
+    """Whether it answers and says no, so that asking again will not help."""
+
 
 class StoppedError(FxnormError):
     """A signal stopped work that goes on when it is started again; the exit status is 128 + the signal's number.

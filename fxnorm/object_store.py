@@ -1,6 +1,7 @@
 """Objects of an S3 store; its address and credentials are boto3's own: ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID`` …"""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -14,6 +15,9 @@ _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _ATTEMPTS = 3
 _SHOWN = 200  # characters of an address in an error
+_CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
+_TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+"""What a store answers that may answer otherwise later, beside its own failures."""
 
 
 def is_address(text: str) -> bool:
@@ -50,11 +54,30 @@ def read(address: str, most_bytes: int | None = None) -> bytes:
             return bytes(body.read(most_bytes))
 
 
+def ask_plainly() -> None:
+    """Have this process's clients of S3 stores, also those of MLflow and DVC, send checksums where S3 requires them.
+
+    Of their own accord they send them everywhere since 2025, in headers and trailers that other stores refuse (older
+    MinIO, Ceph and others). A user's own choice, in the environment or AWS's configuration file, stays.
+    """
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        configured = botocore.session.Session().get_scoped_config()
+    except BotoCoreError:  # a profile that is not there, which the client will say
+        configured = {}
+    for name in _CHECKSUMS:
+        if name not in configured:
+            os.environ.setdefault(f"AWS_{name.upper()}", "when_required")
+
+
 def _client() -> Any:
     # boto3 costs a third of a second to import
     import boto3
     from botocore.config import Config
 
+    ask_plainly()
     retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
     config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries)
     return boto3.client("s3", config=config)
@@ -62,14 +85,26 @@ def _client() -> Any:
 
 @contextlib.contextmanager
 def _one_line(name: str, what: str) -> Iterator[None]:
-    from boto3.exceptions import Boto3Error
+    from boto3.exceptions import Boto3Error, S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        kind = FxnormError if isinstance(error, ClientError) and _is_about_object(error.response) else StoreError
-        raise kind(f"{name}: cannot be {what} ({' '.join(str(error).split())})") from error
+        text = f"{name}: cannot be {what} ({' '.join(str(error).split())})"
+        if isinstance(error, ClientError) and _is_about_object(error.response):
+            raise FxnormError(text) from error
+        failure = StoreError(text)
+        answer = error.__context__ if isinstance(error, S3UploadFailedError) else error
+        failure.refused = isinstance(answer, ClientError) and _is_refusal(answer.response)
+        raise failure from error
+
+
+def _is_refusal(response: dict[str, Any]) -> bool:
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", HTTPStatus.INTERNAL_SERVER_ERROR)
+    return status == HTTPStatus.NOT_IMPLEMENTED or (
+        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRY_AGAIN
+    )
 
 
 def _is_about_object(response: dict[str, Any]) -> bool:
@@ -78,6 +113,11 @@ def _is_about_object(response: dict[str, Any]) -> bool:
     return status == HTTPStatus.NOT_FOUND or (
         status == HTTPStatus.FORBIDDEN and response.get("Error", {}).get("Code") == "AccessDenied"
     )
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    response = getattr(error, "response", {})
+    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_FOUND)
 
 
 class Folder:
@@ -103,6 +143,22 @@ class Folder:
             keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         # some tools make an empty object of the folder itself
         return sorted(key.removeprefix(self._prefix) for key in keys if key != self._prefix)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a small object; None if it is not there."""
+        try:
+            return read(f"{self.address}/{name}")
+        except StoreError:
+            raise
+        except FxnormError as error:
+            if _is_missing(error.__cause__):
+                return None
+            raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object's content."""
+        with _one_line(f"{self.address}/{name}", "written"):
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content)
 
     def download(self, name: str, path: Path) -> None:
         """Write an object's content to ``path``."""

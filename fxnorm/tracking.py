@@ -29,7 +29,7 @@ from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
-from fxnorm import __version__, embedded_store, system_metrics
+from fxnorm import __version__, embedded_store, object_store, system_metrics
 from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
@@ -67,6 +67,7 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
+    object_store.ask_plainly()  # where artifacts lie in an S3 store, MLflow asks it itself
     for address in {uri, mlflow.get_registry_uri()}:
         embedded_store.settle(address)
     if shown(uri) != uri:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from fxnorm import object_store
 from fxnorm.dvc_file import parse
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_folder
@@ -94,6 +95,7 @@ def _one_line(where: str) -> Iterator[None]:
     from dvc_data.index.index import DataIndexDirError
     from scmrepo.exceptions import SCMError
 
+    object_store.ask_plainly()
     try:
         yield
     except (DvcException, DataIndexDirError, SCMError, BotoCoreError, OSError) as error:

@@ -6,13 +6,14 @@ front-end for that network (``train.task: front_end``), whose result is what ``t
 
 import contextlib
 import csv
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from fxnorm import dataset, models
+from fxnorm import dataset, locks, models
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.mixer import WEIGHTS_FILE, Mixer
@@ -20,7 +21,7 @@ from fxnorm.parallel import available_cores
 from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.splits import read_splits
-from fxnorm.stages.normalize import RECIPE_FOLDER
+from fxnorm.stages.normalize import RECIPE_FOLDER, lacking_songs
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, loop
@@ -30,6 +31,8 @@ from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import Task, task
 from fxnorm.versions import code_version
+
+_log = logging.getLogger(__name__)
 
 _SECTIONS = ("statistics", "normalize", "train")
 _NOT_COMPARED = {
@@ -71,6 +74,13 @@ def _run(
     training_songs, validation_songs = read_splits(normalized, ("train", "val")).values()
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
+    if processes.first and (lacking := lacking_songs(normalized)):
+        _log.warning(
+            "%s: %d songs of other shards are not there (%s, …): training does without",
+            normalized,
+            len(lacking),
+            lacking[0],
+        )
     train = settings.train
     # of its own accord PyTorch would take every core of the machine that a container has a part of
     torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
@@ -91,6 +101,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         name = processes.from_first(own_name)
         checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
+        processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
         experiment = _experiment(settings, recipe, processes)
         tracked = stack.enter_context(_tracked(experiment, checkpoints, processes))
@@ -120,6 +131,13 @@ def _run(
             tracked.add_folder(plots, "plots")
         (checkpoints.folder / RUN_FILE).unlink()
         checkpoints.publish()
+
+
+def _claim(stack: contextlib.ExitStack, checkpoints: Checkpoints, output: Path) -> None:
+    """Keep other runs from the checkpoints and the output until this one ends, however it ends."""
+    for place in (checkpoints.folder, output):
+        stack.enter_context(locks.held(place))
+    stack.callback(checkpoints.release)
 
 
 def _recipe(normalized: Path) -> Recipe:

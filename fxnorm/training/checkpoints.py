@@ -6,8 +6,14 @@ cannot run code. They lie in a folder or, for machines that are taken away with 
 
 import contextlib
 import hashlib
+import logging
+import os
 import pickle
+import shutil
+import socket
 import tempfile
+import time
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from fxnorm import object_store
-from fxnorm.errors import FxnormError, ModelError, first_line
+from fxnorm.errors import FxnormError, ModelError, StoreError, first_line, printable
 from fxnorm.files import whole_file
 from fxnorm.folders import is_foreign
 
@@ -29,6 +36,11 @@ _PATTERN = "step-*.pt"
 _FORMAT = 2
 _NAME_LENGTH = 16
 _UNREADABLE = ".unreadable"
+_OWNER = ".owner"
+"""In a store, who writes there."""
+_MOST_REFUSALS = 3
+
+_log = logging.getLogger(__name__)
 
 
 def name_of(identity: str) -> str:
@@ -46,8 +58,15 @@ def opened(parent: str, name: str, keep: int) -> Iterator["Checkpoints"]:
     if not object_store.is_address(parent):
         yield Checkpoints(Path(parent) / name, keep)
         return
-    with tempfile.TemporaryDirectory(prefix="fxnorm-checkpoints-") as folder:
-        yield StoredCheckpoints(Path(folder), keep, store=object_store.Folder(f"{parent.rstrip('/')}/{name}"))
+    folder = Path(tempfile.mkdtemp(prefix="fxnorm-checkpoints-"))
+    checkpoints = StoredCheckpoints(folder, keep, store=object_store.Folder(f"{parent.rstrip('/')}/{name}"))
+    try:
+        yield checkpoints
+    finally:
+        if checkpoints.all_stored():
+            shutil.rmtree(folder)
+        else:
+            _log.warning("%s lacks the newest checkpoints; they stay in %s", checkpoints.place, folder)
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,9 @@ class Checkpoints:
     def publish(self) -> None:
         """See to it that what is in the folder now outlives this machine, as far as the folder itself does not."""
 
+    def release(self) -> None:
+        """Let another run have them, where no lock does that."""
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after ``step`` steps, whole or not at all, and let the oldest go.
 
@@ -80,18 +102,17 @@ class Checkpoints:
             ModelError: it cannot be written; those written before stay.
         """
         path = self.folder / f"step-{step:09d}.pt"
-        try:
+        with _writing(path, "the checkpoint"):
             with whole_file(path) as temporary:
                 torch.save({"state": state}, temporary)
-        except (OSError, RuntimeError) as error:
-            raise ModelError(f"{path}: the checkpoint cannot be written ({first_line(error)})") from error
-        for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
-            old.unlink()
+            for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
+                old.unlink()
         self.publish()
 
     def save_best(self, weights: Mapping[str, Tensor], step: int, validation_loss: float) -> None:
         """Write the best weights so far, to look at or to start from; going on does not need them."""
-        with whole_file(self.folder / BEST_FILE) as temporary:
+        path = self.folder / BEST_FILE
+        with _writing(path, "the best weights"), whole_file(path) as temporary:
             save_file(dict(weights), temporary, {"step": str(step), "validation_loss": repr(validation_loss)})
 
     def newest(self) -> dict[str, Any] | None:
@@ -103,7 +124,7 @@ class Checkpoints:
             ModelError: checkpoints are there and none can be read.
         """
         for leftover in self.folder.glob(".step-*.pt"):
-            leftover.unlink()  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote: this one has the lock
         unreadable: list[ModelError] = []
         paths = sorted(self.folder.glob(_PATTERN), reverse=True)
         for path in paths:
@@ -121,16 +142,43 @@ class Checkpoints:
         return None
 
 
+def _new_owner() -> bytes:
+    return f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})".encode()
+
+
+@dataclass
+class _Storing:
+    """How the store has done so far."""
+
+    since: float = field(default_factory=time.monotonic)
+    """When it took all there was."""
+    step: int = 0
+    """The newest checkpoint that it has."""
+    refusals: int = 0
+    """In a row."""
+    owned: bool = False
+    """Whether this run has left its name there."""
+    said: bool = False
+    """That it has not all there is."""
+
+
 @dataclass(frozen=True)
 class StoredCheckpoints(Checkpoints):
     """Checkpoints in an S3 store, with a folder of this machine to read and write them in.
 
-    While the store does not answer, training goes on, says so, and tries again at the next checkpoint.
+    While the store does not answer, training goes on, says what is at stake, and tries again at the next checkpoint. A
+    store that answers and refuses does not come to its senses by being asked again: after a few checkpoints training
+    ends, with what it has on this machine.
+
+    There are no locks in a store. A run leaves its name there when it begins, and looks for it before it writes: one
+    that finds another's has been replaced, and ends without touching what the other has written.
     """
 
     store: object_store.Folder = field(kw_only=True)
     _stored: dict[str, int] = field(default_factory=dict, init=False)
     """Name -> time of writing, of the files that the store has."""
+    _storing: _Storing = field(default_factory=_Storing, init=False)
+    _owner: bytes = field(default_factory=_new_owner, init=False)
 
     @property
     def place(self) -> str:
@@ -138,23 +186,102 @@ class StoredCheckpoints(Checkpoints):
 
     def fetch(self) -> None:
         names = [name for name in self.store.names() if _is_kept(name)]
+        self.store.write(_OWNER, self._owner)  # which a store that takes no checkpoints refuses before any work is done
+        self._storing.owned = True
         for name in tqdm(names, "fetch checkpoints", unit="file", delay=2.0, leave=False):
             path = self.folder / name
             self.store.download(name, path)
             self._stored[name] = path.stat().st_mtime_ns
+        self._storing.step = max(map(_step_of, self._stored), default=0)
 
     def publish(self) -> None:
-        present = {path.name: path.stat().st_mtime_ns for path in self.folder.iterdir() if _is_kept(path.name)}
+        """As far as the store lets it.
+
+        Raises:
+            ModelError: another run has taken the checkpoints over, or the store has refused several in a row.
+        """
         try:
-            for name in sorted(present):
-                if self._stored.get(name) != present[name]:
-                    self.store.upload(self.folder / name, name)
-                    self._stored[name] = present[name]
-            for name in self._stored.keys() - present.keys():  # after the newer ones have arrived
-                self.store.remove(name)
-                del self._stored[name]
+            self._refuse_if_replaced()
+            self._send()
+        except StoreError as error:
+            self._say(error)
+            self._storing.refusals = self._storing.refusals + 1 if error.refused else 0
+        except _ReplacedError:
+            raise
         except FxnormError as error:
-            tqdm.write(f"train: {error}; training goes on, and tries again at the next checkpoint")
+            self._say(error)
+            self._storing.refusals += 1
+        if self._storing.refusals >= _MOST_REFUSALS:
+            raise ModelError(
+                f"{self.place}: has refused {_MOST_REFUSALS} checkpoints in a row; training ends, its checkpoints stay"
+                f" in {self.folder}; when the store takes them, put them there and the same command goes on"
+            )
+
+    def release(self) -> None:
+        try:
+            if self.store.read(_OWNER) == self._owner:
+                self.store.remove(_OWNER)
+        except FxnormError as error:
+            _log.info("%s", error)  # the next run takes it over all the same
+
+    def all_stored(self) -> bool:
+        """Whether the store has all that is in the folder."""
+        return all(self._stored.get(name) == written for name, written in self._present().items())
+
+    def _refuse_if_replaced(self) -> None:
+        if not self._storing.owned:
+            return
+        owner = self.store.read(_OWNER)
+        if owner != self._owner:
+            other = "a run that has ended" if owner is None else printable(owner.decode(errors="replace"), 100)
+            raise _ReplacedError(
+                f"{self.place}: these checkpoints were taken over by {other}; this run ends and leaves them alone"
+            )
+
+    def _send(self) -> None:
+        present = self._present()
+        for name in sorted(present):
+            if self._stored.get(name) != present[name]:
+                self.store.upload(self.folder / name, name)
+                self._stored[name] = present[name]
+        for name in self._stored.keys() - present.keys():  # after the newer ones have arrived
+            self.store.remove(name)
+            del self._stored[name]
+        if self._storing.said:
+            tqdm.write(f"train: {self.place} has all checkpoints again")
+        self._storing.since, self._storing.said, self._storing.refusals = time.monotonic(), False, 0
+        self._storing.step = max(map(_step_of, present), default=0)
+
+    def _present(self) -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in self.folder.iterdir() if _is_kept(path.name)}
+
+    def _say(self, error: FxnormError) -> None:
+        hours = (time.monotonic() - self._storing.since) / 3600
+        tqdm.write(
+            f"train: {error}; NOTHING IS KEPT SINCE STEP {self._storing.step}: {hours:.1f} hours of work are lost if"
+            " this machine is; training goes on, and tries again at the next checkpoint"
+        )
+        self._storing.said = True
+
+
+class _ReplacedError(ModelError):
+    """Another run has these checkpoints now."""
+
+
+def _step_of(name: str) -> int:
+    number = name.removeprefix("step-").removesuffix(".pt")
+    return int(number) if number.isdecimal() else 0
+
+
+@contextlib.contextmanager
+def _writing(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{path}: {what} cannot be written ({first_line(error)}); those written before stay, and the same command"
+            " goes on from them"
+        ) from error
 
 
 def _is_kept(name: str) -> bool:
