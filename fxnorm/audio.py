@@ -125,6 +125,8 @@ def length(path: str | Path) -> tuple[int, int]:
                 sound.close()
     except OSError as error:
         raise AudioError(f"{name}: not readable as audio ({error.strerror or error})") from error
+    if total == 0:
+        raise AudioError(f"{name}: holds no samples")
     return total, sample_rate
 
 
@@ -224,6 +226,8 @@ def _read_open(
     layout = _inspect(file, name, None if limits is None else _FORMATS)
     try:
         samples, rate = _read_layout(file, layout, name, sample_rate, limits)
+    except FormatError as error:
+        raise AudioError(f"{name}: {error}") from error
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
     check(samples, name)
@@ -242,12 +246,10 @@ def _inspect(file: BinaryIO, name: str, expected: Collection[str] | None = None)
 def _read_layout(
     file: BinaryIO, layout: Layout, name: str, sample_rate: int | None, limits: DecodingLimits | None
 ) -> tuple[np.ndarray, int]:
-    """All parts of a file one behind the other, and their sample rate; adds doubts to ``layout``."""
+    """All parts of a file one behind the other, and their sample rate."""
     joined: _Joined | None = None
-    known, number = sum(part.samples or 0 for part in layout.parts), 0
-    while number < len(layout.parts):
-        part = layout.parts[number]
-        number += 1
+    known = sum(part.samples or 0 for part in layout.parts)
+    for part in layout.parts:
         if part.samples == 0:
             continue
         sound, reading, samples = _open(file, part, name)
@@ -265,15 +267,8 @@ def _read_layout(
             found = joined.add(sound, reading.skip, samples)
         if found < samples:
             raise AudioError(f"{name}: truncated: {samples} samples announced, {found} found")
-        if layout.container == "FLAC" and reading.pieces is None:
-            try:
-                following = flac.following(file, file.tell())
-            except FormatError as error:
-                raise AudioError(f"{name}: {error}") from error
-            if following is not None:
-                layout.parts += following.parts
-                layout.doubts += following.doubts
-                known += sum(part.samples or 0 for part in following.parts)
+        if layout.container == "FLAC":
+            flac.refuse_another(file, file.tell() - flac.READ_AHEAD)
     if joined is None:
         raise AudioError(f"{name}: holds no samples")
     return joined.samples(), joined.target_rate

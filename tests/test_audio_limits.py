@@ -1,7 +1,9 @@
 """Files from strangers: refused by their header, before anything is decoded."""
 
+import contextlib
 import io
 import struct
+import time
 import tracemalloc
 
 import numpy as np
@@ -74,14 +76,57 @@ def test_a_header_that_announces_hours_takes_no_memory(frames: int) -> None:
     tracemalloc.stop()
 
 
-def test_no_more_is_decoded_than_the_header_announces() -> None:
-    content = with_flac_frames(audio.encode(noise(3.0), SAMPLE_RATE, ".flac"), 1_000)
-    assert audio.decode(content, "a", limits=LIMITS)[0].shape == (2, 1_000)
+def test_a_length_that_is_too_short_is_no_way_around_the_limits() -> None:
+    content = with_flac_frames(audio.encode(noise(11.0), SAMPLE_RATE, ".flac"), 1_000)
+    with pytest.raises(AudioError, match="11 s, expected at most 10 s"):
+        audio.decode(content, "a", limits=LIMITS)
 
 
-def test_a_flac_of_unknown_length_is_refused_by_name() -> None:
-    with pytest.raises(AudioError, match=r"^a: the header does not say how long it is"):
-        audio.decode(with_flac_frames(audio.encode(noise(1.0), SAMPLE_RATE, ".flac"), 0), "a")
+@pytest.mark.parametrize("seconds, said", [(9.0, ""), (11.0, "11 s, expected at most 10 s")])
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_file_of_unknown_length_is_held_against_the_limits(suffix: str, seconds: float, said: str) -> None:
+    content = audio.encode(noise(seconds), SAMPLE_RATE, suffix, "PCM_16")
+    piped = with_flac_frames(content, 0) if suffix == ".flac" else content[:40] + b"\xff" * 4 + content[44:]
+    if said:
+        with pytest.raises(AudioError, match=rf"^a: {said}"):
+            audio.decode(piped, "a", limits=LIMITS)
+    else:
+        assert np.array_equal(audio.decode(piped, "a", limits=LIMITS)[0], audio.decode(content, "a")[0])
+
+
+def _mp3_frames(count: int, marks: bytes = b"") -> bytes:
+    """Silent frames of 32 kbit/s at 48 kHz, each with ``marks`` where a Xing header would be."""
+    frame = b"\xff\xfb\x14\xc4" + bytes(17) + marks
+    return frame.ljust(96, b"\0") * count
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _mp3_frames(30_000, b"Xing"),
+        _mp3_frames(3) + b"\xff\xfb" * 1_000_000,
+        b"\xff" * 2_000_000,
+        _mp3_frames(3) + b"ID3\x04" * 500_000,
+        b"ID3\x04\0\0\0\0\0\0" * 200_000,
+        b"\xff\xfb\x04\xc4" * 500_000,
+        _mp3_frames(3) + b"APETAGEX" * 250_000,
+        _mp3_frames(3) + b"LYRICSBEGIN" * 200_000,
+        b"fLaC\0\0\0\x22" + bytes(34) + b"\x81\0\0\0" * 500_000,
+        b"fLaC\x80\0\0\x22" + bytes(34) + b"\xff\xf8\x69\xa8\0" * 400_000,
+        b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<IQQQI", 2**32 - 1, 0, 2**63, 0, 0) + bytes(1_000_000),
+        b"RIFF\0\0\0\0WAVE" + b"data\0\0\0\0" * 500_000,
+    ],
+    ids=["headers", "syncs", "ones", "tags inside", "tags", "free format", "APE", "Lyrics3", "metadata", "frames",
+         "ds64", "data"],
+)  # fmt: skip
+def test_a_hostile_file_costs_neither_time_nor_memory(content: bytes) -> None:
+    start = time.process_time()
+    tracemalloc.start()
+    with contextlib.suppress(AudioError):
+        audio.decode(content, "a", limits=LIMITS)
+    assert tracemalloc.get_traced_memory()[1] < 2 * len(content) + 5_000_000
+    tracemalloc.stop()
+    assert time.process_time() - start < 3.0
 
 
 def test_a_wav_of_chunks_without_samples_is_refused() -> None:

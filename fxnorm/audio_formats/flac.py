@@ -3,11 +3,13 @@
 Source: RFC 9639. Encoders that write to a pipe leave the number of samples at 0; every frame says which it is.
 """
 
+import itertools
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from fxnorm.audio_formats.parts import (
-    MAX_PARTS,
     FormatError,
     Layout,
     Part,
@@ -23,9 +25,12 @@ MAGIC = b"fLaC"
 _MAX_BLOCKS = 10_000  # of metadata
 _STREAMINFO = 34  # bytes
 _TAIL = 2**16  # bytes at the end of a file in which its last frame is looked for first
-_MAX_TAIL = 2**21
-_MAX_CHECKED = 8  # candidates for a last frame whose checksum is computed
+_MAX_TAIL = 2**19
+_MAX_TRIES = 5_000  # places at which a frame may begin
+_MOST = 8  # candidates for a last frame
 _SEARCHED_AT_ONCE = 2**24
+READ_AHEAD = 2**16  # bytes that a decoder may have read too much, at most
+_BEGINNING = re.escape(MAGIC) + rb"[\x00\x80]\x00\x00\x22"  # with the header of STREAMINFO
 _BLOCK_SIZES = {1: 192, **{n: 576 << n - 2 for n in range(2, 6)}, **{n: 256 << n - 8 for n in range(8, 16)}}
 
 
@@ -55,7 +60,7 @@ class _Stream:
 
 
 def inspect(file: BinaryIO, position: int = 0) -> Layout:
-    """Parts of a FLAC file that begins at ``position``.
+    """The part of a FLAC file that begins at ``position``.
 
     Where the last frame ends with the announced sample, nothing else of the file is read.
 
@@ -63,29 +68,47 @@ def inspect(file: BinaryIO, position: int = 0) -> Layout:
         FormatError: truncated, or headers that contradict each other.
     """
     stream = _stream(file, position, size_of(file))
-    samples = stream.announced
-    if samples and _last_sample(file, stream, _TAIL) == samples:
-        return Layout("FLAC", [Part((Reading(), Reading(stream.pieces(samples))), samples)])
-    streams = _streams(file, stream)
-    doubts: list[str] = []
-    if len(streams) > 1:
-        doubts.append(f"holds {len(streams)} FLAC files one behind the other; all of them are read")
-    return _layout(file, streams, doubts)
+    announced = stream.announced
+    _, last = next(_frames_from_behind(_tail(file, stream, _TAIL), stream), (0, 0))
+    if last and last == announced:
+        return Layout("FLAC", [Part((Reading(), Reading(stream.pieces(announced))), announced)])
+    refuse_another(file, stream.audio)
+    tail = _tail(file, stream, _MAX_TAIL)
+    candidates = list(itertools.islice(_frames_from_behind(tail, stream), _MOST))
+    whole = next((end for start, end in candidates if not _crc16(tail[start:])), None)
+    last = whole or (candidates[0][1] if candidates else 0)
+    if not announced and whole is None:
+        raise FormatError("truncated: its last frame is not whole, and its header does not say how long it is")
+    layout = Layout("FLAC", [Part((Reading(stream.pieces(announced or last)),), announced or last)])
+    if last < announced:
+        layout.fault = f"truncated: {announced} samples announced, {last} found"
+    elif not announced:
+        layout.doubts.append("its header does not say how long it is; read to the end of the file")
+    elif whole is not None:
+        layout.parts = [Part((Reading(stream.pieces(whole)),), whole)]
+        layout.doubts.append(f"{announced} samples announced, {whole} found; all of them are read")
+    return layout
 
 
-def following(file: BinaryIO, position: int) -> Layout | None:
-    """What lies behind a FLAC file of which the decoder has read all samples; ``None`` if it is no other one.
+def refuse_another(file: BinaryIO, position: int) -> None:
+    """Refuse a file in which another FLAC file follows.
 
     Args:
-        file: the file.
-        position: up to which the decoder has read, at least to the end of the samples.
+        file: to be read.
+        position: behind the magic of the first; where the decoder has come to, if it has read all samples.
+
+    Raises:
+        FormatError: there is one.
     """
-    end = size_of(file)
-    start = _find(file, max(len(MAGIC), position - _TAIL), end)
-    if start is None:
-        return None
-    doubts: list[str] = ["holds another FLAC file behind the first; all of it is read"]
-    return _layout(file, _streams(file, _stream(file, start, end)), doubts)
+    end, mark = size_of(file), len(MAGIC) + 4
+    position = max(mark, position)
+    while position < end:
+        block = read_at(file, position, _SEARCHED_AT_ONCE)
+        for found in re.finditer(_BEGINNING, block):
+            raise FormatError(
+                f"another FLAC file is behind the first, at byte {position + found.start()}; expected one"
+            )
+        position += max(1, len(block) - mark)
 
 
 def _stream(file: BinaryIO, start: int, stop: int) -> _Stream:
@@ -106,90 +129,22 @@ def _stream(file: BinaryIO, start: int, stop: int) -> _Stream:
     raise FormatError(f"no samples after {_MAX_BLOCKS} blocks of a FLAC header")
 
 
-def _streams(file: BinaryIO, first: _Stream) -> list[_Stream]:
-    """``first`` and those behind it."""
-    streams, stop = [first], first.stop
-    while (start := _find(file, streams[-1].audio, stop)) is not None:
-        last = streams.pop()
-        streams += [_Stream(last.start, last.audio, start, last.info), _stream(file, start, stop)]
-        if len(streams) > MAX_PARTS:
-            raise FormatError(f"more than {MAX_PARTS} FLAC files one behind the other")
-    return streams
+def _tail(file: BinaryIO, stream: _Stream, size: int) -> bytes:
+    """At most so many bytes before the end of a stream, tags left out."""
+    start = max(stream.audio, stream.stop - size)
+    tail = read_at(file, start, stream.stop - start)
+    return tail[: without_tags(tail)]
 
 
-def _find(file: BinaryIO, position: int, stop: int) -> int | None:
-    """Where the next FLAC file begins."""
-    mark = len(MAGIC) + 4
-    while position < stop:
-        block = read_at(file, position, min(_SEARCHED_AT_ONCE, stop - position))
-        place = block.find(MAGIC)
-        while place >= 0:
-            header = block[place + 4 : place + mark]
-            if header[:1] in (b"\0", b"\x80") and header[1:] == _STREAMINFO.to_bytes(3):
-                return position + place
-            place = block.find(MAGIC, place + 1)
-        if len(block) <= mark:
-            return None
-        position += len(block) - mark
-        if position + mark >= stop:
-            return None
-    return None
-
-
-def _layout(file: BinaryIO, streams: list[_Stream], doubts: list[str]) -> Layout:
-    layout = Layout("FLAC", [], doubts)
-    for stream in streams:
-        layout.parts.append(_checked(file, stream, layout))
-    return layout
-
-
-def _checked(file: BinaryIO, stream: _Stream, layout: Layout) -> Part:
-    """The part that a stream is; adds to ``layout`` what its header says otherwise."""
-    samples = _last_sample(file, stream, _MAX_TAIL, whole=True)
-    announced = stream.announced
-    if samples is None:
-        if announced == 0:
-            raise FormatError("truncated: its last frame is not whole, and its header does not say how long it is")
-        return Part((Reading(stream.pieces(announced)),), announced)
-    if samples < announced:
-        layout.fault = f"truncated: {announced} samples announced, {samples} found"
-        return Part((Reading(stream.pieces(announced)),), announced)
-    if announced == 0:
-        layout.doubts.append("its header does not say how long it is; read to the end of the file")
-    elif samples > announced:
-        layout.doubts.append(f"{announced} samples announced, {samples} found; all of them are read")
-    return Part((Reading(stream.pieces(samples)),), samples)
-
-
-def _last_sample(file: BinaryIO, stream: _Stream, size: int, whole: bool = False) -> int | None:
-    """The number of the sample that the last frame ends with, from 1; ``None`` if no frame is found.
-
-    Args:
-        file: to be read.
-        stream: where in it.
-        size: bytes at its end that are searched.
-        whole: expect the frame to end where the stream does, tags left out; without it, to end with the announced
-            sample.
-    """
-    tail = read_at(file, max(stream.audio, stream.stop - size), min(size, stream.stop - stream.audio))
-    stop = without_tags(tail)
-    tail = tail[:stop]
-    position, checked = len(tail), 0
-    while checked < _MAX_CHECKED and (position := tail.rfind(b"\xff", 0, position)) >= 0:
-        if tail[position + 1 : position + 2] not in (b"\xf8", b"\xf9"):
-            continue
-        samples = _frame_end(tail[position : position + 16], stream)
-        if samples is None:
-            continue
-        if whole:
-            checked += 1
-            if _crc16(tail[position:]):  # zeros behind the checksum leave it at 0
-                continue
-        elif samples != stream.announced:
-            checked += 1
-            continue
-        return samples
-    return None
+def _frames_from_behind(tail: bytes, stream: _Stream) -> Iterator[tuple[int, int]]:
+    """Where frames begin, and the number of the sample that each ends with, counted from 1; the last one first."""
+    position, tries = len(tail), 0
+    while (position := tail.rfind(b"\xff", 0, position)) >= 0 and tries < _MAX_TRIES:
+        if tail[position + 1 : position + 2] in (b"\xf8", b"\xf9"):
+            tries += 1
+            end = _frame_end(tail[position : position + 16], stream)
+            if end is not None:
+                yield position, end
 
 
 def _frame_end(header: bytes, stream: _Stream) -> int | None:

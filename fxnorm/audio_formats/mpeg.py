@@ -30,7 +30,9 @@ _VBRI_OFFSET = 36
 _FRAMES, _BYTES, _TOC, _QUALITY = 1, 2, 4, 8  # of a Xing header's flags
 _TOC_BYTES = 100
 _CHAIN = 3  # frames one behind the other that are no chance
-_MAX_TRIES = 100_000  # places in one file at which a frame is looked for
+_MAX_TRIES = 20_000  # places in one file at which a frame is looked for
+_MAX_FREE = 8  # of those, for a frame of "free" bit rate
+_MAX_TAGS = 1_000
 _MAX_FRAME = 2**12  # bytes of one, of "free" bit rate too
 _BEFORE = 2**16  # bytes before the first frame
 _ZEROS = 4_096  # so many zero bytes are padding
@@ -144,7 +146,7 @@ class _Walk:
         self._content = content
         self._stop = without_tags(content)
         self._lengths: dict[int, int] = {}
-        self._tries = 0
+        self._tries = self._tags = self._free = 0
         self._run(self._first())
 
     def _first(self) -> int:
@@ -219,6 +221,9 @@ class _Walk:
         """Where tags and zeros that begin at ``position`` end."""
         while position < self._stop:
             length = tag_length(self._content, position, self._stop)
+            self._tags += length > 0
+            if self._tags > _MAX_TAGS:
+                raise FormatError(f"more than {_MAX_TAGS} tags")
             if not length and self._content[position] == 0:
                 length = self._zeros(position)
             if not length:
@@ -311,6 +316,9 @@ class _Walk:
         header = _WORD.unpack_from(self._content, place)[0]
         if header >> 12 & 15:
             return kind.lengths()
+        self._free += 1
+        if self._free > _MAX_FREE:
+            return {}
         fixed = header & _MASK & ~0x2C0  # without padding and mode
         slot = 4 if kind.layer == 1 else 1
         for length in range(slot * (24 // slot), _MAX_FRAME, slot):

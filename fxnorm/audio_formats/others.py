@@ -45,7 +45,7 @@ def inspect_aiff(file: BinaryIO) -> Layout:
     channels, frames, bits = struct.unpack(">HIH", content[:8])
     kind = content[18:22] if read_at(file, 8, 4) == b"AIFC" else b"NONE"
     frame = channels * (-(-bits // 8) if kind in _AIFF_WHOLE else _AIFF_BYTES.get(kind, 0))
-    unknown = is_placeholder(announced) or 0 <= _SOX_AIFF - announced < 2**16 or (announced == 0 and end > sound.stop)
+    unknown = is_placeholder(announced) or abs(_SOX_AIFF - announced) < 2**16 or (announced == 0 and end > sound.stop)
     if len(sound) < announced and not unknown:
         raise FormatError(f"truncated: {announced} bytes of samples announced, {len(sound)} found")
     if not frame:
@@ -121,15 +121,14 @@ def inspect_caf(file: BinaryIO) -> Layout:
 
 
 def inspect_ogg(file: BinaryIO) -> Layout:
-    """Parts of an Ogg file: streams one behind the other are decoded by themselves.
+    """The part of an Ogg file.
 
     Raises:
-        FormatError: truncated, that is, a page is not whole or the last one is not marked as such.
+        FormatError: truncated, that is, a page is not whole or the last one is not marked as such; or more than one
+            stream, one behind the other.
     """
     end, position = size_of(file), 0
-    starts: list[int] = []
     open_streams: set[bytes] = set()
-    doubts: list[str] = []
     while position < end:
         header = read_at(file, position, _OGG_HEADER + 255)
         if header[:4] != b"OggS":
@@ -142,17 +141,12 @@ def inspect_ogg(file: BinaryIO) -> Layout:
             raise FormatError("truncated: its last Ogg page is not whole")
         flags, serial = header[5], header[14:18]
         if flags & _OGG_FIRST:
-            if not open_streams:
-                starts.append(position)
+            if position and not open_streams:
+                raise FormatError(f"another Ogg stream is behind the first, at byte {position}; expected one")
             open_streams.add(serial)
         if flags & _OGG_LAST:
             open_streams.discard(serial)
         position += size
     if open_streams:
         raise FormatError("truncated: no Ogg page is marked as the last one")
-    if len(starts) == 1:
-        return Layout("OGG", [Part((Reading(),))], doubts)
-    parts = [
-        Part((Reading([range(start, stop)]),)) for start, stop in zip(starts, [*starts[1:], position], strict=True)
-    ]
-    return Layout("OGG", parts, [f"holds {len(starts)} Ogg files one behind the other; all of them are read"])
+    return Layout("OGG", [Part((Reading(),))])

@@ -130,7 +130,7 @@ def is_placeholder(size: int) -> bool:
 
     ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000 less a part of a frame, ALSA 0x80000000, others 2^32 - 1 less a header.
     """
-    return abs(size - _MIDDLE) <= PLACEHOLDER_MARGIN or size >= _HIGHEST - PLACEHOLDER_MARGIN
+    return abs(size - _MIDDLE) <= PLACEHOLDER_MARGIN or 0 < _HIGHEST - size <= PLACEHOLDER_MARGIN
 
 
 def size_of(file: BinaryIO) -> int:

@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from fxnorm.audio_formats import mpeg
 from fxnorm.audio_formats.parts import (
-    MAX_PARTS,
     FormatError,
     Layout,
     Part,
@@ -43,17 +42,18 @@ class _Chunk:
     name: bytes
     position: int  # of its content
     size: int  # as announced
+    is_wide: bool  # with 64 bits
 
 
 @dataclass
 class _File:
-    """One RIFF (or W64) file, which may be followed by others."""
+    """What is known of a file."""
 
     order: str
-    stop: int
     form: bytes | None = None
     fact: bytes | None = None
-    data: list[range] = field(default_factory=list)
+    data: range = range(0)
+    has_data: bool = False
     direct: bool = True  # libsndfile may read it as it lies
     doubts: list[str] = field(default_factory=list)
 
@@ -64,22 +64,11 @@ def inspect(file: BinaryIO, position: int = 0) -> Layout:
     Raises:
         FormatError: truncated, without samples, or of contradicting headers.
     """
-    start, end = position, size_of(file)
-    files: list[_File] = []
-    while position < end:
-        one = _read_riff(file, position, end)
-        files.append(one)
-        position = one.stop
-        if len(files) > MAX_PARTS:
-            raise FormatError(f"more than {MAX_PARTS} WAV files one behind the other")
-    if len(files) > 1:
-        files[0].doubts.append(f"holds {len(files)} WAV files one behind the other; all of them are read")
-    if len(files) == 1 and _tag(files[0]) in _MPEG and len(files[0].data) == 1:
-        stretch = files[0].data[0]
-        return mpeg.inspect(read_at(file, stretch.start, len(stretch)))
-    alone = len(files) == 1 and start == 0
-    parts = [_part(one, alone) for one in files]
-    return Layout("WAV", parts, [doubt for one in files for doubt in one.doubts])
+    one = _read_riff(file, position, size_of(file))
+    if _tag(one) in _MPEG:
+        return mpeg.inspect(read_at(file, one.data.start, len(one.data)))
+    one.direct = one.direct and position == 0
+    return Layout("WAV", [_part(one)], one.doubts)
 
 
 def inspect_w64(file: BinaryIO) -> Layout:
@@ -89,7 +78,7 @@ def inspect_w64(file: BinaryIO) -> Layout:
         FormatError: as :func:`inspect`.
     """
     end, position = size_of(file), 40
-    one = _File("<", end)
+    one = _File("<")
     for _ in range(_MAX_CHUNKS):
         header = read_at(file, position, 24)
         if len(header) < 24:
@@ -100,19 +89,25 @@ def inspect_w64(file: BinaryIO) -> Layout:
             break
         position += 24
         if name == b"data":
-            one.data.append(_samples_of_w64(one, position, size, end))
-        elif name in (b"fmt ", b"fact"):
+            one.data = _samples_of_w64(one, position, size, end)
+            position = max(position, one.data.stop)
+            continue
+        if name in (b"fmt ", b"fact"):
             _keep(one, name, read_at(file, position, min(max(size, 0), _MAX_HEADER_CHUNK)))
-        position += max(size, 0) + -size % 8
-    return Layout("W64", [_part(one, alone=True)], one.doubts)
+        if not 0 <= size <= end - position:
+            break
+        position += size + -size % 8
+    return Layout("W64", [_part(one)], one.doubts)
 
 
 def _samples_of_w64(one: _File, position: int, size: int, end: int) -> range:
-    if size <= 0 or size >= 2**62:
+    if size == 0 and position == end:
+        return range(position, position)
+    if size == 0 or size >= 2**62:
         one.doubts.append(_to_the_end(size + 24))
         one.direct = False
         return range(position, end)
-    if position + size > end:
+    if not 0 < size <= end - position:
         raise FormatError(_truncated(size, end - position))
     return range(position, position + size)
 
@@ -124,7 +119,7 @@ def _read_riff(file: BinaryIO, start: int, end: int) -> _File:
     if head[8:] != b"WAVE":
         raise FormatError(f"not readable as WAV, FLAC or MP3 (it is {head[:4].decode()} of {head[8:]!r})")
     order = ">" if head[:4] == b"RIFX" else "<"
-    one = _File(order, end, direct=head[:4] != b"BW64")
+    one = _File(order, direct=head[:4] != b"BW64")
     riff_size = struct.unpack(f"{order}I", head[4:8])[0]
     sizes: dict[bytes, int] = {}
     for chunk in _chunks(file, one, start + 12, end, sizes):
@@ -133,42 +128,44 @@ def _read_riff(file: BinaryIO, start: int, end: int) -> _File:
         elif chunk.name in (b"fmt ", b"fact"):
             _keep(one, chunk.name, read_at(file, chunk.position, min(chunk.size, _MAX_HEADER_CHUNK)))
         elif chunk.name == b"data":
-            one.data.append(_samples(file, one, chunk, end, start + 8 + riff_size, riff_size))
-    if not one.data:
+            if one.has_data:
+                raise FormatError("more than one chunk of samples (data): decoders disagree on which is meant")
+            one.data = _samples(file, one, chunk, end, riff_size, start)
+            one.has_data = True
+    if not one.has_data:
         raise FormatError("truncated: a WAV header without samples")
     return one
 
 
 def _chunks(file: BinaryIO, one: _File, position: int, end: int, sizes: dict[bytes, int]) -> Iterator[_Chunk]:
-    """Chunks up to the end, or up to another RIFF file; what is no chunk is a doubt.
+    """Chunks up to the end; what is no chunk is a doubt.
 
     Args:
         file: to be read.
-        one: gets ``stop`` and doubts.
+        one: gets doubts.
         position: of the first.
         end: of the file.
         sizes: those of 64 bits, by name, as far as they are known by then.
     """
     for _ in range(_MAX_CHUNKS):
-        if one.data:
-            position = max(position, one.data[-1].stop)
+        if one.has_data:
+            position = max(position, one.data.stop)
         if position + 8 > end:
             return
         header = read_at(file, position, 8)
         name, size = header[:4], struct.unpack(f"{one.order}I", header[4:])[0]
-        if one.data and name in MAGICS and read_at(file, position + 8, 4) == b"WAVE":
-            one.stop = position
-            return
+        if one.has_data and name in MAGICS and read_at(file, position + 8, 4) == b"WAVE":
+            raise FormatError(f"another WAV file is behind the first, at byte {position}; expected one")
         if not _is_name(name):
-            if one.data:
+            if one.has_data:
                 one.doubts += _leftover(file, position, end)
             return
-        if size == _UNKNOWN and name in sizes:
-            size = sizes[name]
-        if one.data and position + 8 + size > end and name != b"data":
+        is_wide = size == _UNKNOWN and name in sizes
+        size = sizes[name] if is_wide else size
+        if one.has_data and position + 8 + size > end and name != b"data":
             one.doubts.append(f"cut off in a chunk behind its samples ({name.decode().strip()})")
             return
-        yield _Chunk(name, position + 8, size)
+        yield _Chunk(name, position + 8, size, is_wide and size != _UNKNOWN)
         position += 8 + size + size % 2
         if size % 2 and position <= end:  # some writers leave out the byte that makes a size even
             unpadded, padded = read_at(file, position - 1, 4), read_at(file, position, 4)
@@ -181,24 +178,21 @@ def _keep(one: _File, name: bytes, content: bytes) -> None:
         one.fact = one.fact or content
     elif one.form is None:
         one.form = content
-        if one.data:
+        if one.has_data:
             one.direct = False  # libsndfile expects it before the samples
     elif content != one.form:
         raise FormatError("two different descriptions of its samples (fmt)")
 
 
-def _samples(file: BinaryIO, one: _File, chunk: _Chunk, end: int, riff_stop: int, riff_size: int) -> range:
+def _samples(file: BinaryIO, one: _File, chunk: _Chunk, end: int, riff_size: int, start: int) -> range:
     """The stretch of a data chunk."""
     position, size, there = chunk.position, chunk.size, end - chunk.position
-    if one.data:
-        one.doubts.append("more than one chunk of samples (data); all of them are read")
-        one.direct = False
     if size == 0:
         if there == 0 or _are_chunks(file, position, end, one.order):
             return range(position, position)
     elif position + size <= end:
         return _wrapped(one, position, size, there)
-    elif not (size == _UNKNOWN or (is_placeholder(size) and _agree(size, position, riff_stop, riff_size, end))):
+    elif chunk.is_wide or not (is_placeholder(size) and _agree(size, riff_size, position - start - 8, end - start - 8)):
         raise FormatError(_truncated(size, there))
     one.doubts.append(_to_the_end(size))
     one.direct = False
@@ -215,10 +209,18 @@ def _wrapped(one: _File, position: int, size: int, there: int) -> range:
     return range(position, position + size)
 
 
-def _agree(size: int, position: int, riff_stop: int, riff_size: int, end: int) -> bool:
-    """Whether the sizes of file and samples can both stand for "not known"."""
+def _agree(size: int, riff_size: int, before: int, whole: int) -> bool:
+    """Whether the sizes of file and samples agree, if that of the samples stands for "not known".
+
+    Args:
+        size: of the samples, as announced.
+        riff_size: of the file, as announced.
+        before: bytes that count for the file's size and are before the samples.
+        whole: bytes that are there and count for the file's size.
+    """
     is_round = (size + 1) & _LOWEST_ROUND <= 1
-    return is_round or riff_size in (0, size, _UNKNOWN) or riff_stop in (position + size, end, end + 1, end - 1)
+    sums = {(before + size + odd) % 2**32 for odd in (0, 1)}
+    return is_round or riff_size in {0, size, _UNKNOWN, *sums} or abs(riff_size - whole) <= 1
 
 
 def _are_chunks(file: BinaryIO, position: int, end: int, order: str) -> bool:
@@ -248,23 +250,22 @@ def _sizes_of_64_bits(content: bytes, order: str) -> dict[bytes, int]:
     return sizes
 
 
-def _part(one: _File, alone: bool) -> Part:
+def _part(one: _File) -> Part:
     """How libsndfile is shown a file."""
     tag = _tag(one)
     assert one.form is not None
     _, channels, rate, _, align = struct.unpack(f"{one.order}HHIIH", one.form[:14])
-    bits = struct.unpack(f"{one.order}H", one.form[14:16])[0] if len(one.form) >= 16 else 8 * align // max(channels, 1)
-    size = sum(len(stretch) for stretch in one.data)
+    bits = struct.unpack(f"{one.order}H", one.form[14:16])[0] if len(one.form) >= 16 else 8  # as FFmpeg takes it
+    size = len(one.data)
     if tag not in (_PCM, _FLOAT, *_ONE_BYTE) or channels == 0:
-        return _as_described(one, size, alone)
+        return _as_described(one)
     container = 1 if tag in _ONE_BYTE else -(-bits // 8)
     if container == 0 or container > 8:
         raise FormatError(f"not readable as WAV, FLAC or MP3 ({bits} bits a sample)")
     frame = channels * container
     if align != frame:
-        if align > frame and align % channels == 0 and align // channels <= 8:
-            held = align // channels
-            raise FormatError(f"samples of {bits} bits in {held} bytes each: decoders disagree on what they are")
+        if align and frame % align:
+            raise FormatError(f"{channels} samples of {bits} bits in {align} bytes: decoders disagree on them")
         one.doubts.append(f"frames of {align} bytes announced; read as {channels} x {container}")
         one.direct = False
     if size % frame:
@@ -273,16 +274,14 @@ def _part(one: _File, alone: bool) -> Part:
         one.direct = False
     form = struct.pack(f"{one.order}HHIIHH", tag, channels, rate, (rate * frame) & _UNKNOWN, frame, 8 * container)
     spliced = Reading(_pieces(one, form, None, size - size % frame))
-    direct = (Reading(),) if one.direct and alone else ()
+    direct = (Reading(),) if one.direct else ()
     return Part((*direct, spliced), size // frame)
 
 
-def _as_described(one: _File, size: int, alone: bool) -> Part:
+def _as_described(one: _File) -> Part:
     """Compressed samples: only libsndfile knows how many there are."""
-    if one.direct and alone:
-        return Part((Reading(),))
     assert one.form is not None
-    return Part((Reading(_pieces(one, one.form, one.fact, size)),))
+    return Part((Reading() if one.direct else Reading(_pieces(one, one.form, one.fact, len(one.data))),))
 
 
 def _pieces(one: _File, form: bytes, fact: bytes | None, size: int) -> list[Piece]:
@@ -300,11 +299,7 @@ def _pieces(one: _File, form: bytes, fact: bytes | None, size: int) -> list[Piec
     else:
         sizes = b"ds64" + struct.pack("<IQQQI", 28, total + 36, size, 0, 0)
         head = b"RF64" + b"\xff" * 4 + b"WAVE" + sizes + chunks + b"data" + b"\xff" * 4
-    pieces: list[Piece] = [head]
-    for stretch in one.data:
-        pieces.append(stretch[:size])
-        size -= len(pieces[-1])
-    return pieces
+    return [head, one.data[:size]]
 
 
 def _tag(one: _File) -> int:
