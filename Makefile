@@ -25,6 +25,11 @@ help:
 
 install: $(INSTALLED)
 
+# an environment names its folder in each of its programs: in a project that was moved or copied they are those of before
+ifeq ($(shell test ! -e $(INSTALLED) || grep -qsF "$$(realpath $(VENV))/bin/" $(VENV)/bin/pip || echo moved),moved)
+$(warning $(VENV) was made in another folder; 'rm -r $(VENV)' has it made anew)
+endif
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
@@ -38,7 +43,7 @@ demo: $(INSTALLED)
 	@echo "Mixes to hear   reports/mixes/test_dry and reports/mixes/test_wet"
 	@echo "The report      reports/report.html"
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
-	@echo "The endpoint    MLFLOW_TRACKING_URI=sqlite:///mlflow.db .venv/bin/mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion"
+	@echo 'The endpoint    PATH="$$PWD/.venv/bin:$$PATH" MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion'
 
 test: $(INSTALLED)
 	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 25

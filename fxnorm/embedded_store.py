@@ -40,7 +40,11 @@ def database_of(uri: str) -> Path | None:
 
 
 def new_location() -> str:
-    """Where a new experiment's artifacts go: a folder of the working directory."""
+    """Where a new experiment's artifacts go: a folder of the working directory, which is made.
+
+    Were it not there, it could not be told from one that was moved away.
+    """
+    Path(ARTIFACTS).mkdir(exist_ok=True)
     return Path(ARTIFACTS).absolute().as_uri()
 
 

@@ -126,7 +126,12 @@ class Card:
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(map(_in_a_cell, row))} |" for row in rows)
+
+
+def _in_a_cell(text: str) -> str:
+    """A text that ends neither the cell nor the row of a Markdown table."""
+    return " ".join(text.splitlines()).replace("|", "\\|")
 
 
 def _cell(system: str, metric: str, found: Mapping[str, float], best: Collection[str]) -> str:

@@ -34,7 +34,7 @@ from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
-from fxnorm.mlflow_errors import first_line, one_line, registry_server, server, shown, unless_missing
+from fxnorm.mlflow_errors import first_line, one_line, server, shown, unless_missing
 from fxnorm.names import file_part
 from fxnorm.system_metrics import SystemMetrics
 from fxnorm.versions import code_version
@@ -356,11 +356,17 @@ def store() -> dict[str, str]:
         client = mlflow.MlflowClient()
         experiment = client.get_experiment(_experiment(client, uri))
     return {
-        "tracking": server(),
-        "registry": registry_server(),
+        "tracking": _address(mlflow.get_tracking_uri()),
+        "registry": _address(mlflow.get_registry_uri()),
         "experiment": experiment.name,
         "since": str(experiment.creation_time),
     }
+
+
+def _address(uri: str) -> str:
+    """Without credentials; of an embedded store without its folder, with which it may move."""
+    database = embedded_store.database_of(uri)
+    return shown(uri) if database is None else f"sqlite:///{database.name}"
 
 
 def is_alive(run_id: str) -> bool:

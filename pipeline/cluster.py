@@ -87,7 +87,8 @@ class Cluster(_Section):
         Secret(
             name="fxnorm-s3",
             optional=True,  # data may lie elsewhere
-            tasks=("resolve", "fetch", "train"),
+            # MLflow may have its clients write artifacts to the store themselves
+            tasks=("resolve", "fetch", "train", "evaluate", "register"),
             keys={
                 "access_key_id": "AWS_ACCESS_KEY_ID",
                 "secret_access_key": "AWS_SECRET_ACCESS_KEY",
