@@ -19,6 +19,7 @@ import numpy as np
 
 from fxnorm import audio
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, SILENCE_DBFS, STEMS
+from fxnorm.effects import programme
 from fxnorm.errors import AudioError, DatasetError, SettingsError
 from fxnorm.folders import entries, files_below, is_foreign
 
@@ -371,6 +372,8 @@ def find_problems(song: Song) -> tuple[list[str], list[str]]:
             remarks.append(f"{path.name}: {found_rate} Hz, will be resampled to {SAMPLE_RATE} Hz")
         if audio.peak_dbfs(samples) <= SILENCE_DBFS:
             remarks.append(f"{path.name}: silent (peak at or under {SILENCE_DBFS:g} dBFS)")
+        elif remark := programme.remark(audio.resample(samples, found_rate, SAMPLE_RATE), SAMPLE_RATE):
+            remarks.append(f"{path.name}: {remark}")
     if lengths and max(lengths.values()) - min(lengths.values()) > _MIXTURE_TOLERANCE_SECONDS * SAMPLE_RATE:
         listed = ", ".join(f"{name} {length / SAMPLE_RATE:.2f} s" for name, length in lengths.items())
         remarks.append(f"lengths differ ({listed}): shorter files are taken to end in silence")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fxnorm.audio import to_stereo
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
-from fxnorm.effects import loudness
+from fxnorm.effects import loudness, programme
 from fxnorm.effects.features import EFFECTS, Features
 from fxnorm.effects.levels import is_silent
 from fxnorm.errors import DatasetError
@@ -28,11 +29,13 @@ class MixReport:
 
     Attributes:
         loudness_lufs: of the mix; ``None`` for one that never passes the gate of -70 LUFS.
-        stem_loudness_lufs: of each stem as it came in; ``None`` for a silent one.
+        stem_loudness_lufs: of each stem as it came in, a mono one on both sides, as it is mixed; ``None`` for a silent
+            one.
         drift: by effect and stem, in units of the spread between the training songs (see
             :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
             averages alone, without their spread.
-        warnings: a sentence for each stem that lies far outside, or of which something cannot be compared.
+        warnings: a sentence for each stem that lies far outside, of which something cannot be compared, or that carries
+            no programme and so was not normalized.
     """
 
     loudness_lufs: float | None
@@ -47,25 +50,28 @@ class MeasuredStem:
 
     Attributes:
         loudness_lufs: ``None`` for a silent one.
-        features: of :func:`fxnorm.statistics.measure_stem`.
+        features: of :func:`fxnorm.statistics.measure_stem`, also of one that carries no programme.
         sounds: it is more than digital silence.
         silent: it counts as silence.
+        remark: on a channel without programme, if it has one.
     """
 
     loudness_lufs: float | None
     features: Features
     sounds: bool
     silent: bool
+    remark: str | None
 
 
 def measure_stems(stems: Mapping[str, np.ndarray]) -> dict[str, MeasuredStem]:
     """Measure the stems (1 or 2 channels, samples) of a mix at 44.1 kHz, by name, as they came in."""
     return {
         stem: MeasuredStem(
-            loudness_lufs=_finite(loudness.measure(audio, SAMPLE_RATE)),
-            features=measure_stem(audio, SAMPLE_RATE, stem),
+            loudness_lufs=_finite(loudness.measure(to_stereo(audio), SAMPLE_RATE)),
+            features=measure_stem(audio, SAMPLE_RATE, stem, residue=True),
             sounds=bool(audio.any()),
             silent=is_silent(audio),
+            remark=programme.remark(audio, SAMPLE_RATE),
         )
         for stem, audio in stems.items()
     }
@@ -109,6 +115,8 @@ def _warning(stem: str, found: MeasuredStem, drifts: Mapping[str, Mapping[str, f
         sentences.append(f"far from the training songs, in units of their spread: {', '.join(effects)}")
     if missing := [effect for effect in EFFECTS if effect not in found.features]:
         sentences.append(f"not to be compared with the training songs: {', '.join(missing)}")
+    if found.remark:
+        sentences.append(found.remark)
     return f"{stem}: {'; '.join(sentences)}" if sentences else None
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from fxnorm import audio, models
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
-from fxnorm.effects import loudness
+from fxnorm.effects import loudness, programme
 from fxnorm.effects.levels import peaks
 from fxnorm.errors import AudioError, ModelError
 from fxnorm.files import whole_folder, write_json
@@ -147,7 +147,8 @@ class Mixer:
             seed: draws the impulse responses of the normalization; the default is the training's.
             progress: called with the fraction that is done.
             target_loudness: integrated loudness of the mix in LUFS; the default is as the network mixed it. One gain
-                brings the mix there, a smaller one where its peak would pass full scale.
+                brings the mix there, a smaller one where its peak would pass full scale. A mix that carries no
+                programme (:mod:`fxnorm.effects.programme`) is not turned up.
 
         Returns:
             float32 (2, samples) at ``sample_rate``, as long as the longest stem, within full scale.
@@ -170,6 +171,8 @@ class Mixer:
             # loudness is measured at 44.1 kHz, the peak where the mix goes
             peak = float(peaks(np.ascontiguousarray(resampled)).max())
             gain = loudness.gain_to(loudness.measure(mixed, SAMPLE_RATE), target_loudness, peak)
+            if gain > 1 and not programme.carried(mixed, SAMPLE_RATE).any():
+                gain = 1.0
             resampled = resampled * np.float32(gain)
         # the network's tanh keeps it under full scale; resampling may pass it between the samples
         return np.clip(resampled, -1.0, 1.0)

@@ -12,21 +12,26 @@ import numpy as np
 
 from fxnorm import audio as audio_file
 from fxnorm.constants import STEMS
-from fxnorm.effects import compression, equalization, loudness, panning, reverberation
+from fxnorm.effects import compression, equalization, loudness, panning, programme, reverberation
 from fxnorm.effects.features import EFFECTS, check_stem
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
-from fxnorm.effects.levels import checked, is_silent
+from fxnorm.effects.levels import amplitude, checked, is_silent, peaks
 from fxnorm.effects.spectrum import FFT_SIZE
 from fxnorm.errors import SettingsError
 from fxnorm.statistics import DatasetStatistics
 
 REVERBERATION = "reverberation"
-"""The effect that is added instead of matched; only training stems get it."""
+"""The effect that is added instead of matched. Training stems get it so that the network learns to take it away, and so
+do the stems that a trained network mixes."""
 
 ORDER = (REVERBERATION, *EFFECTS)
 """The order in which effects are applied, whatever order they are asked for in."""
 
 REVERBERATED_STEMS = ("vocals", "other")
+
+MOST_GAIN_DB = 50.0
+"""By how much the peak of a channel is raised at most. It follows from what is normalized (peaks over -50 dBFS) and
+where that ends (full scale); a clamp holds it for chains without the loudness effect too."""
 
 _LOW_SHELF_HZ = (500.0, 700.0)
 _HIGH_SHELF_HZ = (7_000.0, 10_000.0)
@@ -77,7 +82,9 @@ class EffectNormalizer:
     ) -> np.ndarray:
         """``audio`` (1 or 2 channels, samples) of one stem, normalized: float32 (2, samples).
 
-        A stem whose peak does not pass -50 dBFS comes back unchanged, in stereo.
+        A stem that carries no programme (:mod:`fxnorm.effects.programme`) comes back unchanged, in stereo; so does a
+        channel without it beside one that has it. A chain without targets, of reverberation alone, leaves only stems
+        as they are whose peak does not pass -50 dBFS. No channel's peak is raised by more than 50 dB.
 
         Args:
             audio: float32 array (channels, samples) at 44.1 kHz.
@@ -93,17 +100,23 @@ class EffectNormalizer:
         """
         check_stem(stem)
         audio_file.check(audio, stem)
-        audio = audio_file.to_stereo(checked(audio, sample_rate))
-        if is_silent(audio):
+        audio = checked(audio, sample_rate)
+        carrying = self._carrying(audio, sample_rate)
+        audio = audio_file.to_stereo(audio)
+        if not carrying.any():
             return audio.copy()
-        padded = np.pad(audio, ((0, 0), (FFT_SIZE, FFT_SIZE)))
+        padded = np.pad(programme.alone(audio, carrying), ((0, 0), (FFT_SIZE, FFT_SIZE)))
         random = np.random.default_rng([seed, STEMS.index(stem)])
         if dry and stem in REVERBERATED_STEMS:
             room = self._pre_room(random)
             padded = reverberation.match(padded, sample_rate, room, reverberation.PRE_REVERBERATION, out=padded)
         for effect in self.effects:
             padded = self._apply(effect, padded, sample_rate, stem, random)
-        return padded[:, FFT_SIZE:-FFT_SIZE].copy()
+        normalized = padded[:, FFT_SIZE:-FFT_SIZE].copy()
+        levels = peaks(audio)
+        residue = ~carrying & (levels > 0)  # an empty side is what the chain makes of it
+        normalized[residue] = audio[residue]
+        return _with_bounded_gain(normalized, levels)
 
     def normalize_stems(
         self, stems: Mapping[str, np.ndarray], sample_rate: int, *, seed: int = 0, dry: bool = False
@@ -130,6 +143,12 @@ class EffectNormalizer:
         if REVERBERATION in self.effects and stem in REVERBERATED_STEMS:
             found[REVERBERATION] = self._room(random)
         return found
+
+    def _carrying(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Which channels of the stem are normalized, bool (2,)."""
+        if set(self.effects) <= {REVERBERATION}:
+            return np.full(2, not is_silent(audio))
+        return np.resize(programme.carried(audio, sample_rate), 2)
 
     def _pre_room(self, random: np.random.Generator) -> np.ndarray:
         return (self._pre_impulse_responses or _synthesized(PRE_REVERBERATION_RT60)).choose(random)
@@ -161,6 +180,15 @@ class EffectNormalizer:
             low_shelf_frequency=random.uniform(*_LOW_SHELF_HZ), high_shelf_frequency=random.uniform(*_HIGH_SHELF_HZ)
         )
         return reverberation.match(audio, sample_rate, room, send, out=audio)
+
+
+def _with_bounded_gain(normalized: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """``normalized`` (2, samples), turned down if a channel peaks more than 50 dB over its peak before, (2,)."""
+    highest, allowed = peaks(normalized), levels * np.float32(amplitude(MOST_GAIN_DB))
+    raised_too_far = (highest > allowed) & (levels > 0)
+    if raised_too_far.any():
+        normalized *= (allowed[raised_too_far] / highest[raised_too_far]).min()
+    return normalized
 
 
 @functools.cache

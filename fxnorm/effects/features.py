@@ -4,7 +4,7 @@ import numpy as np
 
 from fxnorm import audio as audio_file
 from fxnorm.constants import MIXTURE, STEMS
-from fxnorm.effects import compression, equalization, loudness, spectrum
+from fxnorm.effects import compression, equalization, loudness, programme, spectrum
 from fxnorm.effects.levels import checked, is_silent, peaks
 from fxnorm.errors import SettingsError
 
@@ -23,17 +23,19 @@ Features = dict[str, np.ndarray | float]
 """Features by effect."""
 
 
-def measure_stem(audio: np.ndarray, sample_rate: int, stem: str) -> Features:
+def measure_stem(audio: np.ndarray, sample_rate: int, stem: str, *, residue: bool = False) -> Features:
     """Features of one stem: equalization (32769,), compression (2,), panning (32769,) and loudness in LUFS.
 
     As the statistics are defined, mono becomes stereo by repetition and 65,536 zeros are put on both sides first. What
-    is not there is left out, and does not count in statistics: everything of a stem whose peak does not pass -50 dBFS
-    or that never passes the gate of -70 LUFS, and the compression of one with a channel without onsets.
+    is not there is left out, and does not count in statistics: everything of a stem that carries no programme
+    (:mod:`fxnorm.effects.programme`), and the compression of one with a channel without onsets. A channel without
+    programme beside one that carries it counts as silence.
 
     Args:
         audio: float32 array (channels, samples).
         sample_rate: Hz, must be 44,100.
         stem: vocals, bass, drums or other.
+        residue: measure what carries no programme as well, if its peak passes -50 dBFS and it has a loudness.
 
     Raises:
         AudioError: another sample rate or shape, or samples that are not finite.
@@ -41,9 +43,15 @@ def measure_stem(audio: np.ndarray, sample_rate: int, stem: str) -> Features:
     """
     check_stem(stem)
     audio_file.check(audio, stem)
-    audio = audio_file.to_stereo(checked(audio, sample_rate))
+    audio = checked(audio, sample_rate)
     if is_silent(audio):
         return {}
+    if not residue:
+        carrying = programme.carried(audio, sample_rate)
+        if not carrying.any():
+            return {}
+        audio = programme.alone(audio, carrying)
+    audio = audio_file.to_stereo(audio)
     padded = np.pad(audio, ((0, 0), (spectrum.FFT_SIZE, spectrum.FFT_SIZE)))
     level = loudness.measure(padded, sample_rate)
     if not np.isfinite(level):
@@ -60,14 +68,16 @@ def measure_stem(audio: np.ndarray, sample_rate: int, stem: str) -> Features:
 
 
 def measure_mixture(audio: np.ndarray, sample_rate: int) -> Features:
-    """The equalization (32769,) of a finished mix, as :func:`measure_stem` defines it; nothing of a silent one.
+    """The equalization (32769,) of a finished mix, as :func:`measure_stem` defines it.
+
+    Of a mix that carries no programme it is nothing; a mono one is measured as it sounds, on both sides.
 
     Raises:
         AudioError: another sample rate or shape, or samples that are not finite.
     """
     audio_file.check(audio, MIXTURE)
-    audio = checked(audio, sample_rate)
-    if is_silent(audio) or not np.isfinite(loudness.measure(audio, sample_rate)):
+    audio = audio_file.to_stereo(checked(audio, sample_rate))
+    if not programme.carried(audio, sample_rate).any() or not np.isfinite(loudness.measure(audio, sample_rate)):
         return {}
     padded = np.pad(audio, ((0, 0), (spectrum.FFT_SIZE, spectrum.FFT_SIZE)))
     return {"equalization": equalization.measure(padded, sample_rate)}

@@ -17,6 +17,7 @@ _STEPS_PER_BLOCK = 4  # … and last 400 ms
 _ABSOLUTE_GATE = -70.0  # LUFS
 _RELATIVE_GATE = -10.0  # LU
 _OFFSET = -0.691  # LUFS of a mean square of 1 after K-weighting
+_FAINTEST = 1e-30  # power; keeps the logarithm finite
 _DEAD = 1e-30  # energy of 100 ms under which the filters are at rest
 
 
@@ -66,15 +67,24 @@ def integrated(energies: np.ndarray, samples: int) -> float:
     return float(_OFFSET + 10 * np.log10(audible[audible > gate].mean()))
 
 
+def level(power: np.ndarray | float) -> np.ndarray:
+    """Loudness in LUFS of a mean square after K-weighting, summed over channels; far under any gate for silence."""
+    return np.asarray(_OFFSET + 10 * np.log10(np.asarray(power) + _FAINTEST))
+
+
 def _power(loudness: float) -> float:
     return 10 ** ((loudness - _OFFSET) / 10)
 
 
 def step_energies(audio: np.ndarray) -> np.ndarray:
     """Energy of the K-weighted ``audio`` (channels, samples) in each 100 ms: float64 (channels, steps)."""
+    return _step_energies(audio[0], audio[-1], *weighting())[: audio.shape[0]]
+
+
+def weighting() -> tuple[np.ndarray, np.ndarray]:
+    """The sections (6,) of K-weighting: shelf and high-pass."""
     shelf = biquad("high_shelf", 1500.0, gain_db=4.0, quality=1 / np.sqrt(2))
-    high_pass = biquad("high_pass", 38.0, quality=0.5)
-    return _step_energies(audio[0], audio[-1], shelf, high_pass)[: audio.shape[0]]
+    return shelf, biquad("high_pass", 38.0, quality=0.5)
 
 
 @kernel(fastmath=True, error_model="numpy")

@@ -12,7 +12,7 @@ import soundfile
 
 from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.effects import loudness
+from fxnorm.effects import loudness, programme
 from fxnorm.evaluation.metrics import true_peak_dbtp
 
 BYTES_PER_SECOND = 24_000 * 4 / 3
@@ -57,7 +57,10 @@ class Excerpts:
         stop = start + length
         parts = {name: mix[:, start:stop] for name, mix in mixes.items()}
         levels = {name: loudness.measure(part, SAMPLE_RATE) for name, part in parts.items()}
-        gains = matched_gains_db(levels, {name: true_peak_dbtp(part) for name, part in parts.items()})
+        heard = {name: level for name, level in levels.items() if programme.carried(parts[name], SAMPLE_RATE).any()}
+        gains = dict.fromkeys(parts, 0.0) | matched_gains_db(
+            heard, {name: true_peak_dbtp(parts[name]) for name in heard}
+        )
         return cls(
             start / SAMPLE_RATE,
             (stop - start) / SAMPLE_RATE,
@@ -101,13 +104,13 @@ def _step_energies(mix: np.ndarray) -> np.ndarray:
 
 
 def matched_gains_db(levels: Mapping[str, float], true_peaks: Mapping[str, float]) -> dict[str, float]:
-    """Gains to one loudness, at which no true peak passes -1 dBTP; 0 for what has no loudness.
+    """Gains to one loudness, at which no true peak passes -1 dBTP; 0 for what is too quiet to be programme.
 
     Args:
         levels: integrated loudness in LUFS by name.
         true_peaks: dBTP by name.
     """
-    audible = [name for name, level in levels.items() if math.isfinite(level)]
+    audible = [name for name, level in levels.items() if level >= programme.LEAST_LOUDNESS]
     limits = [levels[name] - true_peaks[name] + _HIGHEST_DBTP for name in audible]
     target = min([_MATCHED_LUFS, *limits])
     return {name: target - level if name in audible else 0.0 for name, level in levels.items()}

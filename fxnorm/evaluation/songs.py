@@ -17,7 +17,7 @@ import numpy as np
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song
-from fxnorm.effects import loudness
+from fxnorm.effects import loudness, programme
 from fxnorm.evaluation import plots
 from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
 from fxnorm.evaluation.excerpts import Excerpts
@@ -221,9 +221,14 @@ def _sum(stems: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
-    """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting."""
+    """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting.
+
+    What carries no programme stays as it is.
+    """
     own = loudness.measure(mix, SAMPLE_RATE)
-    return mix * np.float32(10 ** ((target - own) / 20)) if np.isfinite(own) and np.isfinite(target) else mix
+    if not np.isfinite([own, target]).all() or not programme.carried(mix, SAMPLE_RATE).any():
+        return mix
+    return mix * np.float32(10 ** ((target - own) / 20))
 
 
 @functools.cache

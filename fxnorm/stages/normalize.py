@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from fxnorm import audio, dataset, locks
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song, is_audio, plain_name
+from fxnorm.effects import programme
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder, write_json
@@ -24,6 +26,8 @@ from fxnorm.settings import NormalizeSettings
 from fxnorm.splits import read_splits
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.versions import code_digest, data_version
+
+_logger = logging.getLogger(__name__)
 
 RECIPE_FOLDER = "recipe"
 _DIGEST_FILE = "digest"
@@ -285,8 +289,11 @@ def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output:
     normalizer = recipe.normalizer()
     with whole_folder(target) as folder:
         for stem, path in song.stems.items():  # one at a time: a long song's four stems would fill the memory
-            normalized = normalizer.normalize(audio.read(path)[0], SAMPLE_RATE, stem, seed=seed, dry=dry)
+            samples = audio.read(path)[0]
+            normalized = normalizer.normalize(samples, SAMPLE_RATE, stem, seed=seed, dry=dry)
             audio.write(folder / f"{stem}.wav", normalized, subtype=_SUBTYPE)
+            if remark := programme.remark(samples, SAMPLE_RATE):
+                _logger.warning("%s: %s", path, remark)
         if song.mixture is not None:
             audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")

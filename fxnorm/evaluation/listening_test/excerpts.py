@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.effects import loudness
+from fxnorm.effects import loudness, programme
 from fxnorm.effects.levels import amplitude
 from fxnorm.errors import AudioError
 
@@ -34,10 +34,10 @@ def gain_to_zero(excerpt: np.ndarray, name: str) -> np.float32:
     """The factor that brings ``excerpt`` (2, samples) to 0 LUFS.
 
     Raises:
-        AudioError: it is too quiet to have a loudness; ``name`` stands in the text.
+        AudioError: it carries no programme or is too quiet to have a loudness; ``name`` stands in the text.
     """
     measured = loudness.measure(excerpt, SAMPLE_RATE)
-    if not np.isfinite(measured):
+    if not np.isfinite(measured) or not programme.carried(excerpt, SAMPLE_RATE).any():
         raise AudioError(f"{name}: silent in this excerpt; choose another one with --start")
     return np.float32(amplitude(-measured))
 
