@@ -180,7 +180,10 @@ def _find(folder: Path, name: str) -> Path | None:
 
 def _file_digest(path: Path) -> bytes:
     total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            total.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_HASH_BLOCK):
+                total.update(block)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     return total.digest()

@@ -11,7 +11,7 @@ import joblib
 from tqdm import tqdm
 
 from fxnorm.dataset import Song
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, OutputError
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ def map_songs(
             try:
                 results[index] = future.result()
             except FxnormError as error:
-                if not skip_errors:
+                if not skip_errors or isinstance(error, OutputError):  # a full disk is no song's fault
                     _cancel(futures)
                     raise
                 failures[index] = str(error)

@@ -15,6 +15,7 @@ from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import ModelError
 from fxnorm.files import write_json
 from fxnorm.normalization import EffectNormalizer
+from fxnorm.outputs import Contents
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
 
@@ -22,6 +23,11 @@ STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
 _ROOMS = "impulse_responses"
 _REVERB, _PRE_REVERB = f"{_ROOMS}/reverb", f"{_ROOMS}/pre_reverb"
+
+FILES = rf"statistics\.npz|normalization\.json|{_ROOMS}/(?:reverb|pre_reverb)/[^/]+\.wav"
+"""A regular expression for the paths of a recipe's files."""
+
+CONTENTS = Contents("a recipe", FILES)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import yaml
 from tqdm import tqdm
 
+from fxnorm import outputs
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_folder
 
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
+
+
+_CONTENTS = outputs.Contents("data that were fetched", r"(?!)")  # by their list alone: their names can be any
 
 
 def resolve(repository: str, revision: str) -> str:
@@ -44,7 +48,10 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
 
     Raises:
         DatasetError: the repository, revision, path or remote is not there, or the remote lacks a file.
+        OutputError: ``output`` holds something else, or cannot be written.
     """
+    outputs.check([], [outputs.Folder(output, _CONTENTS.refuse_others)])
+    outputs.refuse_inputs([output], [repository])
     from dvc.api import DVCFileSystem
     from fsspec.callbacks import TqdmCallback
 
@@ -55,12 +62,13 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
             content = files.read_bytes(tracked)
         except FileNotFoundError as error:
             raise DatasetError(f"{repository} at {revision}: no {tracked}; 'dvc add {path}' makes it") from error
-        with whole_folder(output) as folder:
+        with whole_folder(output, _CONTENTS.refuse_others) as folder:
             target = folder / Path(path).name
             target.with_name(f"{target.name}.dvc").write_bytes(content)
             tqdm.write(f"fetch: {path} of {repository} at {revision}")
             files.get(path, str(target), recursive=True, callback=TqdmCallback(tqdm_kwargs={"desc": "fetch"}))
             _check(files, path, target)
+            outputs.mark(folder, "fetch")
     return str(yaml.safe_load(content)["outs"][0]["md5"])
 
 

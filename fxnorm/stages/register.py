@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fxnorm import aliases, dataset, registry, tracking
+from fxnorm import aliases, dataset, outputs, registry, tracking
 from fxnorm.aliases import CHALLENGER, CHAMPION, Version
 from fxnorm.errors import DatasetError, ModelError
 from fxnorm.files import write_json
@@ -137,6 +137,7 @@ def run(settings: Settings, mixer_folder: Path, report: Path, data: Path | None 
     """
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
+    outputs.check([], files=[report / REGISTRATION_FILE])  # not when the aliases have moved already
     with tracking.run_of(mixer_folder, report, "registration") as tracked:
         judge = _Gate(settings, candidate, data, report, tracked)
         champion = aliases.version_at(gate.name, CHAMPION)

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio, dataset
+from fxnorm import audio, dataset, outputs
 from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError
-from fxnorm.files import whole_file
+from fxnorm.files import beside, whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
@@ -22,6 +21,7 @@ from fxnorm.versions import code_digest
 
 _CODE = ("audio.py", "effects")
 """What the features of a song depend on."""
+_KEPT = r"[0-9a-f]{64}\.npz"
 
 SongFeatures = dict[str, Features]
 """What the stems of one song and its mixture measure, by name."""
@@ -60,15 +60,21 @@ def run(
 
     Returns:
         the reason for each song that was left out.
+
+    Raises:
+        OutputError: ``output`` or ``plot`` is no place to write to.
     """
+    outputs.check_picture(plot)
+    outputs.check([wet], files=[output, plot])
     songs = dataset.shard_of(dataset.songs(wet, settings.split), shard)
-    finished = output.with_name(f".{output.name}.songs")
+    outputs.refuse_inputs([output, plot], [file for song in songs for file in song.files])
+    finished = beside(output, ".songs")
     measured, skipped = _measure(songs, workers, skip_errors, finished)
     statistics = _together(_read(file) for _, file in measured)
     if shard is None:
         _refuse_nothing(statistics)
     statistics.save(output)
-    shutil.rmtree(finished, ignore_errors=True)
+    outputs.remove_made(finished, _KEPT)
     if plot is not None:
         statistics.plot(plot)
     return {str(song.folder): reason for song, reason in skipped}
@@ -76,6 +82,8 @@ def run(
 
 def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None:
     """Put the statistics of shards together: the bytes are those of all songs measured at once."""
+    outputs.check_picture(plot)
+    outputs.check(parts, files=[output, plot])
     total = DatasetStatistics()
     for part in parts:
         try:

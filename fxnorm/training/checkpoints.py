@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from fxnorm import object_store
-from fxnorm.errors import FxnormError, ModelError
+from fxnorm.errors import FxnormError, ModelError, system_reason
 from fxnorm.files import whole_file
+from fxnorm.mixer import write_weights
 
 BEST_FILE = "best.safetensors"
 _PATTERN = "step-*.pt"
@@ -76,14 +76,16 @@ class Checkpoints:
         """Write the state after ``step`` steps, whole or not at all, and let the oldest go.
 
         Raises:
-            ModelError: it cannot be written; those written before stay.
+            FxnormError: it cannot be written; those written before stay.
         """
         path = self.folder / f"step-{step:09d}.pt"
         try:
-            with whole_file(path) as temporary:
-                torch.save({"state": state}, temporary)
+            with whole_file(path) as temporary, open(temporary, "wb") as file:
+                torch.save({"state": state}, file)
         except (OSError, RuntimeError) as error:
-            raise ModelError(f"{path}: the checkpoint cannot be written ({_first_line(error)})") from error
+            # PyTorch's own words do not tell a full disk
+            reason = system_reason(error.__context__) if isinstance(error.__context__, OSError) else _first_line(error)
+            raise ModelError(f"{path}: the checkpoint cannot be written ({reason})") from error
         for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
             old.unlink()
         self.publish()
@@ -91,7 +93,7 @@ class Checkpoints:
     def save_best(self, weights: Mapping[str, Tensor], step: int, validation_loss: float) -> None:
         """Write the best weights so far, to look at or to start from; going on does not need them."""
         with whole_file(self.folder / BEST_FILE) as temporary:
-            save_file(dict(weights), temporary, {"step": str(step), "validation_loss": repr(validation_loss)})
+            write_weights(weights, temporary, {"step": str(step), "validation_loss": repr(validation_loss)})
 
     def newest(self) -> dict[str, Any] | None:
         """The state to go on from, or None if this run has not begun yet.
