@@ -8,7 +8,7 @@ one line that names it.
 import io
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -79,8 +79,11 @@ def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.nd
         return decode(_fetch_s3(name), name, sample_rate)
     if not os.path.isfile(name):
         raise AudioError(f"{name}: no such file")
-    with open(name, "rb") as file:
-        return _read_open(file, name, sample_rate)
+    try:
+        with open(name, "rb") as file:
+            return _read_open(file, name, sample_rate)
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
 def decode(
@@ -142,6 +145,7 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
 
     Raises:
         AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
+        OutputError: the system refuses to write it.
     """
     path = Path(path)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
@@ -412,7 +416,39 @@ def _write_open(
         # libsndfile puts the time of day into float WAVs (the PEAK chunk); the same audio shall give the same bytes
         scipy.io.wavfile.write(file, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
         return
-    soundfile.write(file, audio.T, sample_rate, subtype=subtype or default, format=suffix[1:].upper())
+    sink = _Sink(file)
+    try:
+        soundfile.write(sink, audio.T, sample_rate, subtype=subtype or default, format=suffix[1:].upper())
+    except (soundfile.LibsndfileError, AssertionError):
+        if sink.error is None:
+            raise
+    if sink.error is not None:
+        raise sink.error
+
+
+class _Sink:
+    """A file for libsndfile, whose encoders may end well where a write fails: the first error is kept here."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        return self._try(lambda: self._file.write(data))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._try(lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._try(self._file.tell)
+
+    def _try(self, work: Callable[[], int]) -> int:
+        if self.error is None:
+            try:
+                return work()
+            except OSError as error:
+                self.error = error
+        return 0
 
 
 def _reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import click
 from fxnorm import __version__
 from fxnorm.cli_listening_test import listening_test
 from fxnorm.constants import STEMS
-from fxnorm.errors import DatasetError, FxnormError, SettingsError
+from fxnorm.errors import DatasetError, FxnormError, SettingsError, system_sentence
 from fxnorm.settings import Settings
 from fxnorm.signals import Terminated, terminable
 
@@ -27,7 +27,8 @@ _PICTURES = (".png", ".svg")
 class _OneLineErrors(click.Group):
     """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace.
 
-    Ctrl-C and SIGTERM are one line as well, and end with the status that a shell gives for them.
+    Ctrl-C and SIGTERM are one line as well, and end with the status that a shell gives for them; what the system
+    refuses, such as a folder that may not be read, is a user's error too.
     """
 
     def invoke(self, context: click.Context) -> Any:
@@ -42,6 +43,11 @@ class _OneLineErrors(click.Group):
             notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
             click.echo(f"fxnorm: stopped by {number.name}{notes}", err=True)
             sys.exit(128 + number)
+        except OSError as error:
+            if (sentence := system_sentence(error)) is None:
+                raise
+            click.echo(f"fxnorm: {sentence}", err=True)
+            sys.exit(FxnormError.exit_status)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -57,8 +63,11 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Add --params and --set; the command gets ``settings``."""
 
     def with_settings(params: Path | None, overrides: tuple[str, ...], **arguments: Any) -> None:
+        from fxnorm import outputs
+
         if params is None and _PARAMS.is_file():
             params = _PARAMS
+        outputs.refuse_inputs([arguments.get(name) for name in ("output", "plot", "curve")], [params])
         command(settings=Settings.load(params, overrides), **arguments)
 
     with_settings.__name__, with_settings.__doc__ = command.__name__, command.__doc__
@@ -228,8 +237,10 @@ def drift(statistics: Path, dataset: Path, workers: int) -> None:
 @click.argument("output", type=_FILE)
 def import_statistics(source: Path, output: Path) -> None:
     """Turn the reference implementation's SOURCE (features_*.npy) into OUTPUT (.npz); nothing in it is executed."""
+    from fxnorm import outputs
     from fxnorm.statistics import import_reference_statistics
 
+    outputs.check([source], files=[output])
     import_reference_statistics(source).save(output)
 
 
@@ -317,10 +328,11 @@ def train(
     settings: Settings, normalized: Path, output: Path, checkpoints: str | None, curve: Path | None, plots: Path | None
 ) -> None:
     """Train a network on NORMALIZED and write the Mixer directory OUTPUT."""
+    from fxnorm import outputs
     from fxnorm.stages import train as stage
 
-    checkpoints = checkpoints or str(output.with_name(f"{output.name}-checkpoints"))
-    curve = curve or output.with_name(f"{output.name}-loss.csv")
+    checkpoints = checkpoints or str(outputs.named_after(output, "-checkpoints"))
+    curve = curve or outputs.named_after(output, "-loss.csv")
     stage.run(settings, normalized, output, checkpoints, curve, plots)
 
 
@@ -426,6 +438,7 @@ def mix(
 
     Stems left out are silent. The gain of --target-loudness is made smaller where the peak would pass full scale.
     """
+    from fxnorm import outputs
     from fxnorm.mix_options import MixOptions
 
     if (mixer is None) == (endpoint is None):
@@ -436,6 +449,7 @@ def mix(
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     options = MixOptions.for_file(output, dry, seed, target_loudness)
     given = {stem: source for stem, source in stems.items() if source is not None}
+    outputs.check([mixer, *given.values()], files=[output, plot])
     if endpoint is not None:
         _mix_there(endpoint, given, options, output)
     elif mixer is not None:
@@ -447,7 +461,6 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
 
     from fxnorm import audio
     from fxnorm.constants import SAMPLE_RATE
-    from fxnorm.files import writing
     from fxnorm.registry import open_mixer
 
     found = {stem: audio.read(source)[0] for stem, source in stems.items()}
@@ -461,23 +474,21 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
             found, SAMPLE_RATE, options.dry, options.seed, progress=show, target_loudness=options.target_loudness
         )
         show(1.0)
-    with writing(output):
-        audio.write(output, mixed, SAMPLE_RATE)
+    audio.write(output, mixed, SAMPLE_RATE)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.recipe.settings.seed if options.seed is None else options.seed
-        with writing(plot):
-            plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
+        plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
     click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
 
 
 def _mix_there(endpoint: str, stems: dict[str, str], options: "MixOptions", output: Path) -> None:
     from fxnorm.endpoint import request_mix
-    from fxnorm.files import whole_file, writing
+    from fxnorm.files import whole_file
 
     served = request_mix(endpoint, stems, options)
-    with writing(output), whole_file(output) as temporary:
+    with whole_file(output) as temporary:
         temporary.write_bytes(served.content)
     for warning in served.report.get("warnings", []):
         click.echo(warning, err=True)

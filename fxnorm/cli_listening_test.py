@@ -72,12 +72,13 @@ def build(
 
     Publish OUTPUT on any web server, or open its index.html. Keep the key file: it alone says which mix is whose.
     """
+    from fxnorm import outputs
     from fxnorm.evaluation.listening_test import build as stage
 
     settings = stage.BuildSettings(
         start_seconds=starts[0], song_starts=starts[1], minimum_listening_seconds=minimum_listening, **options
     )
-    key_file = key_file or output.with_name(f"{output.name}-key.json")
+    key_file = key_file or outputs.named_after(output, "-key.json")
     built = stage.build(mixes, output, key_file, settings, stems)
     songs, twice = len(built.key.songs), len(built.key.trials) - len(built.key.songs)
     why = f" (held down by the true peak of {built.limited_by})" if built.limited_by else ""

@@ -413,7 +413,10 @@ def _why_not(path: Path) -> str:
 def file_digest(path: Path) -> bytes:
     """SHA-256 of a file's content."""
     total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            total.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_HASH_BLOCK):
+                total.update(block)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
     return total.digest()

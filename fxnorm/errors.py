@@ -1,6 +1,8 @@
 """Errors that a user can cause. Their text is one line that names the file or key and says what was expected."""
 
 import itertools
+import os
+import shutil
 
 _MOST_SHOWN = 60  # characters
 
@@ -21,6 +23,10 @@ class FxnormError(Exception):
     """Something the user gave cannot be used. Faces print the text alone and exit with ``exit_status``."""
 
     exit_status = 1
+
+
+class OutputError(FxnormError):
+    """A file or folder that must not be written or cannot be: the place is at fault, not one song of many."""
 
 
 class AudioError(FxnormError):
@@ -55,3 +61,25 @@ class StoppedError(FxnormError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signal_number
+
+
+def system_reason(error: OSError) -> str:
+    """Why the system refused, in one line."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        *_, reason = error.args[0][0]  # (source, target, reason) of each file that could not be copied
+        return " ".join(str(reason).split())
+    return " ".join(str(error.strerror or error).split()) or type(error).__name__
+
+
+def system_sentence(error: OSError) -> str | None:
+    """A system's error that a user can cause, such as a full disk, as one line with the file's name if it has one.
+
+    None for what has neither a file's name nor a number: it did not come from a file.
+    """
+    if isinstance(error, BrokenPipeError):
+        return None  # whoever read the output has enough
+    if isinstance(error.filename, str | bytes):
+        return f"{os.fsdecode(error.filename)}: {system_reason(error)}"
+    if isinstance(error, shutil.Error) or error.errno is not None:
+        return system_reason(error)
+    return None

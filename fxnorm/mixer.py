@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 
 from fxnorm import audio, models
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
@@ -22,10 +22,15 @@ from fxnorm.effects.levels import peaks
 from fxnorm.errors import AudioError, ModelError
 from fxnorm.files import whole_folder, write_json
 from fxnorm.models.network import Progress
+from fxnorm.outputs import Contents
+from fxnorm.recipe import FILES as RECIPE_FILES
 from fxnorm.recipe import Recipe
 
 MIXER_FILE = "mixer.json"
 WEIGHTS_FILE = "weights.safetensors"
+FRONT_END_PREFIX = "front_end."
+"""Of the names of a front-end's weights, in a network and by themselves."""
+
 _FORMAT = 1
 
 
@@ -73,11 +78,15 @@ class Mixer:
         return cls(recipe, network.to(device).eval(), description["run_in_seconds"], device)
 
     def save(self, path: str | Path) -> None:
-        """Write the Mixer directory, whole or not at all; an older one is replaced."""
-        with whole_folder(Path(path)) as folder:
+        """Write the Mixer directory, whole or not at all; an older one is replaced.
+
+        Raises:
+            OutputError: there is something else, which stays, or the system refuses to write it.
+        """
+        with whole_folder(Path(path), CONTENTS.refuse_others) as folder:
             self.recipe.save(folder)
             weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-            save_file(weights, folder / WEIGHTS_FILE)
+            write_weights(weights, folder / WEIGHTS_FILE)
             description = {
                 "format": _FORMAT,
                 "network": self.network.config,
@@ -176,6 +185,31 @@ class Mixer:
             resampled = resampled * np.float32(gain)
         # the network's tanh keeps it under full scale; resampling may pass it between the samples
         return np.clip(resampled, -1.0, 1.0)
+
+
+def write_weights(weights: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file; by Python, whose errors say more of a full disk than safetensors' own."""
+    path.write_bytes(save(dict(weights), metadata))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it holds a Mixer's description, or the weights of a front-end and nothing else."""
+    try:
+        if (folder / MIXER_FILE).is_file():
+            description = json.loads((folder / MIXER_FILE).read_text(encoding="utf-8"))
+            return isinstance(description, dict) and {"network", "stems"} <= description.keys()
+        with safe_open(folder / WEIGHTS_FILE, "pt") as file:
+            return all(name.startswith(FRONT_END_PREFIX) for name in file.keys())  # noqa: SIM118  it is no dictionary
+    except (OSError, ValueError, SafetensorError):
+        return False
+
+
+CONTENTS = Contents(
+    "a Mixer or a front-end",
+    rf"mixer\.json|weights\.safetensors|mlflow_run\.json|{RECIPE_FILES}",
+    _is_ours,
+)
+"""What ``fxnorm train`` and ``fxnorm import-weights`` write, and may replace."""
 
 
 def refuse_unusable(stems: Mapping[str, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from fxnorm import errors
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, system_reason, system_sentence
 
 _Answer = TypeVar("_Answer")
 
@@ -30,7 +30,8 @@ def one_line(what: str) -> Iterator[None]:
     """Put ``what`` in front of an error's first line.
 
     Raises:
-        FxnormError: in place of MLflow's errors and those of a database or an S3 store.
+        FxnormError: in place of MLflow's errors, those of a database or an S3 store, and the system's, such as a full
+            disk.
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -41,6 +42,8 @@ def one_line(what: str) -> Iterator[None]:
     # a module that is not found is the database's driver
     except (MlflowException, SQLAlchemyError, ModuleNotFoundError, Boto3Error, BotoCoreError, ClientError) as error:
         raise FxnormError(f"{what} ({first_line(error)})") from error
+    except OSError as error:
+        raise FxnormError(f"{what} ({without_credentials(system_sentence(error) or system_reason(error))})") from error
 
 
 def unless_missing(ask: Callable[..., _Answer], *arguments: str) -> _Answer | None:

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from fxnorm.dataset import Song
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, OutputError
 from fxnorm.signals import Terminated, terminable
 
 Item = TypeVar("Item")
@@ -79,7 +79,7 @@ def map_songs(
                 try:
                     results[index] = future.result()
                 except FxnormError as error:
-                    if not skip_errors:
+                    if not skip_errors or isinstance(error, OutputError):  # a full disk is no song's fault
                         raise
                     failures[index] = str(error)
                 done_seconds += _seconds_or_zero(songs[index])

@@ -16,6 +16,7 @@ from fxnorm.errors import ModelError, first_line
 from fxnorm.files import write_json
 from fxnorm.folders import files_below
 from fxnorm.normalization import EffectNormalizer
+from fxnorm.outputs import Contents
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
 
@@ -23,6 +24,11 @@ STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
 _ROOMS = "impulse_responses"
 _REVERB, _PRE_REVERB = f"{_ROOMS}/reverb", f"{_ROOMS}/pre_reverb"
+
+FILES = rf"statistics\.npz|normalization\.json|{_ROOMS}/(?:reverb|pre_reverb)/[^/]+\.wav"
+"""A regular expression for the paths of a recipe's files."""
+
+CONTENTS = Contents("a recipe", FILES)
 
 
 @dataclass(frozen=True)

@@ -225,8 +225,9 @@ class DatasetStatistics:
                 arrays[f"spread/{effect}/{stem}"] = sums.standard_deviation
                 arrays[f"count/{effect}/{stem}"] = np.array(sums.count)
                 arrays[f"sums/{effect}/{stem}"] = sums.totals
-        with whole_file(Path(path)) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        with whole_file(Path(path)) as temporary, open(temporary, "wb") as file:
+            # given a name, NumPy would write to another one where the suffix is not its own
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: str | Path, part: bool = False) -> "DatasetStatistics":

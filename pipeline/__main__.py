@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, system_sentence
 from pipeline.cluster import Cluster
 from pipeline.parameters import Parameters
 
@@ -49,8 +49,10 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
 @_cluster
 def compile_(output: Path, cluster: Path | None) -> None:
     """Write the pipeline as the YAML that Kubeflow takes."""
+    from fxnorm import outputs
     from pipeline import graph
 
+    outputs.check([cluster], files=[output])
     graph.compile_to(output, Cluster.load(cluster))
     click.echo(f"{output}: written")
 
@@ -141,6 +143,11 @@ def _main() -> None:
     except FxnormError as error:
         click.echo(f"pipeline: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if (sentence := system_sentence(error)) is None:
+            raise
+        click.echo(f"pipeline: {sentence}", err=True)
+        sys.exit(FxnormError.exit_status)
 
 
 if __name__ == "__main__":

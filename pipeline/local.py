@@ -11,6 +11,7 @@ from docker.errors import DockerException
 from kfp import local
 from kfp.local import docker_task_handler
 
+from fxnorm import outputs
 from fxnorm.errors import FxnormError, SettingsError, first_line
 from pipeline import graph
 from pipeline.cluster import Cluster, Retries
@@ -51,6 +52,7 @@ def run(
             shm_size=_SHARED_MEMORY,
             environment={name: os.environ[name] for name in environment},
         )
+    outputs.check([], places=[root])
     root.mkdir(parents=True, exist_ok=True)
     local.init(runner=runner, pipeline_root=str(root), raise_on_error=True, enable_caching=cache)
     with warnings.catch_warnings():

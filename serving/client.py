@@ -5,10 +5,11 @@ import json
 import sys
 from pathlib import Path
 
+from fxnorm import outputs
 from fxnorm.constants import STEMS
 from fxnorm.endpoint import TIMEOUT_SECONDS, request_mix
 from fxnorm.errors import FxnormError
-from fxnorm.files import whole_file, writing
+from fxnorm.files import whole_file
 from fxnorm.mix_options import MixOptions
 
 
@@ -27,8 +28,9 @@ def main() -> int:
     stems = {stem: source for stem in STEMS if (source := getattr(arguments, stem)) is not None}
     try:
         options = MixOptions.for_file(arguments.output, arguments.dry, arguments.seed, arguments.target_loudness)
+        outputs.check(stems.values(), files=[arguments.output])
         mix = request_mix(arguments.endpoint, stems, options, arguments.timeout)
-        with writing(arguments.output), whole_file(arguments.output) as temporary:
+        with whole_file(arguments.output) as temporary:
             temporary.write_bytes(mix.content)
     except FxnormError as error:
         print(f"serving.client: {error}", file=sys.stderr)

@@ -6,7 +6,9 @@ work is spread. All files are 16-bit WAV at 44.1 kHz; a mixture is the exact sum
 """
 
 import contextlib
+import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from fxnorm import parallel
+from fxnorm import outputs, parallel
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.demo import impulse_responses, mixing, rendering
 from fxnorm.demo.composition import compose
@@ -30,10 +32,18 @@ MARKER = "demo.json"
 """The file in a dataset's root that says the dataset was rendered here, and of which seed and sizes."""
 
 _FOLDERS = {"train": "wet/train", "val": "wet/val", "test": "wet/test", "dry": "dry/test"}
+_SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav"
+_SONG = outputs.Contents("a demo song", _SONG_FILES)
 _SHORTEST_SONG_SECONDS = 4.0
 _RESPONSES = {"reverb": ("hall", 6, (1.9, 3.6)), "pre_reverb": ("room", 4, (0.3, 1.2))}
 """What the impulse responses of each kind are called, how many there are, and their RT60 in seconds; the files are a
 tenth longer."""
+
+_CONTENTS = outputs.Contents(
+    "a demo dataset",
+    rf"{re.escape(MARKER)}|(?:{'|'.join(_FOLDERS.values())})/[^/]+/{_SONG_FILES}"
+    rf"|impulse_responses/(?:{'|'.join(_RESPONSES)})/[^/]+\.wav|\.gitignore",
+)
 
 _PRE_DELAY_SECONDS = (0.005, 0.03)
 _RESPONSE_PEAK = 0.9
@@ -93,7 +103,8 @@ def render_dataset(
     Raises:
         FxnormError: an optional package that the demo needs is not installed.
         SettingsError: a kind of song, a number or a duration that cannot be.
-        DatasetError: ``root`` holds a dataset that was not rendered here with the same seed and sizes, or is a file.
+        DatasetError: ``root`` holds a dataset that was not rendered here with the same seed and sizes.
+        OutputError: ``root`` holds something else, or is no place to write to.
     """
     rendering.check_installed()
     root = Path(root)
@@ -129,8 +140,7 @@ def _check_settings(seed: int, songs: Mapping[str, int], seconds: tuple[float, f
 
 def _claim(root: Path, settings: dict[str, Any]) -> None:
     """Mark ``root`` as this dataset's; refuse it if it is, or may be, somebody else's."""
-    if root.exists() and not root.is_dir():
-        raise DatasetError(f"{root}: expected a folder, found a file")
+    outputs.check([], [outputs.Folder(root, _refuse_others, whole=False)])
     marker = root / MARKER
     if marker.is_file():
         try:
@@ -142,12 +152,16 @@ def _claim(root: Path, settings: dict[str, Any]) -> None:
                 f"{root}: holds a demo dataset of other settings, {json.dumps(found)}; remove it or name another folder"
             )
         return
+    write_json(marker, settings)
+
+
+def _refuse_others(root: Path) -> None:
     taken = [name for name in ("wet", "dry", "impulse_responses") if (root / name).exists()]
-    if taken:
+    if taken and not (root / MARKER).is_file():
         raise DatasetError(
             f"{root}: holds {' and '.join(taken)}/ without the {MARKER} of a demo dataset; name another folder"
         )
-    write_json(marker, settings)
+    _CONTENTS.refuse_others(root)
 
 
 def _song_name(seed: int, kind: str, index: int) -> str:
@@ -183,7 +197,7 @@ def _write_song(job: _Job) -> None:
     # stays within 16 bits: the mix is limited to -1 dBFS and rounding adds at most two steps
     mixture = np.stack(list(wet.values())).sum(axis=0, dtype=np.int32).astype(np.int16)
     stems = _record(tracks, recordist, mixture.shape) if job.kind == "dry" else wet
-    with whole_folder(job.folder) as folder:
+    with whole_folder(job.folder, _SONG.refuse_others) as folder:
         for name, samples in {**stems, MIXTURE: mixture}.items():
             _write_wav(folder / f"{name}.wav", samples)
 
@@ -222,4 +236,6 @@ def _to_int16(audio: np.ndarray) -> np.ndarray:
 
 
 def _write_wav(path: Path, samples: np.ndarray) -> None:
-    soundfile.write(path, samples.T, SAMPLE_RATE, subtype="PCM_16")
+    buffer = io.BytesIO()  # libsndfile itself cannot tell why a file cannot be written
+    soundfile.write(buffer, samples.T, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    path.write_bytes(buffer.getvalue())

@@ -98,7 +98,11 @@ class ImpulseResponses:
         return self.responses[random.integers(len(self))]
 
     def save(self, folder: str | Path) -> None:
-        """Write every response into ``folder`` as a 32-bit float WAV, which :meth:`from_folder` gives back exactly."""
+        """Write every response into ``folder`` as a 32-bit float WAV, which :meth:`from_folder` gives back exactly.
+
+        Raises:
+            OutputError: the folder holds something already.
+        """
         with whole_folder(Path(folder)) as temporary:
             for name, response in zip(self.names, self.responses, strict=True):
                 audio.write(temporary / f"{name}.wav", response, SAMPLE_RATE, subtype="FLOAT")

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import functools
 import re
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +14,14 @@ import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from fxnorm import __version__, audio, dataset, locks, registry
+from fxnorm import __version__, audio, dataset, locks, outputs, registry
 from fxnorm.dataset import Song
-from fxnorm.errors import DatasetError, SettingsError, printable
+from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
 from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate, forget_mixers
-from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.files import copy_file, whole_file, whole_folder, write_json
 from fxnorm.folders import entries
 from fxnorm.mixer import Mixer, default_device
 from fxnorm.mixer_digest import mixer_digest
@@ -30,7 +30,7 @@ from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
 from fxnorm.splits import refuse_tested_before
-from fxnorm.tracking import DESCRIPTION_TAG, TrackedRun, run_of
+from fxnorm.tracking import DESCRIPTION_TAG, RUN_FILE, TrackedRun, run_of
 from fxnorm.versions import code_version, data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
@@ -39,6 +39,7 @@ RUN_FOLDER = "evaluation"
 """Of the run's artifacts."""
 _FINISHED = ".songs"
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_COLUMNS = ("split", "song", "system", "metric", "value")
 _WORKERS_OF_A_DEVICE = 2  # one song is measured while the next is mixed
 
 Metrics = dict[str, dict[str, dict[str, float]]]
@@ -137,15 +138,18 @@ def run(
     Raises:
         SettingsError: a name that cannot be another Mixer's.
         DatasetError: there are no such songs, or some of them are in another split as well.
+        OutputError: ``output`` holds something else than an evaluation, or is no place to write to.
     """
+    others = {**settings.evaluate.also, **(also or {})}
+    read = [data / kind for kind in _kinds(data)] or [data]
+    outputs.check([mixer_folder, *read, *others.values()], [outputs.Folder(output, _refuse_others, whole=False)])
     with locks.held(output):
-        return _run(settings, mixer_folder, data, output, also or {}, workers)
+        return _run(settings, mixer_folder, data, output, others, workers)
 
 
 def _run(
-    settings: Settings, mixer_folder: Path, data: Path, output: Path, also: dict[str, str], workers: int
+    settings: Settings, mixer_folder: Path, data: Path, output: Path, others: dict[str, str], workers: int
 ) -> list[str]:
-    others = {**settings.evaluate.also, **also}
     mixer = Mixer.load(mixer_folder, torch.device("cpu"))
     own = str(mixer.network.config["name"])
     _check_names(others, own)
@@ -182,7 +186,8 @@ def _run(
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     with run_of(mixer_folder, output, "evaluation") as tracked:
         publish(output, tracked, settings.register_.metric)
-    shutil.rmtree(output / _FINISHED)  # not before: a server that is not there must not cost hours of mixing
+    # not before: a server that is not there must not cost hours of mixing
+    outputs.remove_made(output / _FINISHED, r"[0-9a-f]{64}")
     return verdicts
 
 
@@ -312,10 +317,14 @@ def _read(file: Path, content: TypeAdapter[_Content]) -> _Content:
 
 def _layouts(data: Path) -> dict[str, dataset.Layout]:
     """The datasets of ``test_wet`` and ``test_dry``, as far as they are there; an empty folder is none."""
-    kinds = [kind for kind in ("wet", "dry") if (data / kind).is_dir() and entries(data / kind)]
+    kinds = _kinds(data)
     if not kinds:
         return {"test_wet": dataset.Layout.read(data)}
     return {f"test_{kind}": dataset.Layout.read(data / kind) for kind in kinds}
+
+
+def _kinds(data: Path) -> list[str]:
+    return [kind for kind in ("wet", "dry") if (data / kind).is_dir() and entries(data / kind)]
 
 
 def _check_names(others: dict[str, str], own: str) -> None:
@@ -349,18 +358,74 @@ def _evaluate(
 
 def _collect(splits: dict[str, report.Split], output: Path) -> None:
     """Put the songs' mixes and pictures together, with one of the metrics of each split."""
-    with whole_folder(output / MIXES) as mixes, whole_folder(output / PICTURES) as pictures:
+    with (
+        whole_folder(output / MIXES, _MIXES.refuse_others) as mixes,
+        whole_folder(output / PICTURES, _PICTURES.refuse_others) as pictures,
+    ):
         for split, found in splits.items():
             folders = addresses(found.results)
             for song, result in found.results.items():
-                shutil.copytree(result.folder / MIXES, mixes / split / folders[song])
-                shutil.copytree(result.folder / PICTURES, pictures / split / folders[song])
+                for kept, folder in ((MIXES, mixes), (PICTURES, pictures)):
+                    for file in entries(result.folder / kept):
+                        copy_file(file, folder / split / folders[song] / file.name)
                 if folders[song] != song:
                     write_json(mixes / split / folders[song] / SONG_FILE, {"name": song})
             rivals = report.rivals(found.means)
             if names := present(report.PLOTTED, [found.means[system] for system in rivals]):
                 table = {system: {name: found.means[system].get(name) for name in names} for system in rivals}
                 plots.plot_metrics(table, pictures / f"{split}.svg", found.intervals)
+        outputs.mark(mixes, "evaluate")
+
+
+def _refuse_others(output: Path) -> None:
+    """Refuse a folder with anything that no evaluation made, but for the decision that is written beside it."""
+    _CONTENTS.refuse_others(output)
+    _MIXES.refuse_others(output / MIXES)
+    _PICTURES.refuse_others(output / PICTURES)
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether one of its files is an evaluation's, if it has any of the names that are others' as well."""
+    named = [name for name in (METRICS_FILE, TABLE_FILE, REPORT_FILE) if (output / name).exists()]
+    return not named or any(_holds(read, output) for read in (read_metrics, read_test_data, read_mixer_digest, _head))
+
+
+def _holds(read: Callable[[Path], object], output: Path) -> bool:
+    try:
+        return bool(read(output))
+    except (FxnormError, OSError, UnicodeDecodeError):
+        return False
+
+
+def _head(output: Path) -> bool:
+    with open(output / TABLE_FILE, encoding="utf-8") as file:
+        return file.readline().strip() == ",".join(_COLUMNS)
+
+
+def _has_our_systems(mixes: Path) -> bool:
+    """Whether all mixes that have no list of them are of systems that the metrics beside them name."""
+    known = {REFERENCE, *SUMS, "crafx2", "wave_u_net"}
+    with contextlib.suppress(FxnormError):
+        known |= {system for systems in read_metrics(mixes.parent).values() for system in systems}
+    return {Path(name).stem for name in outputs.files_in(mixes)} <= known
+
+
+_SONG = r"test_(?:wet|dry)/[^/]+"
+_MIXES = outputs.Contents("an evaluation's mixes", rf"{_SONG}/{_SYSTEM_NAME.pattern}\.flac", _has_our_systems)
+_PICTURES = outputs.Contents(
+    "an evaluation's plots", rf"test_(?:wet|dry)\.svg|{_SONG}/(?:spectra|panning|loudness|waveforms)\.svg"
+)
+_CONTENTS = outputs.Contents(
+    "an evaluation",
+    "|".join([
+        *map(re.escape, (METRICS_FILE, TABLE_FILE, REPORT_FILE, TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE)),
+        re.escape(RUN_FILE),
+        r"registration\.json|\.gitignore",
+        f"(?:{MIXES}|{PICTURES})/.*",
+        rf"{re.escape(_FINISHED)}/[0-9a-f]{{64}}/.*",
+    ]),
+    _is_ours,
+)  # fmt: skip
 
 
 def _significance(split: report.Split) -> dict[str, Any]:
@@ -404,7 +469,7 @@ def _table(comparisons: dict[str, Comparison], first: str) -> list[dict[str, Any
 def _write_table(comparisons: dict[str, Comparison], path: Path) -> None:
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["split", "song", "system", "metric", "value"])
+        writer.writerow(_COLUMNS)
         for split, comparison in comparisons.items():
             for song, systems in comparison.songs.items():
                 for system, metrics in systems.items():

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fxnorm import object_store
+from fxnorm import object_store, outputs
 from fxnorm.dvc_file import parse
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_folder
 
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
+
+
+_CONTENTS = outputs.Contents("data that were fetched", r"(?!)")  # by their list alone: their names can be any
 
 
 def resolve(repository: str, revision: str) -> str:
@@ -46,7 +49,10 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
 
     Raises:
         DatasetError: the repository, revision, path or remote is not there, or the remote lacks a file.
+        OutputError: ``output`` holds something else, or cannot be written.
     """
+    outputs.check([], [outputs.Folder(output, _CONTENTS.refuse_others)])
+    outputs.refuse_inputs([output], [repository])
     from dvc.api import DVCFileSystem
     from fsspec.callbacks import TqdmCallback
 
@@ -59,12 +65,13 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
             raise DatasetError(f"{repository} at {revision}: no {tracked}; 'dvc add {path}' makes it") from error
         name = Path(path).name
         digest = parse(content, name, f"{repository} at {revision}: {tracked}").hash
-        with whole_folder(output) as folder:
+        with whole_folder(output, _CONTENTS.refuse_others) as folder:
             target = folder / name
             target.with_name(f"{target.name}.dvc").write_bytes(content)
             tqdm.write(f"fetch: {path} of {repository} at {revision}")
             files.get(path, str(target), recursive=True, callback=TqdmCallback(tqdm_kwargs={"desc": "fetch"}))
             _check(files, path, target)
+            outputs.mark(folder, "fetch")
     return digest
 
 

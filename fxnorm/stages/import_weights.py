@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fxnorm import models
+from fxnorm import models, outputs
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import FxnormError, ModelError, SettingsError, first_line
 from fxnorm.files import whole_folder
-from fxnorm.mixer import WEIGHTS_FILE, Mixer
+from fxnorm.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
 from fxnorm.models.sizes import Crafx2Sizes
 from fxnorm.recipe import Recipe
 from fxnorm.settings import Settings
@@ -54,6 +53,10 @@ def run(
     Raises:
         FxnormError: a file is missing, not readable or not what it should be; the text names it.
     """
+    outputs.check(
+        [checkpoint, statistics, config, impulse_responses, pre_impulse_responses],
+        [outputs.Folder(output, CONTENTS.refuse_others)],
+    )
     weights = _read_checkpoint(checkpoint)
     given = _read_config(config)
     try:
@@ -64,9 +67,9 @@ def run(
         raise ModelError(f"{checkpoint}: {error}") from error
     parameters = sum(parameter.numel() for parameter in network.parameters())
     if given.get("PRETRAIN") and isinstance(network, models.CRAFx2):
-        front_end = {f"front_end.{name}": value for name, value in network.front_end.state_dict().items()}
-        with whole_folder(output) as folder:
-            save_file(front_end, folder / WEIGHTS_FILE)
+        front_end = {f"{FRONT_END_PREFIX}{name}": value for name, value in network.front_end.state_dict().items()}
+        with whole_folder(output, CONTENTS.refuse_others) as folder:
+            write_weights(front_end, folder / WEIGHTS_FILE)
         return "a front-end for train.initial_weights"
     seed = settings.normalize.seed
     recipe = Recipe(

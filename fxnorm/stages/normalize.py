@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,15 +13,17 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from fxnorm import audio, dataset, locks
-from fxnorm.constants import SAMPLE_RATE
+from fxnorm import audio, dataset, locks, outputs
+from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song, is_audio, plain_name
 from fxnorm.effects import programme
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
-from fxnorm.errors import DatasetError
-from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.errors import DatasetError, OutputError
+from fxnorm.files import is_temporary, remove, whole_file, whole_folder, write_json
 from fxnorm.folders import entries, files_below
 from fxnorm.parallel import map_songs
+from fxnorm.recipe import CONTENTS as RECIPE_CONTENTS
+from fxnorm.recipe import FILES as RECIPE_FILES
 from fxnorm.recipe import Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.splits import read_splits
@@ -37,6 +40,13 @@ _SONGS = TypeAdapter(dict[str, list[str]])
 _CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
 """What the normalized stems of a song depend on."""
 _REVERB, _PRE_REVERB = "reverb", "pre_reverb"
+_SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav|{_DIGEST_FILE}"
+_SONG = outputs.Contents("a normalized song", _SONG_FILES, lambda folder: (folder / _DIGEST_FILE).is_file())
+_CONTENTS = outputs.Contents(
+    "normalized songs",
+    rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})"
+    rf"|\.gitignore|{re.escape(_SONGS_FILE)}",
+)
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
 
 
@@ -72,7 +82,16 @@ def run(
 
     Returns:
         the reason for each song that was left out.
+
+    Raises:
+        OutputError: ``output`` holds something else than normalized songs, or it or ``plot`` is no place to write to.
     """
+    outputs.check_picture(plot)
+    outputs.check(
+        [source, statistics, impulse_responses, pre_impulse_responses],
+        [outputs.Folder(output, _refuse_others, whole=False)],
+        [plot],
+    )
     splits = read_splits(source, settings.splits)
     songs = [song for found in splits.values() for song in found]
     recipe = Recipe(
@@ -111,7 +130,7 @@ def _normalize(
         part = [song for song in found if song in mine]
         _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
-            shutil.rmtree(output / split / song.name, ignore_errors=True)  # what an earlier run made of another file
+            _remove_song(output / split / song.name)  # what an earlier run made of another file
             skipped[str(song.folder)] = reason
     return skipped
 
@@ -153,7 +172,7 @@ def _claimed(
 def _prepare(output: Path, recipe: Recipe, splits: dict[str, list[Song]], alone: bool) -> None:
     """Put the recipe into the output, and let go of what is of another one; files in hand only if they are nobody's."""
     if not _has_recipe(output, recipe):  # which others may be reading
-        with whole_folder(output / RECIPE_FOLDER) as temporary:
+        with whole_folder(output / RECIPE_FOLDER, RECIPE_CONTENTS.refuse_others) as temporary:
             recipe.save(temporary)
     _remove_others(output, splits, leftovers=alone)
     _forget_those_of_other_code(output)
@@ -287,7 +306,7 @@ def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output:
     recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
     normalizer = recipe.normalizer()
-    with whole_folder(target) as folder:
+    with whole_folder(target, _SONG.refuse_others) as folder:
         for stem, path in song.stems.items():  # one at a time: a long song's four stems would fill the memory
             samples = audio.read(path)[0]
             normalized = normalizer.normalize(samples, SAMPLE_RATE, stem, seed=seed, dry=dry)
@@ -308,7 +327,8 @@ def _forget_those_of_other_code(output: Path) -> None:
     note, code = output.with_name(f".{output.name}-code"), code_digest(*_CODE)
     if not note.is_file() or note.read_text(encoding="utf-8") != code:
         for digest in output.glob(f"*/*/{_DIGEST_FILE}"):
-            digest.unlink()
+            with whole_file(digest) as temporary:
+                temporary.write_text("of other code\n", encoding="utf-8")  # its song is still one of ours
         with whole_file(note) as temporary:
             temporary.write_text(code, encoding="utf-8")
 
@@ -328,13 +348,45 @@ def _impulse_responses(folder: Path | None, seed: int, pre: bool) -> ImpulseResp
 def _remove_others(output: Path, splits: dict[str, list[Song]], leftovers: bool) -> None:
     """Songs that an earlier run left and the dataset no longer has would be trained on without anyone noticing.
 
-    ``leftovers`` of runs that were killed, under temporary names, go as well.
+    So would those of a split that is not normalized any more. ``leftovers`` of runs that were killed, under temporary
+    names, go as well.
     """
-    for split, songs in splits.items():
-        names = {song.name for song in songs}
-        for folder in (output / split).glob("*"):
-            if folder.is_dir() and folder.name not in names and (leftovers or not folder.name.startswith(".")):
-                shutil.rmtree(folder)
+    for split in dataset.SPLITS:
+        names = {song.name for song in splits.get(split, [])}
+        for folder in _song_folders(output, split):
+            if folder.name not in names:
+                _remove_song(folder)
+        if leftovers:
+            for folder in (output / split).glob(".*"):
+                if is_temporary(folder.name):
+                    remove(folder)
+        if split not in splits:
+            with contextlib.suppress(OSError):
+                (output / split).rmdir()
+
+
+def _song_folders(output: Path, split: str) -> list[Path]:
+    return [folder for folder in (output / split).glob("*") if folder.is_dir() and not is_temporary(folder.name)]
+
+
+def _refuse_others(output: Path) -> None:
+    """Refuse a folder with anything that was not normalized here; a song that was has a digest beside its stems."""
+    _CONTENTS.refuse_others(output)
+    for split in dataset.SPLITS:
+        for folder in _song_folders(output, split):
+            try:
+                _SONG.refuse_others(folder)
+            except OutputError as error:
+                raise OutputError(f"{output}: expected a folder for normalized songs alone ({error})") from error
+
+
+def _remove_song(folder: Path) -> None:
+    """Remove a normalized song; what came to lie beside its files meanwhile stays."""
+    for file in folder.glob("*"):
+        if re.fullmatch(_SONG_FILES, file.name):
+            file.unlink()
+    if folder.is_dir():
+        folder.rmdir()
 
 
 def _plot_one(recipe: Recipe, song: Song, plot: Path, dry: bool) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fxnorm import aliases, dataset, registry, served_model, tracking
+from fxnorm import aliases, dataset, outputs, registry, served_model, tracking
 from fxnorm.aliases import CHALLENGER, CHAMPION, PREVIOUS, Version
 from fxnorm.errors import DatasetError, ModelError
 from fxnorm.files import write_json
@@ -150,6 +150,7 @@ def run(
     """
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
+    outputs.check([], files=[report / REGISTRATION_FILE])  # not when the aliases have moved already
     with tracking.run_of(mixer_folder, report, "registration") as tracked:
         _complete(tracked, report, gate.metric, curve, plots)
         judge = _Gate(settings, candidate, data, report, tracked)

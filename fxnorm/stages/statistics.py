@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio, dataset, locks
+from fxnorm import audio, dataset, locks, outputs
 from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError
-from fxnorm.files import whole_file
+from fxnorm.files import beside, whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
@@ -23,6 +22,7 @@ from fxnorm.versions import code_digest
 
 _CODE = ("audio.py", "effects")
 """What the features of a song depend on."""
+_KEPT = r"[0-9a-f]{64}\.npz"
 
 _log = logging.getLogger(__name__)
 
@@ -63,19 +63,25 @@ def run(
 
     Returns:
         the reason for each song that was left out.
+
+    Raises:
+        OutputError: ``output`` or ``plot`` is no place to write to.
     """
+    outputs.check_picture(plot)
+    outputs.check([wet], files=[output, plot])
     layout = dataset.Layout.read(wet)
     songs = dataset.shard_of(layout.of(settings.split), shard)
+    outputs.refuse_inputs([output, plot], [file for song in songs for file in song.files])
     layout.say_unused()
     _say_missing(layout)
-    finished = output.with_name(f".{output.name}.songs")
+    finished = beside(output, ".songs")
     with locks.held(output):
         measured, skipped = _measure(songs, workers, skip_errors, finished)
         statistics = _together(_read(file) for _, file in measured)
         if shard is None:
             _refuse_nothing(statistics)
         statistics.save(output)
-        shutil.rmtree(finished, ignore_errors=True)
+        outputs.remove_made(finished, _KEPT)
     if plot is not None:
         statistics.plot(plot)
     return {str(song.folder): reason for song, reason in skipped}
@@ -83,6 +89,8 @@ def run(
 
 def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None:
     """Put the statistics of shards together: the bytes are those of all songs measured at once."""
+    outputs.check_picture(plot)
+    outputs.check(parts, files=[output, plot])
     total = DatasetStatistics()
     for part in parts:
         try:

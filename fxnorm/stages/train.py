@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from fxnorm import dataset, locks, models
+from fxnorm import dataset, locks, models, object_store, outputs
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
-from fxnorm.mixer import WEIGHTS_FILE, Mixer
+from fxnorm.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
 from fxnorm.parallel import available_cores
 from fxnorm.recipe import SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
@@ -70,6 +69,15 @@ def _run(
     processes: Processes,
     interruption: Interruption,
 ) -> None:
+    local = [] if object_store.is_address(checkpoint_parent) else [Path(checkpoint_parent)]
+    processes.from_first(
+        lambda: outputs.check(
+            [normalized, plots, settings.train.initial_weights],
+            [outputs.Folder(output, CONTENTS.refuse_others)],
+            [curve],
+            local,
+        )
+    )
     recipe = _recipe(normalized)
     training_songs, validation_songs = read_splits(normalized, ("train", "val")).values()
     if not any(song.mixture for song in training_songs):
@@ -197,9 +205,10 @@ def _curves(tracked: TrackedRun | None) -> loop.Log:
 
 
 def _save_front_end(work: Task, output: Path) -> None:
-    with whole_folder(output) as folder:
-        weights = {f"front_end.{name}": value.detach().cpu() for name, value in work.module.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE)
+    with whole_folder(output, CONTENTS.refuse_others) as folder:
+        state = work.module.state_dict()
+        weights = {f"{FRONT_END_PREFIX}{name}": value.detach().cpu() for name, value in state.items()}
+        write_weights(weights, folder / WEIGHTS_FILE)
 
 
 def _write_curve(outcome: loop.Outcome, path: Path) -> None:

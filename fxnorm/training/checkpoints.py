@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from fxnorm import object_store
-from fxnorm.errors import FxnormError, ModelError, StoreError, first_line, printable
+from fxnorm.errors import FxnormError, ModelError, OutputError, StoreError, first_line, printable, system_reason
 from fxnorm.files import whole_file
 from fxnorm.folders import is_foreign
+from fxnorm.mixer import write_weights
 
 BEST_FILE = "best.safetensors"
 _PATTERN = "step-*.pt"
@@ -99,12 +98,12 @@ class Checkpoints:
         """Write the state after ``step`` steps, whole or not at all, and let the oldest go.
 
         Raises:
-            ModelError: it cannot be written; those written before stay.
+            FxnormError: it cannot be written; those written before stay.
         """
         path = self.folder / f"step-{step:09d}.pt"
         with _writing(path, "the checkpoint"):
-            with whole_file(path) as temporary:
-                torch.save({"state": state}, temporary)
+            with whole_file(path) as temporary, open(temporary, "wb") as file:
+                torch.save({"state": state}, file)
             for old in sorted(self.folder.glob(_PATTERN))[: -self.keep]:
                 old.unlink()
         self.publish()
@@ -113,7 +112,7 @@ class Checkpoints:
         """Write the best weights so far, to look at or to start from; going on does not need them."""
         path = self.folder / BEST_FILE
         with _writing(path, "the best weights"), whole_file(path) as temporary:
-            save_file(dict(weights), temporary, {"step": str(step), "validation_loss": repr(validation_loss)})
+            write_weights(weights, temporary, {"step": str(step), "validation_loss": repr(validation_loss)})
 
     def newest(self) -> dict[str, Any] | None:
         """The state to go on from, or None if this run has not begun yet.
@@ -277,10 +276,13 @@ def _step_of(name: str) -> int:
 def _writing(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, OutputError) as error:
+        # PyTorch's own words do not tell a full disk
+        refused = error.__context__ if isinstance(error.__context__, OSError) else None
+        reason = first_line(error) if refused is None else system_reason(refused)
         raise ModelError(
-            f"{path}: {what} cannot be written ({first_line(error)}); those written before stay, and the same command"
-            " goes on from them"
+            f"{path}: {what} cannot be written ({reason}); those written before stay, and the same command goes on from"
+            " them"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """From participants' answers and the key to statistics, figures, tables and a page that holds them together."""
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from fxnorm import outputs
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import figures, tables
 from fxnorm.evaluation.listening_test.answers import Answers, Ratings, as_arrays, normalized, read_answers, read_key
@@ -23,6 +25,7 @@ SUMMARY_FILE, REPORT_FILE, RATINGS_FILE, PARTICIPANTS_FILE = (
     "participants.csv",
 )
 _SUMMARY_FORMAT, _SUMMARY_VERSION = "fxnorm listening test summary", 1
+_PLOTS = outputs.Contents("an analysis's plots", rf"(?:{'|'.join(ATTRIBUTES)})(?:_songs)?\.png")
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,15 @@ def analyse(
 
     Raises:
         DatasetError: the key or a file cannot be used, or nobody is left.
+        OutputError: ``output`` holds something else than an analysis, or is no place to write to.
         SettingsError: ``output`` is ``folder``, or ``most_repeat_difference`` is no difference that ratings can have.
     """
     if not 0 <= most_repeat_difference <= 100:  # so that it is no NaN either
         raise SettingsError(f"--max-repeat-difference {most_repeat_difference:g}: expected 0 to 100 points")
     if output.resolve() == folder.resolve():
         raise SettingsError(f"{output}: expected another folder than that of the answers, which are .json files too")
+    outputs.check([key_file], [outputs.Folder(output, _CONTENTS.refuse_others, whole=False)])
+    outputs.refuse_inputs([output], [folder])
     key = read_key(key_file)
     answers, left_out = read_answers(folder, key, key_file, skip_errors)
     all_ratings = as_arrays(answers, key)
@@ -99,6 +105,24 @@ def analyse(
     return analysis
 
 
+def _is_ours(output: Path) -> bool:
+    """Whether the summary is one, if it has a file of a name that is others' as well."""
+    if not any((output / name).exists() for name in (SUMMARY_FILE, REPORT_FILE, RATINGS_FILE, PARTICIPANTS_FILE)):
+        return True
+    try:
+        found = json.loads((output / SUMMARY_FILE).read_text(encoding="utf-8"))
+        return bool(found["format"] == _SUMMARY_FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+_CONTENTS = outputs.Contents(
+    "an analysis",
+    rf"summary\.json|report\.html|ratings\.csv|participants\.csv|\.gitignore|plots/(?:{_PLOTS.names})",
+    _is_ours,
+)
+
+
 def _verdict(found: Comparison) -> str:
     """Who is rated highest, and over whom that is shown."""
     best = max(found.systems, key=lambda name: found.systems[name].mean)
@@ -117,15 +141,15 @@ def _verdict(found: Comparison) -> str:
 
 
 def _write(analysis: Analysis, output: Path) -> None:
-    with whole_folder(output / "plots") as plots:
+    with whole_folder(output / "plots", _PLOTS.refuse_others) as plots:
         pictures = _plot(analysis, plots)
         page = _render(analysis, pictures)
+    write_json(output / SUMMARY_FILE, _summary(analysis))  # first: it says whose folder this is
     with whole_file(output / REPORT_FILE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     tables.write(tables.ratings(analysis.key, analysis.answers, analysis.excluded), output / RATINGS_FILE)
     people = tables.participants(analysis.answers, analysis.consistencies, analysis.excluded)
     tables.write(people, output / PARTICIPANTS_FILE)
-    write_json(output / SUMMARY_FILE, _summary(analysis))
 
 
 def _plot(analysis: Analysis, folder: Path) -> dict[Attribute, tuple[bytes, bytes]]:

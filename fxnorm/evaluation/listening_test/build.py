@@ -23,7 +23,7 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from fxnorm import audio, dataset
+from fxnorm import audio, dataset, outputs
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
 from fxnorm.effects.levels import amplitude, is_silent
@@ -118,6 +118,7 @@ def build(mixes: Path, output: Path, key_file: Path, settings: BuildSettings, st
         AudioError: audio that cannot be used.
     """
     _check(settings, output, key_file)
+    outputs.check([mixes, stems], [outputs.Folder(output)], [key_file])
     songs = find_mixes(mixes, settings.systems, stems)
     unknown = set(settings.song_starts) - {song.name for song in songs}
     if unknown:
