@@ -21,17 +21,13 @@ from fxnorm.effects import loudness
 from fxnorm.effects.levels import peaks
 from fxnorm.errors import AudioError, ModelError
 from fxnorm.files import whole_folder, write_json
+from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress
 from fxnorm.recipe import Recipe
 
 MIXER_FILE = "mixer.json"
 WEIGHTS_FILE = "weights.safetensors"
 _FORMAT = 1
-
-
-def default_device() -> torch.device:
-    """The CUDA device if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass

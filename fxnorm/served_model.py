@@ -4,6 +4,7 @@ The model's code and the library travel inside, and every package that mixing an
 it depends on in turn. Of MLflow that is mlflow-skinny: its server without the tracking server's packages.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
@@ -22,6 +23,7 @@ from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import FxnormError
 from fxnorm.mix_options import MixOptions
+from fxnorm.versions import code_digest
 
 MIXER_ARTIFACT = "mixer"
 """What the Mixer directory is called among the model's artifacts."""
@@ -52,6 +54,17 @@ def contents(mixer: Path) -> dict[str, Any]:
         "input_example": (input_example(), {"dry": True, "output_format": "flac"}),
         "pip_requirements": pinned_requirements(),
     }
+
+
+def digest() -> str:
+    """A hash of what :func:`contents` puts beside a Mixer: the code that serves it, and the packages it is pinned to.
+
+    Raises:
+        FxnormError: the package ``serving`` is not installed.
+    """
+    _pyfunc_file()
+    served = [code_digest(_PYFUNC_MODULE, __name__), *pinned_requirements()]
+    return hashlib.sha256("\n".join(served).encode()).hexdigest()
 
 
 def signature() -> ModelSignature:

@@ -22,13 +22,14 @@ from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, pres
 from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate
 from fxnorm.files import whole_file, whole_folder, write_json
-from fxnorm.mixer import Mixer, default_device
+from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
+from fxnorm.models.device import default_device
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
 from fxnorm.tracking import DESCRIPTION_TAG, run_of
-from fxnorm.versions import code_version, data_version
+from fxnorm.versions import code_digest, code_version, data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
 TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.json", "evaluated_mixer.json"
@@ -47,6 +48,7 @@ Versions = dict[str, dict[str, str]]
 
 class _EvaluatedMixer(BaseModel):
     digest: str
+    code: str | None = None
 
 
 _EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
@@ -158,7 +160,7 @@ def run(
     _collect(shown, output)
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     write_json(output / TEST_DATA_FILE, versions)
-    write_json(output / MIXER_FILE, {"digest": digest})
+    write_json(output / MIXER_FILE, {"digest": digest, "code": measuring_code()})
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
     with run_of(mixer_folder, output, "evaluation") as tracked:
@@ -238,6 +240,20 @@ def read_mixer_digest(report: Path) -> str:
         DatasetError: there is no such file, or it holds something else.
     """
     return _read(report / MIXER_FILE, _EVALUATED_MIXER).digest
+
+
+def read_measuring_code(report: Path) -> str | None:
+    """Which code measured what a report holds, as :func:`measuring_code` tells it; None if the report does not say.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / MIXER_FILE, _EVALUATED_MIXER).code
+
+
+def measuring_code() -> str:
+    """A hash of the code that mixes and measures here: metrics compare only with those of the same."""
+    return code_digest("fxnorm.evaluation.songs")
 
 
 def flat(metrics: Metrics) -> dict[str, float]:

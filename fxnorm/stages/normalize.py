@@ -4,6 +4,7 @@ import functools
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fxnorm import audio, dataset
@@ -13,15 +14,14 @@ from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATI
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.parallel import map_songs
-from fxnorm.recipe import Recipe, song_seed
+from fxnorm.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import code_digest, data_version
+from fxnorm.versions import code_digest, data_version, packages_of
 
-RECIPE_FOLDER = "recipe"
+__all__ = ["RECIPE_FOLDER", "gather", "given", "run"]
+
 _DIGEST_FILE = "digest"
-_CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
-"""What the normalized stems of a song depend on."""
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
 
 
@@ -40,7 +40,8 @@ def run(
 ) -> dict[str, str]:
     """Normalize the songs of a dataset.
 
-    A song that was finished before, from the same files with the same recipe and code, is not done again.
+    A song that was finished before, from the same files with the same recipe and code, is not done again, as long as
+    its normalized files are what they were then.
 
     Args:
         settings: effects, their settings, and the splits to do.
@@ -72,10 +73,18 @@ def run(
     with whole_folder(recipe_folder) as temporary:
         recipe.save(temporary)
     _remove_others(output, splits)
-    _forget_those_of_other_code(output)
+    done = _Done(output.with_name(f".{output.name}-done"), f"{code_digest(__name__)} {packages_of(__name__)}")
+    recipe_digest = recipe.stem_digest(recipe_folder, dry)
     skipped: dict[str, str] = {}
     for split, found in splits.items():
-        work = functools.partial(_normalize_song, recipe_folder=recipe_folder, output=output / split, dry=dry)
+        work = functools.partial(
+            _normalize_song,
+            recipe_folder=recipe_folder,
+            recipe_digest=recipe_digest,
+            output=output / split,
+            dry=dry,
+            done=done,
+        )
         part = [song for song in found if song in mine]
         _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
@@ -111,14 +120,57 @@ def gather(parts: Sequence[Path], output: Path) -> None:
     (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
 
 
-def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) -> None:
+@dataclass(frozen=True)
+class _Done:
+    """What songs came to with which code, so that they are not done again.
+
+    It is kept beside the output, not within: where other code makes the same samples, the output has the same bytes,
+    and no network has to be trained again. And it tells of what lies there, whoever put it there: after
+    ``dvc checkout`` these are songs of another day, and known by their bytes.
+
+    Args:
+        folder: a file for each song, recipe and code that were met.
+        code: that normalizes now.
+    """
+
+    folder: Path
+    code: str
+
+    def is_it(self, digest: str, song: Path) -> bool:
+        """Whether the folder ``song`` is what this code made of the song and the recipe behind ``digest``."""
+        note, marker = self._note(digest), song / _DIGEST_FILE
+        return (
+            note.is_file()
+            and marker.is_file()
+            and marker.read_text(encoding="utf-8").strip() == digest
+            and note.read_text(encoding="utf-8").strip() == _content(song)
+        )
+
+    def add(self, digest: str, song: Path) -> None:
+        """Remember the folder ``song``."""
+        with whole_file(self._note(digest)) as temporary:
+            temporary.write_text(_content(song) + "\n", encoding="utf-8")
+
+    def _note(self, digest: str) -> Path:
+        return self.folder / hashlib.sha256(f"{digest} {self.code}".encode()).hexdigest()
+
+
+def _content(song: Path) -> str:
+    """A hash of the audio files of a folder, by their names."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in song.iterdir() if path.suffix.lower() in audio.AUDIO_SUFFIXES):
+        with open(path, "rb") as file:
+            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool, done: _Done) -> None:
     """Write one song's normalized stems and its mixture, unless that very work is done already."""
-    recipe, recipe_digest = _recipe_at(recipe_folder)
     digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
     target = output / song.name
-    done = target / _DIGEST_FILE
-    if done.is_file() and done.read_text(encoding="utf-8").strip() == digest:
+    if done.is_it(digest, target):
         return
+    recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
     normalizer = recipe.normalizer()
     with whole_folder(target) as folder:
@@ -128,27 +180,13 @@ def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) ->
         if song.mixture is not None:
             audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
-
-
-def _forget_those_of_other_code(output: Path) -> None:
-    """Let songs be done again that other code has normalized.
-
-    Which one it was stands beside the output, not within: where the new code makes the same samples, the output has the
-    same bytes, and no network has to be trained again.
-    """
-    note, code = output.with_name(f".{output.name}-code"), code_digest(*_CODE)
-    if not note.is_file() or note.read_text(encoding="utf-8") != code:
-        for digest in output.glob(f"*/*/{_DIGEST_FILE}"):
-            digest.unlink()
-        with whole_file(note) as temporary:
-            temporary.write_text(code, encoding="utf-8")
+    done.add(digest, target)
 
 
 @functools.lru_cache(maxsize=1)
-def _recipe_at(folder: Path) -> tuple[Recipe, str]:
+def _recipe_at(folder: Path, _digest: str) -> Recipe:
     """A process reads its recipe once, not once a song."""
-    recipe = Recipe.load(folder)
-    return recipe, recipe.digest(folder)
+    return Recipe.load(folder)
 
 
 def _impulse_responses(folder: Path | None, seed: int, pre: bool) -> ImpulseResponses:

@@ -12,22 +12,21 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from fxnorm import dataset, models
+from fxnorm import dataset
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.mixer import WEIGHTS_FILE, Mixer
 from fxnorm.parallel import available_cores
-from fxnorm.recipe import SETTINGS_FILE, Recipe
+from fxnorm.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
-from fxnorm.stages.normalize import RECIPE_FOLDER
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, loop
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import Reverberation
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
-from fxnorm.training.tasks import Task, task
+from fxnorm.training.reverberation import Reverberation
+from fxnorm.training.tasks import Task, new_network, task
 
 PARAMS_FILE = "params.yaml"
 """Among the run's artifacts: all settings, as ``--params`` takes them."""
@@ -76,14 +75,13 @@ def _run(
     train = settings.train
     # of its own accord PyTorch would take every core of the machine that a container has a part of
     torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
-    torch.manual_seed(train.seed)
-    network = models.build(train.network, **train.sizes)
+    network = new_network(train)
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
     work = task(network, train)
 
     def own_name() -> str:
-        digests = [dataset.digest([*training_songs, *validation_songs])]
+        digests = [dataset.digest(training_songs), dataset.digest(validation_songs)]
         if train.reverberation:
             digests.append(recipe.digest(normalized / RECIPE_FOLDER))
         if train.initial_weights is not None:
