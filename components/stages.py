@@ -1,9 +1,11 @@
 """The components. Settings are sections of ``params.yaml``; shards are texts like ``2/4``.
 
-A task gets only the sections that it works by: what it is given decides whether an earlier result is taken over.
+A task gets only the sections that it works by: what it is given decides whether an earlier result is taken over. To
+that end it is given a digest of its code too, by the image itself: one that is built anew often keeps its name.
 """
 
 import functools
+from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
@@ -16,15 +18,21 @@ _component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_pack
 
 
 @_component()
-def resolve(repository: str, revision: str) -> str:
-    """The commit that a branch, tag or commit stands for now."""
+def resolve(repository: str, revision: str) -> NamedTuple(
+    "Resolved", [("commit", str), ("fetching", str), ("measuring", str), ("normalizing", str)]
+):
+    """The commit that a branch, tag or commit stands for now, and digests of the code that is in the image now."""
     from fxnorm.stages import fetch
+    from fxnorm.versions import code_digest, packages_of
 
-    return fetch.resolve(repository, revision)
+    parts = [["fxnorm.stages.fetch", "fxnorm.dataset"], ["fxnorm.stages.statistics"], ["fxnorm.stages.normalize"]]
+    return fetch.resolve(repository, revision), *(f"{code_digest(*part)} {packages_of(*part)}" for part in parts)
 
 
 @_component()
-def fetch(repository: str, commit: str, path: str, remote: str, shards: int, data: Output[Dataset]) -> list[str]:
+def fetch(
+    repository: str, commit: str, path: str, remote: str, shards: int, code: str, data: Output[Dataset]
+) -> list[str]:
     """Bring the datasets of a commit from DVC's remote storage; gives the names of the shards to work in."""
     from pathlib import Path
 
@@ -38,7 +46,7 @@ def fetch(repository: str, commit: str, path: str, remote: str, shards: int, dat
 
 
 @_component()
-def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, part: Output[Dataset]) -> None:
+def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, code: str, part: Output[Dataset]) -> None:
     """Measure the average effects of a shard of the wet training songs."""
     from pathlib import Path
 
@@ -52,7 +60,7 @@ def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, part
 
 
 @_component()
-def merge_statistics(parts: Input[list[Dataset]], statistics: Output[Dataset]) -> None:
+def merge_statistics(parts: Input[list[Dataset]], code: str, statistics: Output[Dataset]) -> None:
     """Put the statistics of all shards together."""
     from pathlib import Path
 
@@ -70,6 +78,7 @@ def normalize(
     statistics: Input[Dataset],
     shard: str,
     settings: dict,
+    code: str,
     normalized: Output[Dataset],
 ) -> None:
     """Bring the stems of a shard of the wet songs to the average effects."""

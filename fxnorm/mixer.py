@@ -21,6 +21,7 @@ from fxnorm.effects import loudness, programme
 from fxnorm.effects.levels import peaks
 from fxnorm.errors import AudioError, ModelError
 from fxnorm.files import whole_folder, write_json
+from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress
 from fxnorm.outputs import Contents
 from fxnorm.recipe import FILES as RECIPE_FILES
@@ -32,11 +33,6 @@ FRONT_END_PREFIX = "front_end."
 """Of the names of a front-end's weights, in a network and by themselves."""
 
 _FORMAT = 1
-
-
-def default_device() -> torch.device:
-    """The CUDA device if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass

@@ -6,8 +6,10 @@ stems of a new song go through exactly what the training stems went through.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,10 +17,13 @@ from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import ModelError, first_line
 from fxnorm.files import write_json
 from fxnorm.folders import files_below
-from fxnorm.normalization import EffectNormalizer
+from fxnorm.normalization import REVERBERATION, EffectNormalizer
 from fxnorm.outputs import Contents
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
+
+RECIPE_FOLDER = "recipe"
+"""Beside the stems that were normalized by it."""
 
 STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
@@ -91,15 +96,30 @@ class Recipe:
         )
 
     def digest(self, folder: Path) -> str:
-        """A hash of all that a normalized stem depends on beside the stem, of the recipe that lies in ``folder``.
+        """A hash of all that any normalized stem depends on beside the stem, of the recipe that lies in ``folder``.
 
-        The folder may be a Mixer directory.
+        The folder may be a Mixer directory. Which splits were normalized is no part of how.
         """
-        total = hashlib.sha256(self.settings.model_dump_json().encode())
-        for path in sorted(set(files_of(folder)) - {folder / SETTINGS_FILE}):
-            total.update(str(path.relative_to(folder)).encode())
-            total.update(path.read_bytes())
-        return total.hexdigest()
+        return _digest(self.settings.model_dump(mode="json", exclude={"splits"}), files_of(folder), folder)
+
+    def stem_digest(self, folder: Path, dry: bool) -> str:
+        """As :meth:`digest`, but of what the stems of a song depend on that is a dry recording, or is none.
+
+        Impulse responses that are not heard do not count, nor does the seed where nothing is drawn.
+        """
+        reverberated = REVERBERATION in self.settings.effects
+        unheard = [*(() if reverberated else (_REVERB,)), *(() if dry else (_PRE_REVERB,))]
+        files = [path for path in files_of(folder) if not any((folder / name) in path.parents for name in unheard)]
+        undrawn = set() if reverberated or dry else {"seed"}
+        return _digest(self.settings.model_dump(mode="json", exclude={"splits", *undrawn}), files, folder)
+
+
+def _digest(settings: dict[str, Any], files: Iterable[Path], folder: Path) -> str:
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in sorted(set(files) - {folder / SETTINGS_FILE}):
+        total.update(f"\0{path.relative_to(folder).as_posix()}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def files_of(folder: Path) -> list[Path]:

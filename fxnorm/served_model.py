@@ -4,7 +4,6 @@ The model's code and the library travel inside, and every package that mixing an
 it depends on in turn. Of MLflow that is mlflow-skinny: its server without the tracking server's packages.
 """
 
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -24,6 +23,7 @@ from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import FxnormError
 from fxnorm.mix_options import MixOptions
+from fxnorm.versions import code_digest
 
 MIXER_ARTIFACT = "mixer"
 """What the Mixer directory is called among the model's artifacts."""
@@ -37,7 +37,6 @@ _OF_A_BUILD = ("nvidia-", "cuda-", "triton")
 """What PyTorch's CUDA builds need and its others do not: left to whichever build is installed where it is served."""
 _PARAM_TYPES = {"dry": "boolean", "output_format": "string", "seed": "long", "target_loudness": "double"}
 _EXAMPLE_SECONDS = 2.0
-_LEFT_BY_TOOLS = {"__pycache__", "node_modules"}
 
 
 def contents(mixer: Path) -> dict[str, Any]:
@@ -57,15 +56,15 @@ def contents(mixer: Path) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def code_digest() -> str:
-    """A hash of the files of code that travel in a registered model."""
-    total = hashlib.sha256()
-    for folder in map(Path, _code_paths()):
-        files = (path for path in folder.rglob("*") if path.is_file() and not _LEFT_BY_TOOLS & set(path.parts))
-        for path in sorted(files):
-            total.update(f"{path.relative_to(folder.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return total.hexdigest()
+def digest() -> str:
+    """A hash of what :func:`contents` puts beside a Mixer: the code that serves it, and the packages it is pinned to.
+
+    Raises:
+        FxnormError: the package ``serving`` is not installed.
+    """
+    _pyfunc_file()
+    served = [code_digest(_PYFUNC_MODULE, __name__), *pinned_requirements()]
+    return hashlib.sha256("\n".join(served).encode()).hexdigest()
 
 
 def signature() -> ModelSignature:

@@ -49,18 +49,24 @@ def build(cluster: Cluster) -> BaseComponent:
             evaluate_settings: likewise.
             register_settings: likewise.
         """
-        # a branch moves on: what it stands for is looked up each time, and all that follows depends on the commit
-        commit = _on(cluster, components.resolve(repository=repository, revision=revision), cached=False)
+        # a branch moves on, and so does the image of a name: what they stand for is looked up each time, and all that
+        # follows depends on it
+        now = _on(cluster, components.resolve(repository=repository, revision=revision), cached=False).outputs
         fetched = _on(cluster, components.fetch(
-            repository=repository, commit=commit.output, path=path, remote=remote, shards=shards
+            repository=repository, commit=now["commit"], path=path, remote=remote, shards=shards, code=now["fetching"]
         ))  # fmt: skip
         data = fetched.outputs["data"]
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            part = _on(cluster, components.statistics(data=data, path=path, shard=shard, settings=statistics_settings))
-        merged = _on(cluster, components.merge_statistics(parts=dsl.Collected(part.outputs["part"])))
+            part = _on(cluster, components.statistics(
+                data=data, path=path, shard=shard, settings=statistics_settings, code=now["measuring"]
+            ))  # fmt: skip
+        merged = _on(cluster, components.merge_statistics(
+            parts=dsl.Collected(part.outputs["part"]), code=now["measuring"]
+        ))  # fmt: skip
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
             normalized = _on(cluster, components.normalize(
-                data=data, path=path, statistics=merged.output, shard=shard, settings=normalize_settings
+                data=data, path=path, statistics=merged.output, shard=shard, settings=normalize_settings,
+                code=now["normalizing"],
             ))  # fmt: skip
         trained = components.train(
             normalized=dsl.Collected(normalized.outputs["normalized"]),

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from fxnorm.evaluation.catalogue import RESIDUAL
 from fxnorm.mixer import WEIGHTS_FILE
 from fxnorm.mixer_digest import mixer_digest
-from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE
+from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE, measuring_code
 
 
 def changed(mixer: Path, target: Path, seed: int) -> Path:
@@ -31,5 +31,5 @@ def report(folder: Path, mixer: Path, loss: float, songs: str = "some songs", ba
     metrics["test_wet"]["input_sum"][RESIDUAL] = 0.0  # the sum of wet stems is the reference
     (folder / METRICS_FILE).write_text(json.dumps(metrics))
     (folder / TEST_DATA_FILE).write_text(json.dumps({"test_wet": {"digest": songs}}))
-    (folder / MIXER_FILE).write_text(json.dumps({"digest": mixer_digest(mixer)}))
+    (folder / MIXER_FILE).write_text(json.dumps({"digest": mixer_digest(mixer), "code": measuring_code()}))
     return folder

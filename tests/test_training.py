@@ -18,9 +18,10 @@ from fxnorm.recipe import Recipe
 from fxnorm.settings import TrainSettings
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints, name_of, opened
-from fxnorm.training.data import RandomCrops, Reverberation, Sequences, StoredSong
+from fxnorm.training.data import RandomCrops, Sequences, StoredSong
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
+from fxnorm.training.reverberation import Reverberation
 from fxnorm.training.tasks import guard_frames, task
 from tests.conftest import SIZES, noise
 from tests.servers import free_port

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from fxnorm.evaluation.metrics import Family, compare_all
 from fxnorm.evaluation.reference_free import describe
 from fxnorm.files import whole_folder, write_json
 from fxnorm.losses import stereo_losses
-from fxnorm.mixer import Mixer, default_device
+from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
+from fxnorm.models.device import default_device
 from fxnorm.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import code_digest
+from fxnorm.versions import code_digest, packages_of
 
 MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
 SystemMetrics = dict[str, dict[str, float]]
@@ -46,6 +47,10 @@ _PLOTS = {
 }
 
 
+def _code() -> str:
+    return f"{code_digest(__name__)} {packages_of(__name__)}"
+
+
 @dataclass(frozen=True)
 class Task:
     """What is done with every song.
@@ -56,12 +61,14 @@ class Task:
         dry: folders of the songs that are dry recordings.
         excerpt_seconds: length of the report's excerpts.
         folder: where the results of single songs are kept.
+        code: that does it; a result of other code is not taken for one of this.
     """
 
     mixers: Mapping[str, Path]
     dry: frozenset[Path]
     excerpt_seconds: float
     folder: Path
+    code: str = field(default_factory=_code)
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ class Result:
 def evaluate(song: Song, task: Task) -> Result:
     """Mix and measure a song, unless that is done already."""
     dry = song.folder in task.dry
-    key = [code_digest(), default_device().type, song.name, song.digest(), dry, task.excerpt_seconds]
-    key += [f"{name} {_digest_of(folder)}" for name, folder in task.mixers.items()]
+    key = [task.code, default_device().type, song.name, song.digest(), dry, task.excerpt_seconds]
+    key += [f"{name} {mixer_digest(folder)}" for name, folder in task.mixers.items()]
     folder = task.folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()
     if not folder.is_dir():
         stems, reference = song.read_stems(), song.read_mixture() if song.mixture else None
@@ -94,12 +101,6 @@ def evaluate(song: Song, task: Task) -> Result:
             write_pictures(mixes, temporary)
             write_listening(mixes, temporary, task.excerpt_seconds)
     return Result(folder)
-
-
-def forget_mixers() -> None:
-    """Have this process read Mixers again; between two evaluations in it they may have changed."""
-    for cached in (_mixer_at, _recipe_digest, _digest_of):
-        cached.cache_clear()
 
 
 def write_pictures(mixes: Mapping[str, np.ndarray], folder: Path) -> None:
@@ -136,8 +137,7 @@ def mix_all(
     normalized: dict[str, np.ndarray] = {}
     networks = {}
     for system, folder in mixers.items():
-        mixer = _mixer_at(folder)
-        recipe = _recipe_digest(folder)
+        mixer, recipe = _mixer_at(folder)
         if recipe not in normalized:
             normalized[recipe] = mixer.normalize(stems, dry, song_seed(mixer.recipe.settings.seed, name))
         networks[system] = mixer.mix_normalized(normalized[recipe])
@@ -189,7 +189,7 @@ def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> SystemM
 
 def statistics_of(task: Task) -> DatasetStatistics:
     """Those of the Mixer that is evaluated."""
-    return _mixer_at(next(iter(task.mixers.values()))).recipe.statistics
+    return _mixer_at(next(iter(task.mixers.values())))[0].recipe.statistics
 
 
 def _errors(families: Mapping[str, Family]) -> dict[str, float]:
@@ -231,18 +231,13 @@ def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
     return mix * np.float32(10 ** ((target - own) / 20))
 
 
-@functools.cache
-def _mixer_at(folder: Path) -> Mixer:
-    """A process reads every Mixer once, not once a song."""
-    return Mixer.load(folder)
+def _mixer_at(folder: Path) -> tuple[Mixer, str]:
+    """A Mixer, and the digest of its recipe: two Mixers with the same have the same normalized stems."""
+    return _read_mixer(folder, mixer_digest(folder))
 
 
 @functools.cache
-def _recipe_digest(folder: Path) -> str:
-    """Two Mixers with the same recipe have the same normalized stems."""
-    return _mixer_at(folder).recipe.digest(folder)
-
-
-@functools.cache
-def _digest_of(folder: Path) -> str:
-    return mixer_digest(folder)
+def _read_mixer(folder: Path, _digest: str) -> tuple[Mixer, str]:
+    """A process reads every Mixer once, not once a song; one that takes another's place is another."""
+    mixer = Mixer.load(folder)
+    return mixer, mixer.recipe.digest(folder)

@@ -20,18 +20,19 @@ from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
 from fxnorm.evaluation.excerpts import affordable_seconds
-from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate, forget_mixers
+from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate
 from fxnorm.files import copy_file, whole_file, whole_folder, write_json
 from fxnorm.folders import entries
-from fxnorm.mixer import Mixer, default_device
+from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
+from fxnorm.models.device import default_device
 from fxnorm.names import SONG_FILE, address_part, addresses
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
 from fxnorm.splits import refuse_tested_before
 from fxnorm.tracking import DESCRIPTION_TAG, RUN_FILE, TrackedRun, run_of
-from fxnorm.versions import code_version, data_version
+from fxnorm.versions import code_digest, code_version, data_version
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
 TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.json", "evaluated_mixer.json"
@@ -52,6 +53,7 @@ Versions = dict[str, dict[str, str]]
 class _EvaluatedMixer(BaseModel):
     digest: str
     verdicts: list[str] = []
+    code: str | None = None
 
 
 _EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
@@ -182,7 +184,7 @@ def _run(
     _collect(shown, output)
     write_json(output / TEST_DATA_FILE, versions)
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
-    write_json(output / MIXER_FILE, {"digest": digest, "verdicts": verdicts})
+    write_json(output / MIXER_FILE, {"digest": digest, "code": measuring_code(), "verdicts": verdicts})
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     with run_of(mixer_folder, output, "evaluation") as tracked:
         publish(output, tracked, settings.register_.metric)
@@ -285,6 +287,20 @@ def read_mixer_digest(report: Path) -> str:
     return _read(report / MIXER_FILE, _EVALUATED_MIXER).digest
 
 
+def read_measuring_code(report: Path) -> str | None:
+    """Which code measured what a report holds, as :func:`measuring_code` tells it; None if the report does not say.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / MIXER_FILE, _EVALUATED_MIXER).code
+
+
+def measuring_code() -> str:
+    """A hash of the code that mixes and measures here: metrics compare only with those of the same."""
+    return code_digest("fxnorm.evaluation.songs")
+
+
 def flat(metrics: Metrics) -> dict[str, float]:
     """Under the names that experiment trackers show: ``split.system.metric``."""
     return {
@@ -350,7 +366,6 @@ def _evaluate(
     seconds = affordable_seconds(settings.evaluate.excerpt_seconds, settings.evaluate.report_megabytes, mixes)
     dry = frozenset(song.folder for split, found in splits.items() if split.endswith("dry") for song in found)
     task = Task(mixers, dry, seconds, output / _FINISHED)
-    forget_mixers()
     evaluated, _ = map_songs(functools.partial(evaluate, task=task), songs, "evaluate", workers or None)
     results = {song.folder: result for song, result in evaluated}
     return {split: {song.name: results[song.folder] for song in found} for split, found in splits.items()}

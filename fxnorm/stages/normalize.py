@@ -9,43 +9,38 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from fxnorm import audio, dataset, locks, outputs
+from fxnorm import audio, dataset, locks, outputs, shards
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song, is_audio, plain_name
 from fxnorm.effects import programme
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import DatasetError, OutputError
-from fxnorm.files import is_temporary, remove, whole_file, whole_folder, write_json
+from fxnorm.files import beside, is_temporary, remove, whole_file, whole_folder
 from fxnorm.folders import entries, files_below
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import CONTENTS as RECIPE_CONTENTS
 from fxnorm.recipe import FILES as RECIPE_FILES
-from fxnorm.recipe import Recipe, song_seed
+from fxnorm.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.splits import read_splits
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import code_digest, data_version
+from fxnorm.versions import code_digest, data_version, packages_of
+
+__all__ = ["RECIPE_FOLDER", "gather", "merge", "optional_impulse_responses", "run"]
 
 _logger = logging.getLogger(__name__)
 
-RECIPE_FOLDER = "recipe"
 _DIGEST_FILE = "digest"
-_SONGS_FILE = ".songs.json"
-"""Of an output for shards: the names of all songs by split, so that it can be said which are not there."""
-_SONGS = TypeAdapter(dict[str, list[str]])
-_CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
-"""What the normalized stems of a song depend on."""
 _REVERB, _PRE_REVERB = "reverb", "pre_reverb"
 _SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav|{_DIGEST_FILE}"
 _SONG = outputs.Contents("a normalized song", _SONG_FILES, lambda folder: (folder / _DIGEST_FILE).is_file())
 _CONTENTS = outputs.Contents(
     "normalized songs",
     rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})"
-    rf"|\.gitignore|{re.escape(_SONGS_FILE)}",
+    rf"|\.gitignore|{re.escape(shards.SONGS_FILE)}",
 )
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
 
@@ -65,7 +60,8 @@ def run(
 ) -> dict[str, str]:
     """Normalize the songs of a dataset.
 
-    A song that was finished before, from the same files with the same recipe and code, is not done again.
+    A song that was finished before, from the same files with the same recipe and code, is not done again, as long as
+    its normalized files are what they were then.
 
     Args:
         settings: effects, their settings, and the splits to do.
@@ -121,11 +117,17 @@ def _normalize(
 ) -> dict[str, str]:
     """Normalize the songs that are ``mine``; the reason for each that was left out."""
     recipe_folder = output / RECIPE_FOLDER
-    recipe_digest = recipe.digest(recipe_folder)
+    done = _Done(beside(output, "-done"), f"{code_digest(__name__)} {packages_of(__name__)}")
+    recipe_digest = recipe.stem_digest(recipe_folder, dry)
     skipped: dict[str, str] = {}
     for split, found in splits.items():
         work = functools.partial(
-            _normalize_song, recipe_folder=recipe_folder, recipe_digest=recipe_digest, output=output / split, dry=dry
+            _normalize_song,
+            recipe_folder=recipe_folder,
+            recipe_digest=recipe_digest,
+            output=output / split,
+            dry=dry,
+            done=done,
         )
         part = [song for song in found if song in mine]
         _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
@@ -147,7 +149,7 @@ def _claimed(
     with contextlib.ExitStack() as stack:
         if shard is None:
             _prepare(output, recipe, splits, stack.enter_context(locks.held(output)))
-            (output / _SONGS_FILE).unlink(missing_ok=True)
+            (output / shards.SONGS_FILE).unlink(missing_ok=True)
             yield
             return
         stack.enter_context(locks.held(output, f"-shard-{shard[0]}-of-{shard[1]}"))
@@ -165,7 +167,7 @@ def _claimed(
             else:
                 stack.enter_context(locks.held(output, shared=True))
             names = {split: [song.name for song in songs] for split, songs in splits.items()}
-            write_json(output / _SONGS_FILE, names)
+            shards.note(output, names)
         yield
 
 
@@ -175,7 +177,6 @@ def _prepare(output: Path, recipe: Recipe, splits: dict[str, list[Song]], alone:
         with whole_folder(output / RECIPE_FOLDER, RECIPE_CONTENTS.refuse_others) as temporary:
             recipe.save(temporary)
     _remove_others(output, splits, leftovers=alone)
-    _forget_those_of_other_code(output)
 
 
 def _has_recipe(output: Path, recipe: Recipe) -> bool:
@@ -257,36 +258,11 @@ def merge(parts: Sequence[Path], output: Path) -> list[str]:
                 if linked.is_symlink():
                     target = temporary / linked.relative_to(together)
                     shutil.copytree(linked.resolve(), target, copy_function=_link_or_copy)
-            names = _songs_of_all_shards(parts)
-            lacking = _lacking(temporary, names)
+            names = shards.noted(parts)
+            lacking = shards.lacking(temporary, names)
             if lacking:
-                write_json(temporary / _SONGS_FILE, names)
+                shards.note(temporary, names)
     return lacking
-
-
-def lacking_songs(folder: Path) -> list[str]:
-    """``SPLIT/SONG`` of the songs that a folder of some shards lacks because the others were not put into it."""
-    return _lacking(folder, _songs_of_all_shards([folder]))
-
-
-def _songs_of_all_shards(parts: Sequence[Path]) -> dict[str, list[str]]:
-    """By split the names of what was to be normalized in all shards together, as far as the parts tell."""
-    names: dict[str, list[str]] = {}
-    for file in (part / _SONGS_FILE for part in parts):
-        if file.is_file():
-            try:
-                noted = _SONGS.validate_json(file.read_bytes())
-            except ValidationError as error:
-                raise DatasetError(f"{file}: expected songs by split, as 'fxnorm normalize' writes them") from error
-            for split, songs in noted.items():
-                names[split] = sorted({*names.get(split, []), *songs})
-    return names
-
-
-def _lacking(folder: Path, names: dict[str, list[str]]) -> list[str]:
-    return [
-        f"{split}/{name}" for split, songs in names.items() for name in songs if not (folder / split / name).is_dir()
-    ]
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -296,12 +272,55 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool) -> None:
+@dataclass(frozen=True)
+class _Done:
+    """What songs came to with which code, so that they are not done again.
+
+    It is kept beside the output, not within: where other code makes the same samples, the output has the same bytes,
+    and no network has to be trained again. And it tells of what lies there, whoever put it there: after
+    ``dvc checkout`` these are songs of another day, and known by their bytes.
+
+    Args:
+        folder: a file for each song, recipe and code that were met.
+        code: that normalizes now.
+    """
+
+    folder: Path
+    code: str
+
+    def is_it(self, digest: str, song: Path) -> bool:
+        """Whether the folder ``song`` is what this code made of the song and the recipe behind ``digest``."""
+        note, marker = self._note(digest), song / _DIGEST_FILE
+        return (
+            note.is_file()
+            and marker.is_file()
+            and marker.read_text(encoding="utf-8").strip() == digest
+            and note.read_text(encoding="utf-8").strip() == _content(song)
+        )
+
+    def add(self, digest: str, song: Path) -> None:
+        """Remember the folder ``song``."""
+        with whole_file(self._note(digest)) as temporary:
+            temporary.write_text(_content(song) + "\n", encoding="utf-8")
+
+    def _note(self, digest: str) -> Path:
+        return self.folder / hashlib.sha256(f"{digest} {self.code}".encode()).hexdigest()
+
+
+def _content(song: Path) -> str:
+    """A hash of the audio files of a folder, by their names."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in song.iterdir() if path.suffix.lower() in audio.AUDIO_SUFFIXES):
+        with open(path, "rb") as file:
+            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool, done: _Done) -> None:
     """Write one song's normalized stems and its mixture, unless that very work is done already."""
     digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
     target = output / song.name
-    done = target / _DIGEST_FILE
-    if done.is_file() and done.read_text(encoding="utf-8").strip() == digest:
+    if done.is_it(digest, target):
         return
     recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
@@ -316,21 +335,7 @@ def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output:
         if song.mixture is not None:
             audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
-
-
-def _forget_those_of_other_code(output: Path) -> None:
-    """Let songs be done again that other code has normalized.
-
-    Which one it was stands beside the output, not within: where the new code makes the same samples, the output has the
-    same bytes, and no network has to be trained again.
-    """
-    note, code = output.with_name(f".{output.name}-code"), code_digest(*_CODE)
-    if not note.is_file() or note.read_text(encoding="utf-8") != code:
-        for digest in output.glob(f"*/*/{_DIGEST_FILE}"):
-            with whole_file(digest) as temporary:
-                temporary.write_text("of other code\n", encoding="utf-8")  # its song is still one of ours
-        with whole_file(note) as temporary:
-            temporary.write_text(code, encoding="utf-8")
+    done.add(digest, target)
 
 
 @functools.lru_cache(maxsize=1)

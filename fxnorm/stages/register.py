@@ -1,5 +1,6 @@
 """Stage 5: the quality gate, then the MLflow registry."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from fxnorm.tracking import DESCRIPTION_TAG, MIXER_TAG, TrackedRun
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
 
-_CODE_TAG, _GATE_TAG = "code.digest", "gate"
+_SERVED_TAG, _GATE_TAG = "served.digest", "gate"
+_TAG_LENGTH = 16  # of the code's hash: MLflow takes names of 250 characters, of which a split may be some
+_log = logging.getLogger(__name__)
+
 _REGISTERED = "- registered as "
 
 
@@ -44,15 +48,16 @@ class _Candidate:
                 f"{report}: expected a report of {folder}, found another Mixer's; 'fxnorm evaluate' makes one"
             )
         compared = _compared(gate, metrics, _system(mixer), report / METRICS_FILE)
+        _check_code(report)
         tested_on = read_test_data(report)
         if "digest" not in tested_on.get(gate.split, {}):
             raise DatasetError(f"{report / TEST_DATA_FILE}: expected {gate.split}.digest, found none; evaluate again")
         return cls(folder, digest, mixer, metrics, tested_on, *compared)
 
     def tags(self, gate: RegisterSettings) -> dict[str, str]:
-        """What a later candidate has to know of this one."""
+        """What a later candidate has to know of this one, and an interrupted registration of what it left."""
         measured = _measured(gate, self.tested_on[gate.split]["digest"], self.value)
-        return {MIXER_TAG: self.digest, _CODE_TAG: served_model.code_digest(), **measured}
+        return {MIXER_TAG: self.digest, _SERVED_TAG: served_model.digest(), **measured}
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,11 @@ class _Gate:
         except ModelError as error:
             return CHALLENGER, f"cannot be compared with the champion (version {champion.number}): {error}"
         if best is None:
+            songs = _songs_tag(gate, candidate.tested_on[gate.split]["digest"])
+            by_other_code = " by this code" if any(tag.startswith(songs) for tag in champion.tags) else ""
             return CHALLENGER, (
                 f"cannot be compared with the champion (version {champion.number}), which was not measured on these"
-                " songs; --dataset DATA has that done"
+                f" songs{by_other_code}; --dataset DATA has that done"
             )
         self.run.log(0, {f"{gate.split}.{CHAMPION}.{gate.metric}": best})
         against += f", champion (version {champion.number}) {best:.3f}"
@@ -92,7 +99,10 @@ class _Gate:
         return CHAMPION, f"better than the baseline and the champion in {name}: {against}"
 
     def _value_of(self, champion: Version) -> float | None:
-        """The champion's metric on the candidate's songs, measured again if those are others; None without songs."""
+        """The champion's metric on the candidate's songs, measured again if it is of others or by other code.
+
+        None if there are no songs to measure it on.
+        """
         gate = self.settings.register_
         digest = self.candidate.tested_on[gate.split]["digest"]
         measured = champion.tags.get(_value_tag(gate, digest))
@@ -101,7 +111,9 @@ class _Gate:
         if self.data is None:
             return None
         self._check_data(self.data, digest)
-        tqdm.write(f"{champion.uri}: was not measured on the candidate's songs; is measured on {self.data} now")
+        tqdm.write(
+            f"{champion.uri}: was not measured on the candidate's songs by this code; is measured on {self.data} now"
+        )
         mixer = registry.open_mixer(champion.uri)
         found = evaluate.measure(mixer, self.data, self.settings.evaluate.split, gate.split)
         if gate.metric not in found:
@@ -129,9 +141,9 @@ def run(
 ) -> dict[str, str]:
     """Register a Mixer: as ``@champion`` if it passes the gate, as ``@challenger`` with the reason if not.
 
-    The champion so far keeps the alias ``@previous``. A champion that was measured on other songs is measured again on
-    the candidate's, which takes the dataset. A tracking server that does not know the Mixer's run gets all that the
-    training and the evaluation had to tell.
+    The champion so far keeps the alias ``@previous``. A champion that was measured on other songs, or by other code, is
+    measured again on the candidate's, which takes the dataset. A tracking server that does not know the Mixer's run
+    gets all that the training and the evaluation had to tell.
 
     Args:
         settings: of all stages; the gate is the section ``register``.
@@ -146,7 +158,8 @@ def run(
         name, version, alias and reason, as they stand in ``registration.json``.
 
     Raises:
-        DatasetError: the report is not complete or of another Mixer, or ``data`` is another dataset than the report's.
+        DatasetError: the report is not complete, of another Mixer or measured by other code, or ``data`` is another
+            dataset than the report's.
     """
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
@@ -284,8 +297,27 @@ def _measured(gate: RegisterSettings, digest: str, value: float) -> dict[str, st
 
 
 def _value_tag(gate: RegisterSettings, digest: str) -> str:
-    # one tag for each set of songs: a value cannot be taken for that of others, whenever and whoever writes
+    # one tag for each set of songs and each code: a value cannot be taken for another, whenever and whoever writes
+    return f"{_songs_tag(gate, digest)}.code.{evaluate.measuring_code()[:_TAG_LENGTH]}"
+
+
+def _songs_tag(gate: RegisterSettings, digest: str) -> str:
     return f"{gate.split}.{gate.metric}.songs.{digest}"
+
+
+def _check_code(report: Path) -> None:
+    """Refuse a report that other code measured, because the champion's metric is measured by this code.
+
+    Raises:
+        DatasetError: it was measured by other code.
+    """
+    code = evaluate.read_measuring_code(report)
+    if code is None:
+        _log.warning("%s: does not say which code measured it; its metrics are taken for those of this code", report)
+    elif code != evaluate.measuring_code():
+        raise DatasetError(
+            f"{report}: expected a report that this code measured, found one of other code; 'fxnorm evaluate' makes one"
+        )
 
 
 def _system(mixer: Mixer) -> str:

@@ -18,10 +18,8 @@ from fxnorm.files import beside, whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
-from fxnorm.versions import code_digest
+from fxnorm.versions import code_digest, packages_of
 
-_CODE = ("audio.py", "effects")
-"""What the features of a song depend on."""
 _KEPT = r"[0-9a-f]{64}\.npz"
 
 _log = logging.getLogger(__name__)
@@ -118,12 +116,14 @@ def _measure(
     songs: list[Song], workers: int, skip_errors: bool, folder: Path
 ) -> tuple[list[tuple[Song, Path]], list[tuple[Song, str]]]:
     """Songs with the files of ``folder`` that hold their features: those of a thousand songs would fill the memory."""
-    return map_songs(functools.partial(_measure_song, folder=folder), songs, "statistics", workers or None, skip_errors)
+    code = f"{code_digest(__name__)} {packages_of(__name__)}"
+    work = functools.partial(_measure_song, folder=folder, code=code)
+    return map_songs(work, songs, "statistics", workers or None, skip_errors)
 
 
-def _measure_song(song: Song, folder: Path) -> Path:
-    """The file of ``folder`` with one song's features, which an earlier run may have left there."""
-    digest = hashlib.sha256(f"{code_digest(*_CODE)} {song.digest()}".encode()).hexdigest()
+def _measure_song(song: Song, folder: Path, code: str) -> Path:
+    """The file of ``folder`` with one song's features, which an earlier run of this ``code`` may have left there."""
+    digest = hashlib.sha256(f"{code} {song.digest()}".encode()).hexdigest()
     path = folder / f"{digest}.npz"
     if not path.is_file():
         # one stem at a time: a long song's four would fill the memory

@@ -12,23 +12,22 @@ from pathlib import Path
 
 import torch
 
-from fxnorm import dataset, locks, models, object_store, outputs
+from fxnorm import dataset, locks, object_store, outputs, shards
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
 from fxnorm.parallel import available_cores
-from fxnorm.recipe import SETTINGS_FILE, Recipe
+from fxnorm.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.splits import read_splits
-from fxnorm.stages.normalize import RECIPE_FOLDER, lacking_songs
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, loop
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import Reverberation
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
-from fxnorm.training.tasks import Task, task
+from fxnorm.training.reverberation import Reverberation
+from fxnorm.training.tasks import Task, new_network, task
 from fxnorm.versions import code_version
 
 _log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ def _run(
     training_songs, validation_songs = read_splits(normalized, ("train", "val")).values()
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
-    if processes.first and (lacking := lacking_songs(normalized)):
+    if processes.first and (lacking := shards.lacking(normalized)):
         _log.warning(
             "%s: %d songs of other shards are not there (%s, …): training does without",
             normalized,
@@ -92,14 +91,13 @@ def _run(
     train = settings.train
     # of its own accord PyTorch would take every core of the machine that a container has a part of
     torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
-    torch.manual_seed(train.seed)
-    network = models.build(train.network, **train.sizes)
+    network = new_network(train)
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
     work = task(network, train)
 
     def own_name() -> str:
-        digests = [dataset.digest([*training_songs, *validation_songs])]
+        digests = [dataset.digest(training_songs), dataset.digest(validation_songs)]
         if train.reverberation:
             digests.append(recipe.digest(normalized / RECIPE_FOLDER))
         if train.initial_weights is not None:

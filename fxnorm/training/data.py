@@ -6,7 +6,9 @@ uninterrupted one would have seen, with any number of reading processes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -14,14 +16,22 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.dataset import Song
-from fxnorm.effects import loudness
 from fxnorm.errors import DatasetError
-from fxnorm.normalization import REVERBERATED_STEMS, REVERBERATION, EffectNormalizer
-from fxnorm.recipe import Recipe
+
+# a training's identity has the code that this module imports: a song comes in by its content, and a training without
+# reverberation has nothing of the effects
+if TYPE_CHECKING:
+    from fxnorm.dataset import Song
+    from fxnorm.training.reverberation import Reverberation
 
 Example = tuple[torch.Tensor, torch.Tensor]
 """Stems (8, samples), in the order of STEMS with left before right, and the mixture (2, samples)."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Reverberation":  # which had its home here
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("fxnorm.training.reverberation").Reverberation
 
 
 class StoredSong:
@@ -34,7 +44,7 @@ class StoredSong:
         DatasetError: there is no mixture, or a file is not at the library's sample rate.
     """
 
-    def __init__(self, song: Song) -> None:
+    def __init__(self, song: "Song") -> None:
         if song.mixture is None:
             raise DatasetError(f"{song.folder}: expected a mixture beside the stems, found none; training needs it")
         self.name = song.name
@@ -67,45 +77,6 @@ class StoredSong:
 
 
 @dataclass(frozen=True)
-class Reverberation:
-    """One more reverberation for vocals and other of a training crop, at the level that the stem had before.
-
-    It is what ``fxnorm normalize`` adds (:mod:`fxnorm.effects.reverberation`), with another impulse response each time.
-    There, loudness is matched after it; here likewise: the stem goes back to the loudness it had, as far as its peak
-    stays under full scale, since the send would make it louder by some dB and level is what the network reads the mix
-    from. Its spectrum, panning and dynamics stay as the send leaves them.
-
-    Args:
-        normalizer: applies reverberation and nothing else.
-        probability: that a stem of a crop gets any.
-        lead_samples: how much of the song before a crop still rings on in it.
-    """
-
-    normalizer: EffectNormalizer
-    probability: float
-    lead_samples: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, probability: float) -> "Reverberation":
-        """With the impulse responses of a recipe."""
-        responses = recipe.impulse_responses
-        normalizer = EffectNormalizer(recipe.statistics, effects=(REVERBERATION,), impulse_responses=responses)
-        return cls(normalizer, probability, max(response.shape[1] for response in responses.responses))
-
-    def draw(self, generator: np.random.Generator) -> dict[str, int]:
-        """For each stem that gets reverberation, a seed of its impulse response and shelves."""
-        draws = {stem: (generator.random(), int(generator.integers(2**32))) for stem in REVERBERATED_STEMS}
-        return {stem: seed for stem, (chance, seed) in draws.items() if chance < self.probability}
-
-    def apply(self, audio: np.ndarray, stem: str, seed: int) -> np.ndarray:
-        """``audio`` (2, samples) with reverberation, as loud as before; what is too quiet to have a loudness stays."""
-        before = loudness.measure(audio, SAMPLE_RATE)
-        if not np.isfinite(before):
-            return audio
-        return loudness.match(self.normalizer.normalize(audio, SAMPLE_RATE, stem, seed=seed), SAMPLE_RATE, before)
-
-
-@dataclass(frozen=True)
 class _Draw:
     """What the n-th example is."""
 
@@ -128,11 +99,11 @@ class RandomCrops(Dataset[Example]):
 
     def __init__(
         self,
-        songs: Sequence[Song],
+        songs: "Sequence[Song]",
         samples: int,
         seed: int,
         swap_channels: bool,
-        reverberation: Reverberation | None = None,
+        reverberation: "Reverberation | None" = None,
     ) -> None:
         self.songs = [StoredSong(song) for song in songs]
         self.samples = samples
@@ -203,7 +174,7 @@ class Sequences(Dataset[Example]):
         overlap: samples that neighbouring sequences share, because the loss leaves out their edges.
     """
 
-    def __init__(self, songs: Sequence[Song], samples: int, overlap: int = 0) -> None:
+    def __init__(self, songs: "Sequence[Song]", samples: int, overlap: int = 0) -> None:
         stored = [StoredSong(song) for song in songs]
         self.samples = samples
         self.places = [(song, start) for song in stored for start in range(0, song.samples, max(samples - overlap, 1))]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fxnorm.errors import FxnormError, SettingsError
-from fxnorm.mixer import default_device
+from fxnorm.models.device import default_device
 
 Value = TypeVar("Value")
 

@@ -8,12 +8,14 @@ it would have found undisturbed: on a CPU bit for bit, on a GPU as far as its ar
 """
 
 import contextlib
+import json
+import logging
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +24,30 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.dataset import Song
 from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.settings import TrainSettings
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import Example, RandomCrops, Reverberation, Sequences, Shares
+from fxnorm.training.data import Example, RandomCrops, Sequences, Shares
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption, leave_to_parent
 from fxnorm.training.tasks import Task
+from fxnorm.versions import code_digest, packages_of
+
+if TYPE_CHECKING:  # what is not imported here is not in a training's identity: see training.data
+    from fxnorm.dataset import Song
+    from fxnorm.training.reverberation import Reverberation
+
+_log = logging.getLogger(__name__)
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Takes the step and the values measured at it."""
 
+_CODE = ("fxnorm.training.loop", "fxnorm.training.tasks")
+_REVERBERATION_CODE = "fxnorm.training.reverberation"
+"""What the weights depend on; the songs and the recipe's impulse responses come in by their content."""
+
 _NOT_LEARNT_FROM = {
+    "initial_weights",
     "run_in_seconds",
     "compile",
     "checkpoint_every",
@@ -42,7 +55,8 @@ _NOT_LEARNT_FROM = {
     "threads",
     "loader_workers",
 }
-"""Settings that may change while a run is interrupted."""
+"""Settings that may change while a run is interrupted. The weights it began with count by what they are, not by where
+they lie."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +76,30 @@ def identity(settings: TrainSettings, *digests: str) -> str:
     Args:
         settings: the recipe.
         digests: of all that the run reads.
+
+    The code that learns is a part of it, so a run of other code begins anew, and whoever takes the code back goes on
+    with the run that it had. The versions of packages are none: days of training should outlive an upgrade, and of one
+    that computes, :func:`train` says so.
     """
-    return "\n".join([settings.model_dump_json(exclude=_NOT_LEARNT_FROM), *digests])
+    learnt_from = settings.model_dump(mode="json", exclude=_NOT_LEARNT_FROM)
+    return "\n".join([json.dumps(learnt_from, sort_keys=True), code_digest(*_code(settings)), *digests])
+
+
+def _code(settings: TrainSettings) -> list[str]:
+    return [*_CODE, *([_REVERBERATION_CODE] if settings.reverberation else [])]
 
 
 def train(
     task: Task,
     settings: TrainSettings,
-    training_songs: Sequence[Song],
-    validation_songs: Sequence[Song],
+    training_songs: "Sequence[Song]",
+    validation_songs: "Sequence[Song]",
     checkpoints: Checkpoints,
     log: Log,
     *,
     processes: Processes,
     interruption: Interruption,
-    reverberation: Reverberation | None = None,
+    reverberation: "Reverberation | None" = None,
 ) -> Outcome:
     """Train the task's module in place; at the end it holds the weights with the best validation loss.
 
@@ -115,13 +138,13 @@ class _Run:
         self,
         task: Task,
         settings: TrainSettings,
-        training_songs: Sequence[Song],
-        validation_songs: Sequence[Song],
+        training_songs: "Sequence[Song]",
+        validation_songs: "Sequence[Song]",
         checkpoints: Checkpoints,
         log: Log,
         processes: Processes,
         interruption: Interruption,
-        reverberation: Reverberation | None,
+        reverberation: "Reverberation | None",
     ) -> None:
         self.task = task
         self.settings = settings
@@ -150,6 +173,7 @@ class _Run:
         self.best_loss, self.best_step = math.inf, 0
         self.best_weights = _copy(self.module)
         self.curve: list[dict[str, float]] = []
+        self.packages = packages_of(*_code(settings))
 
     def to_the_end(self) -> Outcome:
         self._go_on()
@@ -303,6 +327,7 @@ class _Run:
                 "losses": self.losses,
                 "best": {"loss": self.best_loss, "step": self.best_step, "weights": self.best_weights},
                 "curve": self.curve,
+                "packages": self.packages,
             }
             self.checkpoints.save(self.step, state)
         self.saved_step = self.step
@@ -320,6 +345,7 @@ class _Run:
         self.losses, self.curve = state["losses"], state["curve"]
         self.best_loss, self.best_step = state["best"]["loss"], state["best"]["step"]
         self.best_weights = state["best"]["weights"]
+        self._tell_of_other_packages(state.get("packages", {}))
         count = self.processes.count
         if len(state["random"]) == count:
             _set_random_state(state["random"][self.processes.rank], self.device)
@@ -327,6 +353,20 @@ class _Run:
             torch.manual_seed(hash((self.settings.seed, self.step, self.processes.rank)))
             self._say(f"with {count} processes instead of {len(state['random'])}, so dropout is drawn anew")
         self._say(f"goes on at step {self.step} of {len(self.learning_rates)} from its checkpoint")
+
+    def _tell_of_other_packages(self, before: Mapping[str, str]) -> None:
+        changed = [
+            f"{name} {version} instead of {before[name]}"
+            for name, version in self.packages.items()
+            if before.get(name, version) != version
+        ]
+        if changed and self.processes.first:
+            _log.warning(
+                "train: goes on at step %d with %s: the weights may differ a little from those of one version alone;"
+                " with another folder of checkpoints, training begins anew",
+                self.step,
+                ", ".join(changed),
+            )
 
     def _stop_if_asked(self) -> None:
         if not self.signal_number:

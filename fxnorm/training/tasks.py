@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from fxnorm import models
 from fxnorm.errors import SettingsError
 from fxnorm.losses import FFT_SIZE, HOP, StereoLoss
 from fxnorm.models import CRAFx2, MixingNetwork
@@ -30,6 +32,16 @@ class Task:
     def target(self, stems: Tensor, mixture: Tensor) -> Tensor:
         """What the module's output is compared with."""
         return stems if self.rebuilds_stems else mixture
+
+
+def new_network(settings: TrainSettings) -> MixingNetwork:
+    """The network that the settings ask for, with the random weights of their seed.
+
+    Raises:
+        SettingsError: sizes that the network cannot have.
+    """
+    torch.manual_seed(settings.seed)
+    return models.build(settings.network, **settings.sizes)
 
 
 def task(network: MixingNetwork, settings: TrainSettings) -> Task:
