@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+import requests
 import yaml
 
 from components.stages import IMAGE
@@ -246,6 +247,94 @@ def test_buckets_are_made_once(tmp_path: Path) -> None:
             assert made.stdout == expected
         names = [bucket["Name"] for bucket in servers.s3_client(store).list_buckets()["Buckets"]]
     assert sorted(names) == ["fxnorm", "mlflow"]
+
+
+FLASK_WTF = """
+class CSRFProtect:
+    def init_app(self, app): pass
+"""
+"""In place of Flask-WTF, which guards forms of the UI and is in the server's image alone."""
+
+
+@pytest.fixture
+def auth(tmp_path: Path) -> dict[str, str]:
+    """The environment of MLflow's server with logins, in a database of its own."""
+    (tmp_path / "flask_wtf").mkdir()
+    (tmp_path / "flask_wtf/__init__.py").write_text("")
+    (tmp_path / "flask_wtf/csrf.py").write_text(FLASK_WTF)
+    text = (DEPLOY / "mlflow/auth.ini").read_text(encoding="utf-8")
+    database = f"sqlite:///{tmp_path / 'auth.db'}"
+    (tmp_path / "auth.ini").write_text(text.replace("postgresql+psycopg2:///mlflow", database), encoding="utf-8")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
+        "PYTHONPATH": str(tmp_path),
+        "MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password-1",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "a-secret-key",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def test_the_endpoint_s_login_fetches_the_champion_and_moves_nothing(auth: dict[str, str], tmp_path: Path) -> None:
+    """The kind: who only reads has a right to change. A registered model is code, and what is @champion is served."""
+    auth |= {"MLFLOW_READER_USERNAME": "reader", "MLFLOW_READER_PASSWORD": "a-long-password-2"}
+    port = servers.free_port()
+    command = [sys.executable, str(DEPLOY / "mlflow/logins.py"), sys.executable, "-m", "mlflow", "server"]
+    command += ["--app-name", "basic-auth", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with servers.running(command, port, tmp_path / "server.log", auth, cwd=tmp_path):
+        api = f"http://127.0.0.1:{port}/api/2.0"
+        admin, reader = ("admin", "a-long-password-1"), ("reader", "a-long-password-2")
+
+        def ask(login: tuple[str, str] | None, method: str, path: str, **json: str) -> int:
+            return requests.request(method, f"{api}/{path}", auth=login, json=json or None, timeout=60).status_code
+
+        model = {"name": "model"}
+        assert ask(admin, "POST", "mlflow/registered-models/create", **model) == 200
+        source = {**model, "source": "s3://bucket/model"}
+        assert ask(admin, "POST", "mlflow/model-versions/create", **source) == 200
+        champion = {**model, "alias": "champion", "version": "1"}
+        assert ask(admin, "POST", "mlflow/registered-models/alias", **champion) == 200
+        assert ask(reader, "GET", "mlflow/registered-models/alias?name=model&alias=champion") == 200
+        assert ask(reader, "GET", "mlflow/model-versions/get-download-uri?name=model&version=1") == 200
+        assert ask(reader, "POST", "mlflow/registered-models/alias", **champion) == 403
+        assert ask(reader, "DELETE", "mlflow/registered-models/alias?name=model&alias=champion") == 403
+        assert ask(reader, "POST", "mlflow/model-versions/create", **source) == 403
+        assert ask(reader, "DELETE", "mlflow/registered-models/delete", **model) == 403
+        assert ask(None, "GET", "mlflow/registered-models/alias?name=model&alias=champion") == 401
+
+
+@pytest.mark.parametrize(
+    "name, password, said",
+    [
+        ("reader", "", "expected both or none"),
+        ("", "word", "expected both or none"),
+        ("admin", "word", "administrator"),
+    ],
+)
+def test_a_reader_s_login_that_would_be_none_stops_the_server(
+    auth: dict[str, str], name: str, password: str, said: str
+) -> None:
+    auth |= {"MLFLOW_READER_USERNAME": name, "MLFLOW_READER_PASSWORD": password}
+    command = [sys.executable, str(DEPLOY / "mlflow/logins.py"), "true"]
+    done = subprocess.run(command, env=auth, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_who_only_reads_has_the_reader_s_login_and_no_container_the_administrator_s() -> None:
+    services = _compose()["services"]
+    for name, service in services.items():
+        values = " ".join(map(str, service.get("environment", {}).values()))
+        assert ("ADMIN" in values) == (name == "mlflow"), name
+    assert services["serving"]["environment"]["MLFLOW_TRACKING_USERNAME"].startswith("${MLFLOW_READER_USERNAME")
+    configuration = configparser.ConfigParser()
+    configuration.read(DEPLOY / "mlflow/auth.ini")
+    assert configuration["mlflow"]["default_permission"] in ("READ", "NO_PERMISSIONS")
+    for page in (ROOT / "README.md", DEPLOY / "README.md", ROOT / "serving/kserve.yaml"):
+        assert "login" in page.read_text(encoding="utf-8"), page
 
 
 @pytest.mark.parametrize("path", [DEPLOY / "mlflow/Containerfile", ROOT / "components/Containerfile"])

@@ -82,7 +82,9 @@ def test_a_cluster_retries_for_days_with_even_pauses_and_gives_secrets_to_whom_t
         for name, executor in executors.items()
     }
     assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == {"train", "evaluate", "register"}
-    assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == {"resolve", "fetch", "train"}
+    # MLflow may hand out addresses of its store, to which evaluate and register then write themselves
+    storing = {"resolve", "fetch", "train", "evaluate", "register"}
+    assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == storing
 
 
 def test_settings_of_a_params_file_stand_where_no_others_are_given(tmp_path: Path) -> None:

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import yaml
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-from fxnorm import aliases, registry, tracking
-from fxnorm.errors import FxnormError
+from fxnorm import aliases, audio, mlflow_errors, registry, tracking
+from fxnorm.errors import FxnormError, SettingsError, first_line
 from fxnorm.mlflow_errors import shown, without_credentials
+from fxnorm.settings import Settings
 from fxnorm.tracking import RUN_FILE, TrackedRun
+from pipeline.cluster import Cluster
 from tests import servers
 
 PASSWORD = "s3cret/p@ss"
@@ -48,6 +53,37 @@ def test_a_text_is_told_without_credentials() -> None:
         f"postgresql://alice:{SPELLED}@host/db: no {PASSWORD} or {SPELLED}; s3://key:word@bucket/a; models:/x@champion"
     )
     assert told == "postgresql://host/db: no *** or ***; s3://bucket/a; models:/x@champion"
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (MlflowException(""), "MlflowException"),
+        (ModuleNotFoundError(), "ModuleNotFoundError"),
+        (MlflowException("\n \n  the server is away\n  at line 3"), "the server is away"),
+        (MlflowException("\n\n"), "MlflowException"),
+        (ValueError("\u2028"), "ValueError"),
+        (SQLAlchemyError(), "SQLAlchemyError"),
+    ],
+)
+def test_an_error_that_says_nothing_is_told_by_its_kind(error: Exception, expected: str) -> None:
+    """The kind: a line is taken from a text that has none, and another error hides the one to be told."""
+    assert first_line(error) == expected
+    assert mlflow_errors.first_line(error) == expected
+
+
+def test_readers_tell_of_errors_without_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise yaml.YAMLError
+
+    (tmp_path / "file.yaml").write_text("train: {}")
+    with monkeypatch.context() as patch:
+        patch.setattr(yaml, "safe_load", silent)
+        for read in (Settings.load, Cluster.load):
+            with pytest.raises(SettingsError, match=r"file.yaml: not readable as YAML \(YAMLError\)"):
+                read(tmp_path / "file.yaml")
+    assert audio._reason(OSError()) == "OSError"
+    assert audio._reason(EOFError("")) == "EOFError"
 
 
 def _resume() -> None:

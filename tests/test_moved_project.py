@@ -53,8 +53,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def addresses(project: Path) -> list[str]:
     """All addresses of artifacts in the embedded store."""
-    columns = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
-    columns += ("model_versions.source", "model_versions.storage_location")
+    columns = ["experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location"]
+    columns += ["model_versions.source", "model_versions.storage_location"]
     found = []
     with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as connection:
         for table, column in (name.split(".") for name in columns):
@@ -217,7 +217,9 @@ def test_results_are_brought_to_the_store_that_is_named_and_nothing_is_registere
         moved.environment["MLFLOW_TRACKING_URI"] = address
         assert moved.stages_run(moved.run("dvc", "repro")) == ["register"]
         client = mlflow.MlflowClient(address)
-        (run,) = client.search_runs([client.get_experiment_by_name("fxnorm").experiment_id])
+        experiment = client.get_experiment_by_name("fxnorm")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id])
         assert run.info.status == "FINISHED"
         assert run.data.params["train.batch_size"] == "2"
         assert run.data.tags["git.commit"] == moved.run("git", "rev-parse", "HEAD").strip()

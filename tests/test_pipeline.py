@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import yaml
 from fxnorm import Mixer, audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.tracking import RUN_FILE
-from tests.project import Project
+from tests.project import REPOSITORY, Project
 
 MODEL = "models:/fxnorm-automix@champion"
 
@@ -137,6 +138,14 @@ def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytes
     assert f"{song}/crafx2.flac" in {file.path for file in client.list_artifacts(run_id, song)}
 
 
+def printed_by_make_demo(what: str) -> str:
+    """A command that ``make demo`` prints at its end."""
+    commands = subprocess.run(["make", "-n", "demo"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    (line,) = (line for line in commands.splitlines() if line.startswith("echo ") and what in line)
+    printed = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+    return printed.removeprefix(what).strip()
+
+
 @pytest.fixture(scope="module")
 def endpoint(project: Project) -> Iterator[str]:
     """The address of a server that serves the champion."""
@@ -145,10 +154,13 @@ def endpoint(project: Project) -> Iterator[str]:
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     log = project.folder / "server.log"
-    command = ["mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local", "--port", str(port)]
+    # as it is printed, in a shell that knows nothing of the project's environment
+    command = ["bash", "-c", f"{printed_by_make_demo('The endpoint')} --port {port}"]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(project.folder), "OMP_NUM_THREADS": "1"}
+    (project.folder / ".venv").symlink_to(sys.prefix)
     with open(log, "w") as output:
         server = subprocess.Popen(
-            command, cwd=project.folder, env=project.environment, stdout=output, stderr=output, start_new_session=True
+            command, cwd=project.folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         try:
             for _ in range(240):
@@ -162,6 +174,7 @@ def endpoint(project: Project) -> Iterator[str]:
         finally:
             os.killpg(server.pid, 15)
             server.wait(30)
+            (project.folder / ".venv").unlink()
 
 
 def post(endpoint: str, row: dict[str, str | None]) -> requests.Response:

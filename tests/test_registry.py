@@ -10,14 +10,16 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
-from fxnorm import Mixer, aliases, dataset, registry
+from fxnorm import Mixer, aliases, dataset, registry, served_model
 from fxnorm.aliases import CHAMPION, Version
 from fxnorm.errors import DatasetError, FxnormError, ModelError
 from fxnorm.model_card import LONGEST, Card
 from fxnorm.registry import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import evaluate, register
+from fxnorm.stages import store as stores
 from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE
 from fxnorm.tracking import RUN_FILE
 from tests import mixers, servers
@@ -95,6 +97,86 @@ def test_the_champions_own_mixer_registered_again_serves_and_the_one_before_stay
     assert decision["alias"] == CHAMPION
     assert "version 2, the champion, anew: the same Mixer" in decision["reason"]
     assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
+
+
+def test_a_registration_is_done_once_in_each_store_and_what_a_store_lost_is_noticed(
+    settings: Settings, mixer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kind: a result counts as done although it is not, or no longer, in the store that it shall be in."""
+    name, client = settings.register_.name, mlflow.MlflowClient()
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    report = mixers.report(Path("report"), mixer, 3.0)
+
+    def stored() -> int:
+        found = stores.run(Path("store.json"), report / register.REGISTRATION_FILE)
+        assert json.loads(Path("store.json").read_text()) == found
+        return int(found["lost"])
+
+    def registered() -> tuple[str, str]:
+        decision = register.run(settings, mixer, report, once=True)
+        return decision["version"], decision["alias"]
+
+    assert stored() == 0
+    assert registered() == ("1", CHAMPION)
+    assert [stored(), stored()] == [0, 0]
+    assert registered() == ("1", CHAMPION)
+    assert [str(version.version) for version in client.search_model_versions(f"name = '{name}'")] == ["1"]
+
+    client.delete_registered_model_alias(name, CHAMPION)
+    assert [stored(), registered(), stored()] == [1, ("1", CHAMPION), 1]
+    location = Path(local_file_uri_to_path(client.get_model_version_download_uri(name, "1")))
+    shutil.rmtree(location)
+    assert [stored(), registered(), stored()] == [2, ("2", CHAMPION), 2]
+    run_id = client.get_model_version(name, "2").run_id
+    assert run_id is not None
+    client.delete_run(run_id)
+    assert [stored(), registered(), stored()] == [3, ("3", CHAMPION), 3]
+    other = client.get_model_version(name, "3").run_id
+    assert other is not None
+    assert "evaluation/metrics.json" in {file.path for file in client.list_artifacts(other, "evaluation")}
+    client.delete_registered_model(name)
+    assert [stored(), registered(), stored()] == [4, ("1", CHAMPION), 4]
+
+    before = json.loads(Path("store.json").read_text())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    assert stored() == 0
+    assert json.loads(Path("store.json").read_text()) != before
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'another.db'}")
+    assert stored() == 0
+    assert json.loads(Path("store.json").read_text()) != before
+    assert registered() == ("1", CHAMPION), "the first one there"
+
+
+def test_a_registration_that_is_done_undoes_no_rollback(settings: Settings, mixer_folder: Path) -> None:
+    for seed, loss in ((0, 3.0), (1, 2.0)):
+        mixer = mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed)
+        register.run(settings, mixer, mixers.report(Path(f"report-{seed}"), mixer, loss), once=True)
+    aliases.rollback(settings.register_.name)
+    decision = register.run(settings, mixer, Path("report-1"), once=True)
+    assert (decision["version"], decision["alias"]) == ("2", "previous")
+    assert at(settings, CHAMPION).number == "1"
+    easier = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": 0.5})})
+    assert register.run(easier, mixer, Path("report-1"), once=True)["alias"] == CHAMPION, "another gate decides anew"
+
+
+@pytest.mark.parametrize("changed", ["code", "report", "mixer"])
+def test_another_mixer_report_or_code_is_another_version(
+    settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    report = mixers.report(Path("report"), mixer, 3.0)
+    first = register.run(settings, mixer, report, once=True)["version"]
+    if changed == "code":
+        monkeypatch.setattr(served_model, "code_digest", lambda: "that of another code")
+    elif changed == "report":
+        report = mixers.report(Path("report-2"), mixer, 2.5)
+    else:
+        mixer = mixers.changed(mixer_folder, Path("mixer-2"), 1)
+        report = mixers.report(Path("report-2"), mixer, 2.0)
+    second = register.run(settings, mixer, report, once=True)["version"]
+    assert int(second) == int(first) + 1
+    mlflow.MlflowClient().delete_registered_model(settings.register_.name)  # the next change has one of this name
 
 
 def test_a_candidate_is_compared_with_what_the_champion_measured_on_its_own_songs(

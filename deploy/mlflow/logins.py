@@ -12,8 +12,8 @@ _NAME, _PASSWORD = "MLFLOW_READER_USERNAME", "MLFLOW_READER_PASSWORD"
 
 def make_reader(name: str, password: str) -> None:
     """Make the login, unless it is there."""
-    from mlflow.server.auth.config import read_auth_config
-    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.server.auth.config import read_auth_config  # noqa: PLC0415  other commands have no use for it
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
     store = SqlAlchemyStore()
     store.init_db(read_auth_config().database_uri)
