@@ -25,8 +25,16 @@ RECIPE_FOLDER = "recipe"
 _DIGEST_FILE = "digest"
 _CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
 """What the normalized stems of a song depend on."""
+
+
+def _foreign(folder: Path) -> str | None:
+    """The first file of a song that was not normalized here, whatever its names."""
+    names = [name for name in outputs.files_in(folder) if not (folder / _DIGEST_FILE).is_file()]
+    return names[0] if names else None
+
+
 _SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav|{_DIGEST_FILE}"
-_SONG = outputs.Contents("a normalized song", _SONG_FILES, lambda folder: (folder / _DIGEST_FILE).is_file())
+_SONG = outputs.Contents("a normalized song", _SONG_FILES, _foreign)
 _CONTENTS = outputs.Contents(
     "normalized songs",
     rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})|\.gitignore",
