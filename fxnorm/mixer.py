@@ -25,7 +25,7 @@ from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress
 from fxnorm.outputs import Contents
 from fxnorm.recipe import FILES as RECIPE_FILES
-from fxnorm.recipe import Recipe
+from fxnorm.recipe import STATISTICS_FILE, Recipe
 
 MIXER_FILE = "mixer.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -188,22 +188,25 @@ def write_weights(weights: Mapping[str, torch.Tensor], path: Path, metadata: dic
     path.write_bytes(save(dict(weights), metadata))
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether it holds a Mixer's description, or the weights of a front-end and nothing else."""
+def _foreign(folder: Path) -> str | None:
+    """What tells that a folder holds neither a Mixer nor a front-end, whose weights are alone."""
+    name = MIXER_FILE if (folder / MIXER_FILE).is_file() else WEIGHTS_FILE
     try:
-        if (folder / MIXER_FILE).is_file():
-            description = json.loads((folder / MIXER_FILE).read_text(encoding="utf-8"))
-            return isinstance(description, dict) and {"network", "stems"} <= description.keys()
-        with safe_open(folder / WEIGHTS_FILE, "pt") as file:
-            return all(name.startswith(FRONT_END_PREFIX) for name in file.keys())  # noqa: SIM118  it is no dictionary
+        if name == MIXER_FILE:
+            description = json.loads((folder / name).read_text(encoding="utf-8"))
+            ours = isinstance(description, dict) and {"network", "stems"} <= description.keys()
+        else:
+            with safe_open(folder / name, "pt") as file:
+                ours = all(key.startswith(FRONT_END_PREFIX) for key in file.keys())  # noqa: SIM118  it is no dictionary
     except (OSError, ValueError, SafetensorError):
-        return False
+        ours = False
+    return None if ours else next((found for found in (name, STATISTICS_FILE) if (folder / found).exists()), name)
 
 
 CONTENTS = Contents(
     "a Mixer or a front-end",
     rf"mixer\.json|weights\.safetensors|mlflow_run\.json|{RECIPE_FILES}",
-    _is_ours,
+    _foreign,
 )
 """What ``fxnorm train`` and ``fxnorm import-weights`` write, and may replace."""
 

@@ -11,11 +11,11 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxnorm.errors import OutputError
+from fxnorm.errors import OutputError, system_reason
 from fxnorm.files import (
     is_temporary,
     place_of,
@@ -44,12 +44,12 @@ class Contents:
     Attributes:
         what: how an error calls such a folder.
         names: a regular expression for the paths of its files within the folder.
-        is_ours: looks at what is in the folder, where the names alone might be somebody else's.
+        foreign: where names alone might be somebody else's, looks into the folder; gives the first such name.
     """
 
     what: str
     names: str
-    is_ours: Callable[[Path], bool] = lambda folder: True
+    foreign: Callable[[Path], str | None] = lambda folder: None
 
     def refuse_others(self, folder: Path) -> None:
         """Refuse a folder that holds anything that the command did not make.
@@ -57,21 +57,23 @@ class Contents:
         Raises:
             OutputError: it does; the text names the first such file.
         """
-        names = files_in(folder)
         listed = _listed(folder)
-        for name in names:
-            if name != MARKER and not (re.fullmatch(self.names, name) if listed is None else name in listed):
-                raise OutputError(
-                    f"{folder}: holds {name}, which is no part of {self.what}; expected a new or empty folder, or"
-                    f" {self.what}"
-                )
-        if names and listed is None and not self.is_ours(folder):
-            raise OutputError(f"{folder}: expected a new or empty folder, or {self.what}; found {names[0]} of another")
+        found = next((name for name in _files(folder) if not self._makes(name, listed)), None)
+        if found is None and listed is None and any(_files(folder)):
+            found = self.foreign(folder)
+        if found is not None:
+            raise OutputError(
+                f"{folder}: holds {found}, which is no part of {self.what}; expected a new or empty folder, or"
+                f" {self.what}"
+            )
+
+    def _makes(self, name: str, listed: set[str] | None) -> bool:
+        return name in listed or name == MARKER if listed is not None else bool(re.fullmatch(self.names, name))
 
 
 def mark(folder: Path, made_by: str) -> None:
     """List what is in ``folder`` as made by a command; the same content gives the same bytes."""
-    write_json(folder / MARKER, {"made_by": made_by, "names": files_in(folder)})
+    write_json(folder / MARKER, {"made_by": made_by, "names": [name for name in files_in(folder) if name != MARKER]})
 
 
 def files_in(folder: Path) -> list[str]:
@@ -79,17 +81,20 @@ def files_in(folder: Path) -> list[str]:
 
     A symbolic link counts as a file, whatever it leads to.
     """
-    found: list[str] = []
+    return sorted(_files(folder))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """What :func:`files_in` gives, as it is found: the first is enough to tell a large folder of somebody else."""
     if not folder.exists():
-        return found
+        return
     for place, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not is_temporary(name)]
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         within = os.path.relpath(place, folder)
         for name in [*files, *links]:
             if not is_temporary(name) and not _OF_SYSTEMS.fullmatch(name):
-                found.append(os.path.normpath(os.path.join(within, name)).replace(os.sep, "/"))
-    return sorted(found)
+                yield os.path.normpath(os.path.join(within, name)).replace(os.sep, "/")
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ def _check_folder(folder: Folder, inputs: Sequence[Path]) -> None:
         )
     for read in inputs:
         _refuse_relation(folder.path, read)
-    _probe(place if folder.whole else place / "new")
+    _probe(place if folder.whole else place / "new", folder.path)
     recover(place)
     folder.refuse(folder.path)
 
@@ -213,14 +218,14 @@ def _check_file(file: Path, inputs: Sequence[Path]) -> None:
             raise OutputError(f"{file}: expected the name of a file, found a device or a pipe")
     for read in inputs:
         _refuse_relation(file, read)
-    _probe(file)
+    _probe(file, file)
 
 
 def _check_place(place: Path, inputs: Sequence[Path]) -> None:
     real = place_of(place)
     for read in inputs:
         _refuse_relation(place, read, holds=False)
-    _probe(real / "new")
+    _probe(real / "new", place)
 
 
 def _refuse_within(path: Path, folder: Path) -> None:
@@ -260,22 +265,25 @@ def _identities_above(path: Path) -> set[tuple[int, int]]:
     return {identity for folder in above if (identity := _identity(folder)) is not None}
 
 
-def _probe(path: Path) -> None:
-    """Write something where ``path`` is going to be, or in the nearest folder above it that is there."""
-    for part in path.parts:
-        if len(os.fsencode(part)) > _LONGEST_NAME:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
-    with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)
-    folder = path.parent
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    probe = folder / f".fxnorm.fxnorm-{os.urandom(4).hex()}"
+def _probe(path: Path, named: Path) -> None:
+    """Write something where ``path`` is going to be, or in the nearest folder above it that is there.
+
+    Raises:
+        OutputError: the system refuses; it speaks of ``named``, which is what the user gave.
+    """
     try:
+        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)
+        folder = path.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        probe = folder / f".fxnorm.fxnorm-{os.urandom(4).hex()}"
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         os.unlink(probe)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OutputError(f"{named}: cannot be written ({system_reason(error)})") from error
 
 
 def _listed(folder: Path) -> set[str] | None:

@@ -346,6 +346,11 @@ def published_statistics() -> DatasetStatistics:
     return DatasetStatistics.load(Path(__file__).parent / "data/effects/musdb18_statistics.npz")
 
 
+def write_demo_song(path: Path) -> None:
+    with whole_file(path) as temporary:
+        demo._write_wav(temporary, (noise(2.0) * 32767).astype(np.int16))
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "a.wav": lambda path: audio.write(path, noise(2.0)),
     "pcm.wav": lambda path: audio.write(path, noise(2.0), subtype="PCM_24"),
@@ -359,13 +364,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "rooms": lambda path: ImpulseResponses.synthesized(1.0, 2).save(path),
     "a.png": lambda path: plots.plot_waveforms({str(i): noise(4.0, seed=i) for i in range(9)}, 44_100, path),
     "a.svg": lambda path: plots.plot_waveforms({str(i): noise(4.0, seed=i) for i in range(9)}, 44_100, path),
-    "demo.wav": lambda path: _demo_wav(path),
+    "demo.wav": write_demo_song,
 }
-
-
-def _demo_wav(path: Path) -> None:
-    with whole_file(path) as temporary:
-        demo._write_wav(temporary, (noise(2.0) * 32767).astype(np.int16))
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -390,7 +390,7 @@ def test_a_mixer_is_not_half_replaced_by_a_full_disk(
     mixer = Mixer.load(mixer_folder, torch.device("cpu"))
     mixer.save(tmp_path / "mixer")
     before = {path: path.read_bytes() for path in (tmp_path / "mixer").rglob("*") if path.is_file()}
-    with full_disk(20_000), pytest.raises(OutputError, match="/mixer/statistics.npz: cannot be written .File too"):
+    with full_disk(20_000), pytest.raises(OutputError, match=r"/mixer/statistics\.npz: cannot be written .File too"):
         mixer.save(tmp_path / "mixer")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -406,7 +406,7 @@ def test_a_full_disk_stops_a_pool_though_songs_with_errors_are_left_out(
     make_song("dataset/train/A", seconds=0.1)
     songs = dataset.songs(tmp_path / "dataset")
     work = functools.partial(_write_for, folder=tmp_path)
-    with full_disk(20_000), pytest.raises(OutputError, match="A: cannot be written .File too large"):
+    with full_disk(20_000), pytest.raises(OutputError, match=r"A: cannot be written .File too large"):
         parallel.map_songs(work, songs, "write", 1, skip_errors=True)
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 

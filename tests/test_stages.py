@@ -74,11 +74,15 @@ def test_normalized_stems_have_the_same_bytes_each_time_and_finished_songs_are_n
     }
     stamp = (output / "train/A/bass.wav").stat().st_mtime_ns
     shutil.rmtree(output / "train/B")  # as if the run had been killed before it
-    (output / "train/Gone").mkdir()  # and the dataset had held another song then
+    shutil.copytree(output / "train/A", output / "train/Gone")  # and the dataset had held other songs then
+    shutil.copytree(output / "val/C", output / "test/Gone")  # and another split had been asked for
     assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
     assert contents(output) == first
     assert (output / "train/A/bass.wav").stat().st_mtime_ns == stamp
     assert not (output / "train/Gone").exists()
+    assert not (output / "test").exists()
+    (output / "train/A/digest").unlink()
+    assert "train/A: holds " in the_line(fxnorm("normalize", wet, statistics, output, "--workers", 1))
 
 
 def test_songs_that_other_code_normalized_are_done_again_to_the_same_bytes(

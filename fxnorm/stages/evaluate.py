@@ -399,10 +399,11 @@ def _refuse_others(output: Path) -> None:
     _PICTURES.refuse_others(output / PICTURES)
 
 
-def _is_ours(output: Path) -> bool:
-    """Whether one of its files is an evaluation's, if it has any of the names that are others' as well."""
-    named = [name for name in (METRICS_FILE, TABLE_FILE, REPORT_FILE) if (output / name).exists()]
-    return not named or any(_holds(read, output) for read in (read_metrics, read_test_data, read_mixer_digest, _head))
+def _foreign(output: Path) -> str | None:
+    """A file by a name that is others' as well, unless one of the files is an evaluation's."""
+    if any(_holds(read, output) for read in (read_metrics, read_test_data, read_mixer_digest, _head)):
+        return None
+    return next((name for name in (METRICS_FILE, TABLE_FILE, REPORT_FILE) if (output / name).exists()), None)
 
 
 def _holds(read: Callable[[Path], object], output: Path) -> bool:
@@ -417,16 +418,16 @@ def _head(output: Path) -> bool:
         return file.readline().strip() == ",".join(_COLUMNS)
 
 
-def _has_our_systems(mixes: Path) -> bool:
-    """Whether all mixes that have no list of them are of systems that the metrics beside them name."""
+def _mix_of_another(mixes: Path) -> str | None:
+    """Of mixes without a list of them, the first of a system that the metrics beside them do not name."""
     known = {REFERENCE, *SUMS, "crafx2", "wave_u_net"}
     with contextlib.suppress(FxnormError):
         known |= {system for systems in read_metrics(mixes.parent).values() for system in systems}
-    return {Path(name).stem for name in outputs.files_in(mixes)} <= known
+    return next((name for name in outputs.files_in(mixes) if Path(name).stem not in known), None)
 
 
 _SONG = r"test_(?:wet|dry)/[^/]+"
-_MIXES = outputs.Contents("an evaluation's mixes", rf"{_SONG}/{_SYSTEM_NAME.pattern}\.flac", _has_our_systems)
+_MIXES = outputs.Contents("an evaluation's mixes", rf"{_SONG}/{_SYSTEM_NAME.pattern}\.flac", _mix_of_another)
 _PICTURES = outputs.Contents(
     "an evaluation's plots", rf"test_(?:wet|dry)\.svg|{_SONG}/(?:spectra|panning|loudness|waveforms)\.svg"
 )
@@ -439,7 +440,7 @@ _CONTENTS = outputs.Contents(
         f"(?:{MIXES}|{PICTURES})/.*",
         rf"{re.escape(_FINISHED)}/[0-9a-f]{{64}}/.*",
     ]),
-    _is_ours,
+    _foreign,
 )  # fmt: skip
 
 

@@ -35,8 +35,16 @@ _logger = logging.getLogger(__name__)
 
 _DIGEST_FILE = "digest"
 _REVERB, _PRE_REVERB = "reverb", "pre_reverb"
+
+
+def _foreign(folder: Path) -> str | None:
+    """The first file of a song that was not normalized here, whatever its names."""
+    names = [name for name in outputs.files_in(folder) if not (folder / _DIGEST_FILE).is_file()]
+    return names[0] if names else None
+
+
 _SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav|{_DIGEST_FILE}"
-_SONG = outputs.Contents("a normalized song", _SONG_FILES, lambda folder: (folder / _DIGEST_FILE).is_file())
+_SONG = outputs.Contents("a normalized song", _SONG_FILES, _foreign)
 _CONTENTS = outputs.Contents(
     "normalized songs",
     rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})"

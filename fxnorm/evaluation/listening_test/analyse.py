@@ -1,7 +1,9 @@
 """From participants' answers and the key to statistics, figures, tables and a page that holds them together."""
 
 import base64
+import contextlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +77,7 @@ def analyse(
     """
     if not 0 <= most_repeat_difference <= 100:  # so that it is no NaN either
         raise SettingsError(f"--max-repeat-difference {most_repeat_difference:g}: expected 0 to 100 points")
-    if output.resolve() == folder.resolve():
+    if os.path.realpath(output) == os.path.realpath(folder):
         raise SettingsError(f"{output}: expected another folder than that of the answers, which are .json files too")
     outputs.check([key_file], [outputs.Folder(output, _CONTENTS.refuse_others, whole=False)])
     outputs.refuse_inputs([output], [folder])
@@ -105,21 +107,19 @@ def analyse(
     return analysis
 
 
-def _is_ours(output: Path) -> bool:
-    """Whether the summary is one, if it has a file of a name that is others' as well."""
-    if not any((output / name).exists() for name in (SUMMARY_FILE, REPORT_FILE, RATINGS_FILE, PARTICIPANTS_FILE)):
-        return True
-    try:
-        found = json.loads((output / SUMMARY_FILE).read_text(encoding="utf-8"))
-        return bool(found["format"] == _SUMMARY_FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _foreign(output: Path) -> str | None:
+    """A file by a name that is others' as well, unless the summary is an analysis's."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads((output / SUMMARY_FILE).read_text(encoding="utf-8"))["format"] == _SUMMARY_FORMAT:
+            return None
+    names = (SUMMARY_FILE, REPORT_FILE, RATINGS_FILE, PARTICIPANTS_FILE)
+    return next((name for name in names if (output / name).exists()), None)
 
 
 _CONTENTS = outputs.Contents(
     "an analysis",
     rf"summary\.json|report\.html|ratings\.csv|participants\.csv|\.gitignore|plots/(?:{_PLOTS.names})",
-    _is_ours,
+    _foreign,
 )
 
 

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import itertools
 import math
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -217,7 +218,7 @@ def _check(settings: BuildSettings, output: Path, key_file: Path) -> None:
         raise DatasetError(f"{output}: there is something already; expected the name of a new folder")
     if key_file.exists():
         raise DatasetError(f"{key_file}: there is a key already, without which its answers cannot be read")
-    if key_file.resolve().is_relative_to(output.resolve()):
+    if Path(os.path.realpath(key_file)).is_relative_to(os.path.realpath(output)):
         raise SettingsError(f"{key_file}: the key must not lie in the folder that participants get")
     if settings.post_to is not None and not _takes_answers(settings.post_to):
         raise SettingsError(
