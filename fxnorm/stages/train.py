@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from fxnorm import dataset, models
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
+from fxnorm.folders import without_foreign
 from fxnorm.mixer import WEIGHTS_FILE, Mixer
 from fxnorm.parallel import available_cores
 from fxnorm.recipe import SETTINGS_FILE, Recipe
@@ -118,7 +119,8 @@ def _run(
         _curves(tracked)(outcome.steps, best)
         tracked.add_file(curve)
         if plots is not None:
-            tracked.add_folder(plots, "plots")
+            with without_foreign(plots) as ours:
+                tracked.add_folder(ours, "plots")
         (checkpoints.folder / RUN_FILE).unlink()
         checkpoints.publish()
 
