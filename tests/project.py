@@ -31,6 +31,7 @@ class Project:
         hidden = ("MLFLOW_", "DVC_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment["DVC_NO_ANALYTICS"] = "1"
         self.environment["OMP_NUM_THREADS"] = "1"  # sums, and so metrics, depend on it in their last digits
         self.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
 

@@ -25,7 +25,7 @@ MakeSong = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with short wet songs and nothing else, in which the whole pipeline has run."""
+    """A project with short wet songs and nothing else, in which all stages up to the evaluation have run."""
     project = Project(tmp_path_factory.mktemp("own"))
     for name in ("fxnorm", "serving"):
         shutil.copytree(REPOSITORY / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -42,7 +42,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.set("train", schedule=[{"epochs": 1, "learning_rate": 1.0e-3}])
     project.run("dvc", "add", "-q", "data")
     project.commit("start")
-    assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
+    assert project.stages_run(project.run("dvc", "repro", "evaluate")) == list(STAGES[:-1])
     return project
 
 
@@ -50,8 +50,10 @@ def test_wet_songs_alone_are_enough(own: Project) -> None:
     assert list(json.loads((own.folder / "reports/metrics.json").read_text())) == ["test_wet"]
     tracked = yaml.safe_load((own.folder / "data.dvc").read_text())["outs"][0]["md5"]
     assert json.loads((own.folder / "reports/test_data.json").read_text())["test_wet"]["dvc"] == tracked
-    assert own.stages_run(own.run("dvc", "repro")) == []
-    assert "up to date" in own.run("dvc", "status")
+    assert own.stages_run(own.run("dvc", "repro", "evaluate")) == []
+    assert "up to date" in own.run("dvc", "status", "evaluate")
+    stages = yaml.safe_load((own.folder / "dvc.yaml").read_text())["stages"]
+    assert [name for name in stages["register"]["deps"] if not (own.folder / name).exists()] == []
 
 
 def test_what_is_added_later_reruns_what_depends_on_it_alone(own: Project) -> None:
