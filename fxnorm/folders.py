@@ -4,7 +4,9 @@ Every place of the library that looks into a folder looks through these function
 sound, for an answer or for a part of what a result depends on. ``.dvcignore`` tells DVC the same.
 """
 
+import contextlib
 import os
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +56,19 @@ def files_below(folder: Path) -> list[Path]:
     Links to files count; links to folders are not followed. A folder that is not there has none.
     """
     return sorted(_walk(folder))
+
+
+@contextlib.contextmanager
+def without_foreign(folder: Path) -> Iterator[Path]:
+    """A folder of the same name with links to its files alone, for what takes whole folders, while the block runs."""
+    with tempfile.TemporaryDirectory(prefix="fxnorm-") as temporary:
+        place = Path(temporary) / folder.name
+        place.mkdir()
+        for file in files_below(folder):
+            link = place / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.absolute())
+        yield place
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-STAGES = ("statistics", "normalize", "train", "evaluate", "register")
+STAGES = ("inputs", "statistics", "normalize", "train", "evaluate", "register")
 TINY = {
     "sizes": {"filters": 16, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1},
     "sequence_seconds": 1.0,
@@ -31,6 +31,7 @@ class Project:
         hidden = ("MLFLOW_", "DVC_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment["DVC_NO_ANALYTICS"] = "1"
         self.environment["OMP_NUM_THREADS"] = "1"  # sums, and so metrics, depend on it in their last digits
         self.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
 

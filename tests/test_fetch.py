@@ -98,3 +98,55 @@ def test_a_file_that_the_remote_lacks_or_has_damaged_is_an_error_and_not_another
     finally:
         store.put_object(Bucket="fxnorm", Key=key, Body=b"one")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def imported(published: Project, tmp_path_factory: pytest.TempPathFactory, s3_environment: dict[str, str]) -> Project:
+    """A repository with folders that DVC tracks in other ways than by ``dvc add`` and a plain remote."""
+    store = servers.s3_client(s3_environment)
+    store.create_bucket(Bucket="versioned")
+    store.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    for name, content in FILES.items():
+        store.put_object(Bucket="versioned", Key=f"source/{name}", Body=content)
+    project = Project(tmp_path_factory.mktemp("imported"))
+    project.environment |= s3_environment
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("dvc", "init", "-q")
+    project.run("dvc", "remote", "add", "-q", "--default", "store", "s3://fxnorm/imported")
+    project.run("dvc", "remote", "add", "-q", "versions", "s3://versioned/store")
+    project.run("dvc", "remote", "modify", "-q", "versions", "version_aware", "true")
+    for name, content in FILES.items():
+        file = project.folder / "versioned" / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+    project.run("dvc", "add", "-q", "versioned")
+    project.run("dvc", "push", "-q", "--remote", "versions", "versioned")
+    project.run("dvc", "add", "-q", "--to-remote", "--out", "sent", "versioned")
+    project.run("dvc", "import-url", "-q", "--version-aware", "s3://versioned/source", "aware")
+    project.run("dvc", "import-url", "-q", "--no-download", "s3://versioned/source", "absent")
+    (project.folder / "broken.dvc").write_text("outs:\n<<<<<<< HEAD\n")
+    project.commit("start")
+    return project
+
+
+@pytest.mark.parametrize(("path", "remote"), [("versioned", "versions"), ("sent", ""), ("aware", "")])
+def test_a_folder_that_is_tracked_in_another_way_is_brought_too(
+    imported: Project, address: str, tmp_path: Path, path: str, remote: str
+) -> None:
+    """The kind: a ``.dvc`` file is taken to be as ``dvc add`` writes it with a plain remote."""
+    digest = fetch.run(str(imported.folder), "main", tmp_path / "out", path, remote)
+    assert content(tmp_path / "out" / path) == FILES
+    assert digest.endswith(".dir")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("absent", "cannot be fetched"), ("broken", "broken.dvc: expected a file that 'dvc add' writes")]
+)
+def test_a_folder_that_cannot_be_brought_is_named_in_one_line(
+    imported: Project, address: str, tmp_path: Path, path: str, said: str
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        fetch.run(str(imported.folder), "main", tmp_path / "out", path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from fxnorm import audio, dataset
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import DatasetError
 from fxnorm.evaluation.listening_test.build import find_mixes
-from fxnorm.folders import entries, files_below, is_foreign
+from fxnorm.folders import entries, files_below, is_foreign, without_foreign
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.object_store import Folder
 from fxnorm.recipe import Recipe
@@ -65,6 +65,9 @@ def test_folders_are_read_without_them(tmp_path: Path) -> None:
     litter(tmp_path / "b")
     assert entries(tmp_path) == [tmp_path / "a.wav", tmp_path / "b"]
     assert files_below(tmp_path) == [tmp_path / "a.wav", tmp_path / "b/c/d.wav"]
+    with without_foreign(tmp_path) as ours:
+        assert [path.relative_to(ours).as_posix() for path in files_below(ours)] == ["a.wav", "b/c/d.wav"]
+        assert len([path for path in ours.rglob("*") if path.is_file()]) == 2
 
 
 def test_impulse_responses_are_read_without_them(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from fxnorm import dataset, locks, object_store, outputs, shards
 from fxnorm.errors import DatasetError
 from fxnorm.files import whole_file, whole_folder
+from fxnorm.folders import without_foreign
 from fxnorm.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
 from fxnorm.parallel import available_cores
 from fxnorm.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
@@ -134,7 +135,8 @@ def _run(
         _curves(tracked)(outcome.steps, best)
         tracked.add_file(curve)
         if plots is not None:
-            tracked.add_folder(plots, "plots")
+            with without_foreign(plots) as ours:
+                tracked.add_folder(ours, "plots")
         (checkpoints.folder / RUN_FILE).unlink()
         checkpoints.publish()
 
