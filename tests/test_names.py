@@ -75,7 +75,7 @@ class Links(HTMLParser):
         self.links += [value for name, value in attributes if tag == "a" and name == "href" and value]
 
 
-SONGS = ["Who Are You?", "Song #1", *[name for name in NOT_PLAIN[2:] if name[0] != "."], "Plain", "plain"]
+SONGS = ["Who Are You?", "Song #1", "100% Pure", "a%20b", "<script>alert(1)", "a\nb", "x" * 250, "Plain", "plain"]
 
 
 @pytest.fixture(scope="module")
