@@ -24,7 +24,7 @@ from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task
 from fxnorm.files import whole_file, whole_folder, write_json
 from fxnorm.mixer import Mixer, default_device
 from fxnorm.mixer_digest import mixer_digest
-from fxnorm.names import SONG_FILE, address_part, addresses
+from fxnorm.names import SONG_FILE, address_part, addresses, check_text
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
@@ -134,12 +134,15 @@ def run(
 
     Raises:
         SettingsError: a name that cannot be another Mixer's.
+        DatasetError: a song's name cannot be written into a table.
     """
     others = {**settings.evaluate.also, **(also or {})}
     own = str(Mixer.load(mixer_folder, torch.device("cpu")).network.config["name"])
     _check_names(others, own)
     digest = mixer_digest(mixer_folder)
     splits = _splits(data, settings.evaluate.split)
+    for song in (song for songs in splits.values() for song in songs):
+        check_text(song.name)
     with contextlib.ExitStack() as downloads:
         mixers = {name: downloads.enter_context(registry.mixer_directory(place)) for name, place in others.items()}
         for folder in mixers.values():
