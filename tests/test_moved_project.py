@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from fxnorm import embedded_store, tracking
 from fxnorm.errors import FxnormError
 from fxnorm.tracking import TrackedRun
+from pipeline import local
 from tests import servers
 from tests.project import Project
 
@@ -173,6 +174,19 @@ def test_what_is_no_database_gets_one_line(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(FxnormError, match=r"^mlflow.db: ") as raised:
         tracking.configure()
     assert "\n" not in str(raised.value)
+
+
+def test_results_of_a_local_pipeline_are_not_taken_from_where_they_lay_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    noted = local.cache_folder(Path("pipeline_runs"))
+    assert noted == local.cache_folder(Path("./pipeline_runs"))
+    noted.mkdir(parents=True)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    monkeypatch.chdir(tmp_path / "second")
+    assert not local.cache_folder(Path("pipeline_runs")).exists()
 
 
 @pytest.fixture(scope="module")
