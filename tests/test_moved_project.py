@@ -109,9 +109,10 @@ def test_every_address_leads_into_a_copy_of_any_name(
         assert all(not path.is_absolute() for path in paths)
         assert sum(path.is_dir() for path in paths) >= 4
     absolute = f"sqlite:///{urllib.parse.quote(str(copy))}/mlflow.db"
-    for folder in (copy, tmp_path):
+    (copy / "notebooks").mkdir()
+    for folder, uri in ((copy, absolute), (tmp_path, absolute), (copy / "notebooks", "sqlite:///../mlflow.db")):
         monkeypatch.chdir(folder)
-        embedded_store.settle(absolute)
+        embedded_store.settle(uri)
         paths = [Path(local_file_uri_to_path(address)) for address in addresses(copy) if "models:" not in address]
         assert sum(path.is_dir() for path in paths) >= 4
     assert all(path.is_relative_to(copy) for path in paths if path.is_dir())
