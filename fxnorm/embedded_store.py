@@ -7,6 +7,7 @@ an absolute address may be opened from any folder: there they stay absolute, and
 """
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,9 +110,14 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
     }
 
 
+def _is_of_working_directory(database: Path) -> bool:
+    """Whether the database's address holds in the project's folder alone, as relative addresses do."""
+    return not database.is_absolute() and ".." not in database.parts
+
+
 def _folder_of(database: Path) -> Path:
-    """The folder that has the artifacts' folder: of a relative database the working directory, else the database's."""
-    return database.parent if database.is_absolute() else Path.cwd()
+    """The folder that has the artifacts' folder: the working directory, or the database's own."""
+    return Path.cwd() if _is_of_working_directory(database) else Path(os.path.normpath(database.absolute().parent))
 
 
 def _folders_before(connection: sqlite3.Connection, folder: Path, known: set[tuple[str, str]]) -> list[Path]:
@@ -146,15 +152,15 @@ def _moved(address: str, before: list[Path], folder: Path, database: Path) -> st
     if path is None:
         return address
     if not path.is_absolute():
-        if database.is_absolute() and Path.cwd() != folder and path.parts[:1] == (ARTIFACTS,):
+        if Path.cwd() != folder and path.parts[:1] == (ARTIFACTS,):
             return (folder / path).as_uri()
         return address
     for old in [*before, folder]:
         if path.is_relative_to(old):
             inside = path.relative_to(old)
-            if database.is_absolute():
-                return address if old == folder else (folder / inside).as_uri()
-            return quote(inside.as_posix())
+            if _is_of_working_directory(database):
+                return quote(inside.as_posix())
+            return address if old == folder else (folder / inside).as_uri()
     return address
 
 

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from fxnorm.errors import DatasetError
+from fxnorm.errors import DatasetError, printable
 
 SONG_FILE = "song.json"
 """In a folder that is not called as its song is: the song's name."""
@@ -60,6 +60,18 @@ def addresses(names: Iterable[str]) -> dict[str, str]:
 def is_address_of(part: str, name: str) -> bool:
     """Whether a part of an address, as it was made here or by versions that knew names alone, is that of a name."""
     return part in (name, address_part(name), hashed_part(name))
+
+
+def check_text(song: str) -> None:
+    """Refuse the name of a song's folder that is no text, before the work: no table and no page could have it.
+
+    Raises:
+        DatasetError: the file system has other bytes there than those of UTF-8.
+    """
+    try:
+        song.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"{printable(song)}: expected a song's folder with a name in UTF-8; rename it") from error
 
 
 def song_of(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """The pipeline on this machine, by Kubeflow's own local runners."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterable
@@ -54,7 +55,13 @@ def run(
         )
     outputs.check([], places=[root])
     root.mkdir(parents=True, exist_ok=True)
-    local.init(runner=runner, pipeline_root=str(root), raise_on_error=True, enable_caching=cache)
+    local.init(
+        runner=runner,
+        pipeline_root=str(root),
+        raise_on_error=True,
+        enable_caching=cache,
+        cache_root=str(cache_folder(root)),
+    )
     with warnings.catch_warnings():
         # kfp takes images without 'python' in their name for images without Python
         warnings.filterwarnings("ignore", message="You may be attemping to run a task", category=RuntimeWarning)
@@ -66,6 +73,11 @@ def run(
             raise FxnormError(f"no container engine answers ({first_line(error)})") from error
         except RuntimeError as error:
             raise FxnormError(f"the pipeline failed: {first_line(error)}") from error
+
+
+def cache_folder(root: Path) -> Path:
+    """Where kfp notes what is done: the notes have absolute addresses, so those of before a move do not count."""
+    return root / ".kfp_cache" / hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
 
 
 def _run_container(

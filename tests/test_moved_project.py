@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from fxnorm import embedded_store, tracking
 from fxnorm.errors import FxnormError
 from fxnorm.tracking import TrackedRun
+from pipeline import local
 from tests import servers
 from tests.project import Project
 
@@ -108,9 +109,10 @@ def test_every_address_leads_into_a_copy_of_any_name(
         assert all(not path.is_absolute() for path in paths)
         assert sum(path.is_dir() for path in paths) >= 4
     absolute = f"sqlite:///{urllib.parse.quote(str(copy))}/mlflow.db"
-    for folder in (copy, tmp_path):
+    (copy / "notebooks").mkdir()
+    for folder, uri in ((copy, absolute), (tmp_path, absolute), (copy / "notebooks", "sqlite:///../mlflow.db")):
         monkeypatch.chdir(folder)
-        embedded_store.settle(absolute)
+        embedded_store.settle(uri)
         paths = [Path(local_file_uri_to_path(address)) for address in addresses(copy) if "models:" not in address]
         assert sum(path.is_dir() for path in paths) >= 4
     assert all(path.is_relative_to(copy) for path in paths if path.is_dir())
@@ -173,6 +175,19 @@ def test_what_is_no_database_gets_one_line(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(FxnormError, match=r"^mlflow.db: ") as raised:
         tracking.configure()
     assert "\n" not in str(raised.value)
+
+
+def test_results_of_a_local_pipeline_are_not_taken_from_where_they_lay_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    noted = local.cache_folder(Path("pipeline_runs"))
+    assert noted == local.cache_folder(Path("./pipeline_runs"))
+    noted.mkdir(parents=True)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    monkeypatch.chdir(tmp_path / "second")
+    assert not local.cache_folder(Path("pipeline_runs")).exists()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ to one, and what lay there before is overwritten without a word.
 """
 
 import json
+import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ class Links(HTMLParser):
         self.links += [value for name, value in attributes if tag == "a" and name == "href" and value]
 
 
-SONGS = ["Who Are You?", "Song #1", *[name for name in NOT_PLAIN[2:] if name[0] != "."], "Plain", "plain"]
+SONGS = ["Who Are You?", "Song #1", "100% Pure", "a%20b", "<script>alert(1)", "a\nb", "x" * 250, "Plain", "plain"]
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,15 @@ def test_a_system_whose_mixes_no_file_can_hold_is_refused_before_the_work(
 ) -> None:
     with pytest.raises(SettingsError, match=r"evaluate.also"):
         evaluate.run(Settings(), mixer_folder, dataset, tmp_path / "out", {name: str(mixer_folder)})
+
+
+def test_a_name_that_is_no_text_is_refused_before_the_work(mixer_folder: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    audio.write(tmp_path / "test" / name / "vocals.wav", noise(0.1))
+    with pytest.raises(DatasetError, match=r"^caf\\udce9: expected a song's folder with a name in UTF-8") as raised:
+        evaluate.run(Settings(), mixer_folder, tmp_path, tmp_path / "out")
+    str(raised.value).encode("utf-8")
+    assert hashed_part(name).startswith("caf-")
 
 
 def test_a_value_breaks_no_table_of_the_model_card() -> None:

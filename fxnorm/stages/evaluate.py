@@ -26,7 +26,7 @@ from fxnorm.folders import entries
 from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.models.device import default_device
-from fxnorm.names import SONG_FILE, address_part, addresses
+from fxnorm.names import SONG_FILE, address_part, addresses, check_text
 from fxnorm.parallel import map_songs
 from fxnorm.recipe import song_seed
 from fxnorm.settings import SECTIONS, Settings
@@ -139,7 +139,8 @@ def run(
 
     Raises:
         SettingsError: a name that cannot be another Mixer's.
-        DatasetError: there are no such songs, or some of them are in another split as well.
+        DatasetError: there are no such songs, some of them are in another split as well, or a name cannot be written
+            into a table.
         OutputError: ``output`` holds something else than an evaluation, or is no place to write to.
     """
     others = {**settings.evaluate.also, **(also or {})}
@@ -158,6 +159,8 @@ def _run(
     digest = mixer_digest(mixer_folder)
     layouts = _layouts(data)
     splits = {name: layout.of(settings.evaluate.split) for name, layout in layouts.items()}
+    for song in (song for songs in splits.values() for song in songs):
+        check_text(song.name)
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     for name, layout in layouts.items():
         layout.say_unused()

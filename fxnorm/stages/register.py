@@ -13,6 +13,7 @@ from fxnorm.files import write_json
 from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.model_card import MODEL_DESCRIPTION, Card
+from fxnorm.names import file_part
 from fxnorm.settings import RegisterSettings, Settings
 from fxnorm.stages import evaluate
 from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE, Metrics, Versions, read_metrics, read_test_data
@@ -164,6 +165,10 @@ def run(
     gate = settings.register_
     candidate = _Candidate.read(gate, mixer_folder, report)
     outputs.check([], files=[report / REGISTRATION_FILE])  # not when the aliases have moved already
+    if curve is not None and not curve.is_file():
+        raise DatasetError(f"{curve}: no such file; expected the loss over epochs, as 'fxnorm train' writes it")
+    if plots is not None and not plots.is_dir():
+        raise DatasetError(f"{plots}: no such folder; expected pictures of the earlier stages")
     with tracking.run_of(mixer_folder, report, "registration") as tracked:
         _complete(tracked, report, gate.metric, curve, plots)
         judge = _Gate(settings, candidate, data, report, tracked)
@@ -189,11 +194,12 @@ def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None
     """Put into the run what the stages before put into one of another server, or what it lost since."""
     if not evaluate.is_published(tracked):
         evaluate.publish(report, tracked, metric)
-    if curve is not None and not tracked.has_file(curve.name):
+    if curve is not None and not tracked.has_file(file_part(curve.name)):
         if not tracked.has_metric("train/loss"):
             tracked.replay(curve)
         tracked.add_file(curve)
-    if plots is not None and not any(tracked.has_file(f"plots/{picture.name}") for picture in plots.iterdir()):
+    pictures = [] if plots is None else sorted(path for path in plots.iterdir() if path.is_file())
+    if plots is not None and not all(tracked.has_file(f"plots/{file_part(picture.name)}") for picture in pictures):
         tracked.add_folder(plots, "plots")
 
 
