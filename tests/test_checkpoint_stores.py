@@ -1,8 +1,8 @@
 """Stores that refuse, go away, or are written to by two: nobody trains for days without a checkpoint unawares.
 
-The kind: a store that takes nothing is an error before the work begins; one that stops taking is said each time with what
-is at stake, and if it answers and refuses, ends the work with what there is. Real HTTP servers: moto's S3 behind a gate
-that refuses what other stores refuse.
+The kind: a store that takes nothing is an error before the work begins; one that stops taking is said each time with
+what is at stake, and if it answers and refuses, ends the work with what there is. Real HTTP servers: moto's S3 behind a
+gate that refuses what other stores refuse.
 """
 
 import threading

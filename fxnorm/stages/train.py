@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from fxnorm import dataset, locks, models
-from fxnorm.errors import DatasetError
+from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.files import whole_file, whole_folder
 from fxnorm.mixer import WEIGHTS_FILE, Mixer
 from fxnorm.parallel import available_cores
@@ -23,7 +23,7 @@ from fxnorm.settings import Settings
 from fxnorm.stages.normalize import RECIPE_FOLDER, lacking_songs
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
-from fxnorm.training import initial_weights, loop
+from fxnorm.training import initial_weights, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import Reverberation
 from fxnorm.training.distributed import Processes
@@ -87,10 +87,15 @@ def _run(
     # of its own accord PyTorch would take every core of the machine that a container has a part of
     torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
     torch.manual_seed(train.seed)
-    network = models.build(train.network, **train.sizes)
+    try:
+        network = models.build(train.network, **train.sizes)
+    except (RuntimeError, MemoryError) as error:
+        detail = " ".join(str(error).split())
+        raise SettingsError(f"train.sizes: a network of these sizes cannot be made here ({detail})") from error
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
     work = task(network, train)
+    preflight.check(train, work, processes)  # before the data is hashed
 
     def own_name() -> str:
         digests = [dataset.digest([*training_songs, *validation_songs])]
