@@ -25,14 +25,13 @@ from tqdm import tqdm
 
 from fxnorm.dataset import Song
 from fxnorm.errors import FxnormError, OutputError
-from fxnorm.signals import Terminated, terminable
+from fxnorm.signals import SIGNALS, Terminated, held_back, terminable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _WORKERS_THREAD_SETTINGS = (*_THREAD_SETTINGS, "NUMBA_NUM_THREADS")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 3
 """What a process that is told to end has to clean up; it may have to come out of a compiled function first."""
 
@@ -140,7 +139,7 @@ def _in_processes(
         while len(in_hand) < workers and (following := next(waiting, None)) is not None:
             index, item = following
             try:
-                with _signals_held_back():  # a new process inherits this, and is not hit before it is prepared
+                with held_back():  # a new process inherits this, and is not hit before it is prepared
                     in_hand[pool.submit(_work, function, item)] = index
             except BrokenProcessPool as error:
                 raise _ended_from_outside(description, items, [*in_hand.values(), index]) from error
@@ -189,7 +188,7 @@ def _prepare(end: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     threading.Thread(target=_end_at, args=(end,), daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _end_at(end: Connection) -> None:
@@ -231,15 +230,6 @@ def _ended_from_outside(description: str, items: Sequence[Item], in_hand: Sequen
         f"{description}: a process was ended from outside, as the system does when memory runs out; in hand were"
         f" {names}; fewer --workers need less memory"
     )
-
-
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

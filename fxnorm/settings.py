@@ -5,7 +5,7 @@ The same frozen objects go to DVC, Kubeflow and MLflow. Defaults are the values 
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,19 +20,31 @@ Effect = Literal["reverberation", "equalization", "compression", "panning", "lou
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+_LONGEST_SECONDS = 3600.0
+_MOST_STEPS = 10_000_000  # twenty times the published training's
 
 
 SECTIONS = ("statistics", "normalize", "train", "evaluate", "register")
 
 
+def _plain_name(name: str) -> str:
+    # it becomes a folder's name
+    if not name.strip() or set(name) & set("/\\\0") or name in (".", ".."):
+        raise PydanticCustomError("plain_name", "expected the name of a split, such as train")
+    return name
+
+
+Split = Annotated[str, AfterValidator(_plain_name)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StatisticsSettings(_Section):
     """Which songs the averages are measured on."""
 
-    split: str = "train"
+    split: Split = "train"
 
 
 class NormalizeSettings(_Section):
@@ -70,8 +82,8 @@ class TrainSettings(_Section):
     was trained alone, the front-end takes it over."""
     loss: Literal["a", "b"] = "b"
     """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
-    sequence_seconds: Positive = 440_960 / 44_100
-    batch_size: PositiveInt = 4
+    sequence_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 440_960 / 44_100
+    batch_size: Annotated[int, Field(gt=0, le=65_536)] = 4
     """Examples of a step, of all processes together."""
     batches_per_epoch: PositiveInt = 1_600
     warm_up_batches: int = Field(default=1_600, ge=0)
@@ -85,7 +97,7 @@ class TrainSettings(_Section):
         ScheduleStep(epochs=10, learning_rate=1e-6),
     )
     weight_decay: NonNegative = 1e-7
-    gradient_norm: Positive = 0.2
+    gradient_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 0.2
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay a step of an exponential moving average of the weights; validated and kept in place of the weights
     themselves, it evens out what small batches leave of noise. 0, as published, is no average."""
@@ -105,26 +117,26 @@ class TrainSettings(_Section):
     """Steps between checkpoints."""
     keep_checkpoints: PositiveInt = 2
     """How many of the newest checkpoints are kept. The second is there for the day the newest cannot be read."""
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=1_024)
     """Threads of the CPU's arithmetic; 0 leaves it to PyTorch. A small network gains little from more than one, and one
     does not suffer from other work on the machine (idle threads of a team spin while they wait)."""
-    loader_workers: int = Field(default=2, ge=0)
+    loader_workers: int = Field(default=2, ge=0, le=1_024)
     """Processes that read crops from disk; 0 reads in the training process."""
-    run_in_seconds: NonNegative = 30.0
+    run_in_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = 30.0
     """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class EvaluateSettings(_Section):
     """The comparison of the network's mixes with the reference mixes."""
 
-    split: str = "test"
+    split: Split = "test"
     also: dict[str, str] = {}
     """Other Mixers to compare with, by the name they get in the report: directories or models:/NAME@ALIAS. DVC does not
     see when one of them changes."""
-    excerpt_seconds: Positive = 20.0
+    excerpt_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 20.0
     """How much of each mix the report can play by itself: the part in which the reference mix is loudest."""
-    report_megabytes: Positive = 60.0
+    report_megabytes: Annotated[float, Field(gt=0, le=1e6)] = 60.0
     """What all excerpts of the report may take together; with many songs they get shorter, down to 4 s."""
 
 
@@ -180,9 +192,12 @@ class Settings(_Section):
             SettingsError: a key is unknown, or a value does not fit; one line.
         """
         try:
-            return cls.model_validate(content)
+            settings = cls.model_validate(content)
         except ValidationError as error:
             raise SettingsError(f"{source}: {_explain(error, content)}") from error
+        for problem in _problems(settings):
+            raise SettingsError(f"{source}: {problem}")
+        return settings
 
     def to_yaml(self) -> str:
         """All sections with all keys, as :meth:`load` reads them."""
@@ -207,6 +222,32 @@ class Settings(_Section):
                 else:
                     flat[f"{section}.{key}"] = value
         return flat
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    """What no key is wrong with by itself, or what a Mixer that is there already may have been made with."""
+    normalize, train = settings.normalize, settings.train
+    if len(set(normalize.effects)) < len(normalize.effects):
+        yield f"normalize.effects: expected each effect once, found {', '.join(normalize.effects)}"
+    limits = normalize.panning_limit_hz
+    if set(limits) != set(STEMS) or any(limit is not None and limit < 0 for limit in limits.values()):
+        yield f"normalize.panning_limit_hz: expected a frequency or null for each of {', '.join(STEMS)}, found {limits}"
+    splits = normalize.splits
+    if not splits or len(set(splits)) < len(splits):
+        yield f"normalize.splits: expected one or more splits, each once, found {list(splits)}"
+    for split in splits:
+        try:
+            _plain_name(split)
+        except PydanticCustomError as error:
+            yield f"normalize.splits: {error.message()}, found {split!r}"
+    if not 0 <= normalize.seed < 2**63:
+        yield f"normalize.seed: expected a number from 0 to 2^63 - 1, found {normalize.seed}"
+    steps = train.warm_up_batches + train.batches_per_epoch * sum(part.epochs for part in train.schedule)
+    if not 0 < steps <= _MOST_STEPS:
+        yield (
+            f"train.schedule: expected from 1 to {_MOST_STEPS:,} steps together with train.warm_up_batches,"
+            f" found {steps:,}"
+        )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""SIGTERM as an error of Python, so that what is begun is cleaned up before the process ends."""
+"""SIGTERM as an error of Python, so that what is begun is cleaned up before the process ends; and signals held back."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""What asks a process to end."""
 
 
 class Terminated(SystemExit):
@@ -27,6 +30,16 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Within the block no signal comes, neither here nor, until they do otherwise, in processes that it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

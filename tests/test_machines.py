@@ -14,15 +14,27 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from numba.core import caching
 
 import fxnorm
-from fxnorm import compiled
+from fxnorm import Mixer, compiled, models
+from fxnorm.cli import main
 from fxnorm.compiled import Kernel, is_ours_alone, kernel
+from fxnorm.errors import FxnormError, ModelError
+from fxnorm.evaluation import songs
+from fxnorm.settings import Settings, TrainSettings
+from fxnorm.stages import evaluate
+from fxnorm.training import loop, preflight
+from fxnorm.training.distributed import Processes
+from fxnorm.training.tasks import task
+from tests.conftest import SIZES
 
 SOUNDS = np.array([[1.0, -3.0], [2.0, 0.5]], dtype=np.float32)
 PEAK_OF_A_SOUND = """
@@ -195,3 +207,144 @@ def test_a_kernel_reads_as_its_function_and_calls_others() -> None:
     outer = kernel(nogil=False)(lambda value: inner(value) + 1.0)
     assert outer(2.0) == 5.0
     assert inner.__doc__ == "Two times."
+
+
+def the_line(*arguments: str, status: int = 1) -> str:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == status, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
+    return line
+
+
+@pytest.mark.parametrize(
+    "setting, said",
+    [
+        ("train.schedule=[]", "train.schedule: expected from 1 to 10,000,000 steps"),
+        ("train.schedule=[{epochs: 1000000000000, learning_rate: 1}]", "train.schedule: expected from 1 to"),
+        (
+            "train.schedule=[{epochs: 1, learning_rate: .inf}]",
+            "train.schedule.0.learning_rate: input should be a",
+        ),
+        ("train.sequence_seconds=.inf", "train.sequence_seconds: input should be"),
+        ("train.sequence_seconds=1.0e-9", "train.sequence_seconds: expected at least 1.486, which this network"),
+        ("train.sequence_seconds=0.03", "train.sequence_seconds: expected at least 1.486, which this network"),
+        ("train.batch_size=1000000000000", "train.batch_size: input should be less than"),
+        ("train.seed=-1", "train.seed: input should be greater than or equal to 0"),
+        ("train.seed=99999999999999999999", "train.seed: input should be"),
+        ("train.weight_decay=.inf", "train.weight_decay: input should be a finite number"),
+        ("train.run_in_seconds=1.0e+12", "train.run_in_seconds: input should be less than"),
+        ("train.threads=1000000000", "train.threads: input should be less than"),
+        ("train.sizes={filters: 1000000000000}", "train.sizes: a network of these sizes cannot be made here"),
+        ("normalize.effects=[loudness, loudness]", "normalize.effects: expected each effect once"),
+        ("normalize.panning_limit_hz={vocals: .nan}", "normalize.panning_limit_hz.vocals: input should be"),
+        (
+            "normalize.panning_limit_hz={vocals: 100}",
+            "normalize.panning_limit_hz: expected a frequency or null for",
+        ),
+        ("normalize.panning_limit_hz.drums=-5", "normalize.panning_limit_hz: expected a frequency or null"),
+        ("normalize.splits=[]", "normalize.splits: expected one or more splits"),
+        ("normalize.splits=[train, train]", "normalize.splits: expected one or more splits, each once"),
+        ("normalize.splits=[..]", "normalize.splits: expected the name of a split, such as train, found '..'"),
+        ("normalize.seed=-1", "normalize.seed: expected a number from 0"),
+        ("statistics.split=a/b", "statistics.split: expected the name of a split"),
+        ("evaluate.excerpt_seconds=.inf", "evaluate.excerpt_seconds: input should be"),
+        ("register.margin=.nan", "register.margin: input should be a finite number"),
+    ],
+)
+def test_a_setting_at_its_extreme_is_one_line_before_the_work(
+    normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--set", "train.sizes={filters: 8}", "--set", "train.warm_up_batches=0", "--set", "train.loader_workers=0"]
+    line = the_line("train", str(normalized_folder), "output", *tiny, "--set", setting)
+    assert said in line
+    assert list(tmp_path.iterdir()) == [], "before anything is written"
+
+
+def test_no_clipping_of_gradients_stays_a_setting() -> None:
+    assert Settings.load(None, ["train.gradient_norm=.inf"]).train.gradient_norm == np.inf
+
+
+def shared_memory(free: float) -> SimpleNamespace:
+    return SimpleNamespace(f_bavail=int(free), f_frsize=1)
+
+
+@pytest.mark.parametrize(
+    "machine, settings, said",
+    [
+        (64e6, {}, "the batches of 2 readers need 706 MB of shared memory, and /dev/shm has 64 MB free"),
+        (64e6, {"processes": 4, "batch_size": 1}, "need 706 MB of shared memory"),
+        (64e6, {"loader_workers": 8}, "the batches of 8 readers need 2399 MB"),
+        (OSError(2, "No such file or directory"), {}, "this machine has none (/dev/shm: [Errno 2]"),
+    ],
+)
+def test_shared_memory_that_does_not_suffice_is_one_line_with_both_figures_and_what_to_do(
+    machine: float | OSError, settings: dict[str, int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def statvfs(path: object) -> SimpleNamespace:
+        if isinstance(machine, OSError):
+            raise machine
+        return shared_memory(machine)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    others = {name: value for name, value in settings.items() if name != "processes"}
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(settings.get("processes", 1)))
+    train = TrainSettings(sizes=dict(SIZES), batch_size=4).model_copy(update=others)
+    work = task(models.build("crafx2", **SIZES), train)
+    with pytest.raises(FxnormError) as caught:
+        preflight.check(train, work, Processes(torch.device("cpu")))
+    assert str(caught.value).startswith("train.loader_workers: ")
+    assert said in str(caught.value)
+    assert "train.loader_workers=0" in str(caught.value)
+    preflight.check(train.model_copy(update={"loader_workers": 0}), work, Processes(torch.device("cpu")))
+
+
+def test_a_machine_with_small_shared_memory_is_refused_before_the_training(
+    normalized_folder: Path, tmp_path: Path
+) -> None:
+    command = (
+        f"mount -t tmpfs -o size=1m none /dev/shm && exec {sys.executable} -m fxnorm train {normalized_folder} out"
+    )
+    unshared = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*unshared, "true"], capture_output=True, check=False).returncode:
+        return  # a container that may not; the test above has the same without one
+    environment = os.environ | {"PYTHONPATH": str(Path(fxnorm.__file__).parents[1])}
+    done = subprocess.run(
+        [*unshared, "sh", "-c", command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("fxnorm: ")]
+    assert "/dev/shm has 1 MB free" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bfloat16_is_chosen_where_the_device_itself_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation  # a V100
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert not loop._uses_bfloat16(TrainSettings(), torch.device("cuda"))
+    assert loop._uses_bfloat16(TrainSettings(precision="bfloat16"), torch.device("cuda"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_mix_that_is_no_number_is_told_with_the_mixer_and_the_song(
+    value: float, mixer_folder: Path, make_song: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Mixer, stems: np.ndarray) -> np.ndarray:
+        mix = np.zeros((2, 1000), np.float32)
+        mix[1, 7] = value
+        return mix
+
+    monkeypatch.setattr(Mixer, "mix_normalized", broken)
+    monkeypatch.setattr(Mixer, "normalize", lambda self, *arguments: np.zeros((8, 1000), np.float32))
+    with pytest.raises(ModelError, match=f"{mixer_folder}: its mix of The Song holds NaN or infinite"):
+        songs.mix_all("The Song", {}, {"crafx2": mixer_folder}, dry=False, reference=None)
+    make_song("d/A", seconds=0.1)
+    with pytest.raises(ModelError, match=r"the champion: its mix of .*/A holds NaN or infinite"):
+        evaluate.measure(Mixer.load(mixer_folder), make_song("d/A", seconds=0.1).parent, "test", "test_wet")

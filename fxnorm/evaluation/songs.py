@@ -18,6 +18,7 @@ from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song
 from fxnorm.effects import loudness, programme
+from fxnorm.errors import ModelError
 from fxnorm.evaluation import plots
 from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
 from fxnorm.evaluation.excerpts import Excerpts
@@ -140,7 +141,7 @@ def mix_all(
         mixer, recipe = _mixer_at(folder)
         if recipe not in normalized:
             normalized[recipe] = mixer.normalize(stems, dry, song_seed(mixer.recipe.settings.seed, name))
-        networks[system] = mixer.mix_normalized(normalized[recipe])
+        networks[system] = finite(mixer.mix_normalized(normalized[recipe]), str(folder), name)
     first = next(iter(networks.values()))
     target = loudness.measure(first if reference is None else reference, SAMPLE_RATE)
     normalized_stems = next(iter(normalized.values())).reshape(len(STEMS), 2, -1)
@@ -152,6 +153,17 @@ def mix_all(
     }
     length = max(mix.shape[1] for mix in mixes.values())
     return {system: audio.pad_to(mix, length) for system, mix in mixes.items()}
+
+
+def finite(mix: np.ndarray, mixer: str, song: str) -> np.ndarray:
+    """``mix`` itself.
+
+    Raises:
+        ModelError: the network gave what is no number; the text names the Mixer and the song.
+    """
+    if not np.isfinite(mix).all():
+        raise ModelError(f"{mixer}: its mix of {song} holds NaN or infinite samples; its weights cannot be used")
+    return mix
 
 
 def measure_all(

@@ -20,7 +20,7 @@ from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
 from fxnorm.evaluation.excerpts import affordable_seconds
-from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate
+from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate, finite
 from fxnorm.files import copy_file, whole_file, whole_folder, write_json
 from fxnorm.folders import entries
 from fxnorm.mixer import Mixer
@@ -244,7 +244,8 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
     comparison = Comparison()
     for song in tqdm(songs, desc="evaluate the champion", unit="song", dynamic_ncols=True):
         seed = song_seed(mixer.recipe.settings.seed, song.name)
-        mix = mixer.mix_normalized(mixer.normalize(song.read_stems(), name.endswith("dry"), seed))
+        normalized = mixer.normalize(song.read_stems(), name.endswith("dry"), seed)
+        mix = finite(mixer.mix_normalized(normalized), "the champion", str(song.folder))
         reference = song.read_mixture()
         length = max(mix.shape[1], reference.shape[1])
         comparison.songs[song.name] = distances({name: audio.pad_to(mix, length)}, audio.pad_to(reference, length))

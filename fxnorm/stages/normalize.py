@@ -155,8 +155,10 @@ def _claimed(
         LockedError: another run is at work there, which does not do other shards of the same.
     """
     with contextlib.ExitStack() as stack:
+        saved = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        recipe.save(saved)
         if shard is None:
-            _prepare(output, recipe, splits, stack.enter_context(locks.held(output)))
+            _prepare(output, saved, splits, stack.enter_context(locks.held(output)))
             (output / shards.SONGS_FILE).unlink(missing_ok=True)
             yield
             return
@@ -164,10 +166,10 @@ def _claimed(
         with locks.held(output, "-preparing", wait=True):
             try:
                 with locks.held(output) as alone:
-                    _prepare(output, recipe, splits, alone)
+                    _prepare(output, saved, splits, alone)
             except locks.LockedError:
                 stack.enter_context(locks.held(output, shared=True))
-                if not _has_recipe(output, recipe):
+                if not _has_recipe(output, saved):
                     raise locks.LockedError(
                         f"{output}: other shards are at work there with another recipe (settings, statistics, impulse"
                         " responses or songs); expected the same, or another folder"
@@ -179,18 +181,16 @@ def _claimed(
         yield
 
 
-def _prepare(output: Path, recipe: Recipe, splits: dict[str, list[Song]], alone: bool) -> None:
+def _prepare(output: Path, recipe: Path, splits: dict[str, list[Song]], alone: bool) -> None:
     """Put the recipe into the output, and let go of what is of another one; files in hand only if they are nobody's."""
     if not _has_recipe(output, recipe):  # which others may be reading
         with whole_folder(output / RECIPE_FOLDER, RECIPE_CONTENTS.refuse_others) as temporary:
-            recipe.save(temporary)
+            shutil.copytree(recipe, temporary, dirs_exist_ok=True)
     _remove_others(output, splits, leftovers=alone)
 
 
-def _has_recipe(output: Path, recipe: Recipe) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        recipe.save(Path(folder))
-        return _contents(Path(folder)) == _contents(output / RECIPE_FOLDER)
+def _has_recipe(output: Path, recipe: Path) -> bool:
+    return _contents(recipe) == _contents(output / RECIPE_FOLDER)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

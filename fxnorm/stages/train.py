@@ -23,7 +23,7 @@ from fxnorm.settings import Settings
 from fxnorm.splits import read_splits
 from fxnorm.tracking import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
-from fxnorm.training import initial_weights, loop
+from fxnorm.training import initial_weights, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
@@ -96,6 +96,7 @@ def _run(
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
     work = task(network, train)
+    preflight.check(train, work, processes)  # before the data is hashed
 
     def own_name() -> str:
         digests = [dataset.digest(training_songs), dataset.digest(validation_songs)]

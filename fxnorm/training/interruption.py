@@ -10,7 +10,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from fxnorm.signals import SIGNALS
 
 
 class Interruption:
@@ -26,7 +26,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -39,18 +39,18 @@ class Interruption:
         self.signal_number = self.signal_number or number
 
 
-def leave_to_parent(worker: int) -> None:
-    """In a process that reads data: leave it to the training process what a signal means.
+def leave_to(trainer: int, worker: int) -> None:
+    """In a process that reads data: leave it to the training process, ``trainer``, what a signal means.
 
     Signals to a whole group of processes (Ctrl-C, a batch system) reach the readers too, whose end would be an error in
     the middle of the step that is to be finished. SIGTERM from the training process itself ends them as ever.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    threading.Thread(target=_obey, args=(trainer,), daemon=True).start()
 
 
-def _obey_parent(parent: int) -> None:
+def _obey(trainer: int) -> None:
     while True:
-        received = signal.sigwaitinfo(_SIGNALS)
-        if received.si_signo == signal.SIGTERM and received.si_pid == parent:
+        received = signal.sigwaitinfo(SIGNALS)
+        if received.si_signo == signal.SIGTERM and received.si_pid == trainer:
             os._exit(0)

@@ -8,9 +8,11 @@ it would have found undisturbed: on a CPU bit for bit, on a GPU as far as its ar
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +28,12 @@ from tqdm import tqdm
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.settings import TrainSettings
+from fxnorm.signals import held_back
+from fxnorm.training import preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import Example, RandomCrops, Sequences, Shares
 from fxnorm.training.distributed import Processes
-from fxnorm.training.interruption import Interruption, leave_to_parent
+from fxnorm.training.interruption import Interruption, leave_to
 from fxnorm.training.tasks import Task
 from fxnorm.versions import code_digest, packages_of
 
@@ -119,6 +123,7 @@ def train(
         FxnormError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
         SettingsError: the batch cannot be shared out evenly.
     """
+    preflight.check(settings, task, processes)
     run = _Run(
         task,
         settings,
@@ -157,6 +162,8 @@ class _Run:
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
         self.crops = RandomCrops(training_songs, samples, settings.seed, settings.swap_channels, reverberation)
         self.sequences = Sequences(validation_songs, samples, overlap=2 * task.edge_guard)
+        own = range(processes.rank, len(self.sequences), processes.count)
+        self.validation = self._loader(self.sequences, self.share, own)  # one, whose readers stay from epoch to epoch
         self.module = task.module.to(self.device)
         self.loss = task.loss.to(self.device)
         wrapped = processes.wrap(self.module)
@@ -220,21 +227,25 @@ class _Run:
     def _batches(self) -> Iterator[Example]:
         size = self.settings.batch_size
         batches = range(self.step, len(self.learning_rates))
-        return self._loader(self.crops, self.share, Shares(batches, size, self.processes.rank, self.processes.count))
+        shares = Shares(batches, size, self.processes.rank, self.processes.count)
+        with held_back():
+            return iter(self._loader(self.crops, self.share, shares))
 
     def _loader(
         self, examples: RandomCrops | Sequences, batch_size: int, sampler: Shares | Sequence[int]
-    ) -> Iterator[Example]:
-        return iter(
-            DataLoader(
-                examples,
-                batch_size=batch_size,
-                sampler=sampler,
-                num_workers=self.settings.loader_workers,
-                worker_init_fn=leave_to_parent,
-                pin_memory=self.device.type == "cuda",
-                generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
-            )
+    ) -> "DataLoader[Example]":
+        workers = self.settings.loader_workers
+        return DataLoader(
+            examples,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=functools.partial(leave_to, os.getpid()),
+            # not forked from this process, which runs threads (PyTorch's, MLflow's): such a fork can hang
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
         )
 
     def _train_step(self, stems: Tensor, mixture: Tensor) -> tuple[float, float]:
@@ -297,8 +308,8 @@ class _Run:
         """The mean over all sequences, each for itself, so that it depends on no batch; not a number at a signal."""
         module = self.average.module.eval()
         count = self.processes.count
-        own = range(self.processes.rank, len(self.sequences), count)
-        batches = self._loader(self.sequences, self.share, own)
+        with held_back():
+            batches = iter(self.validation)
         rounds = -(-len(range(0, len(self.sequences), count)) // self.share)  # of the process with most to do
         losses = 0.0
         with self._bar("validate", "sequence", len(self.sequences), leave=False, delay=2.0) as bar, _one_line_errors():
@@ -415,7 +426,8 @@ def learning_rates(settings: TrainSettings) -> list[float]:
 
 def _uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
     if settings.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        # not where it is emulated (V100, T4), which is slower than float32
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return settings.precision == "bfloat16"
 
 

@@ -41,7 +41,11 @@ def new_network(settings: TrainSettings) -> MixingNetwork:
         SettingsError: sizes that the network cannot have.
     """
     torch.manual_seed(settings.seed)
-    return models.build(settings.network, **settings.sizes)
+    try:
+        return models.build(settings.network, **settings.sizes)
+    except (RuntimeError, MemoryError) as error:
+        detail = " ".join(str(error).split())
+        raise SettingsError(f"train.sizes: a network of these sizes cannot be made here ({detail})") from error
 
 
 def task(network: MixingNetwork, settings: TrainSettings) -> Task:

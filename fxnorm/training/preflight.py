@@ -1,0 +1,68 @@
+"""What can be known before a training begins: that its sequences have frames, and that its batches find room."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.errors import FxnormError, SettingsError
+from fxnorm.losses import FFT_SIZE, HOP
+from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS
+from fxnorm.settings import TrainSettings
+from fxnorm.training.distributed import Processes
+from fxnorm.training.tasks import Task, guard_frames
+
+PREFETCHED_BATCHES = 2
+"""Of each reading process, as PyTorch's loader has it unless told otherwise."""
+_SHARED_MEMORY = Path("/dev/shm")
+_LOADERS = 2  # of training and of validation: one waits, full, for the other
+_SAMPLE_BYTES = 4
+_MEGABYTE = 1e6
+
+
+def check(settings: TrainSettings, task: Task, processes: Processes) -> None:
+    """Refuse in one line, the same in all processes, what would end in the middle of the work.
+
+    Raises:
+        SettingsError: the batch cannot be shared out evenly, or a sequence has no STFT frame that the loss can see.
+        FxnormError: the machine has not the shared memory that the readers need.
+    """
+    share = processes.share(settings.batch_size, "train.batch_size")
+    processes.from_first(lambda: _check_length(settings, task))
+    if settings.loader_workers:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        processes.from_first(lambda: _check_shared_memory(settings, share, local))
+
+
+def _check_length(settings: TrainSettings, task: Task) -> None:
+    samples = round(settings.sequence_seconds * SAMPLE_RATE)
+    shortest = 1 if task.rebuilds_stems else FFT_SIZE + 2 * guard_frames(task.edge_guard) * HOP
+    if samples < shortest:
+        raise SettingsError(
+            f"train.sequence_seconds: expected at least {shortest / SAMPLE_RATE:.4g}, which this network's loss needs,"
+            f" found {settings.sequence_seconds:g}"
+        )
+
+
+def _check_shared_memory(settings: TrainSettings, share: int, processes: int) -> None:
+    samples = round(settings.sequence_seconds * SAMPLE_RATE)
+    batch = share * (INPUT_CHANNELS + OUTPUT_CHANNELS) * samples * _SAMPLE_BYTES
+    waiting = settings.loader_workers * PREFETCHED_BATCHES + 1  # and one that is being learnt from
+    needed = processes * _LOADERS * waiting * batch
+    readers = f"train.loader_workers: the batches of {settings.loader_workers} readers"
+    instead = "train.loader_workers=0, which reads in the training process"
+    try:
+        multiprocessing.get_context().Semaphore()
+        status = os.statvfs(_SHARED_MEMORY)
+    except (OSError, ImportError) as error:
+        raise FxnormError(
+            f"{readers} need {needed / _MEGABYTE:.0f} MB of shared memory, and this machine has none"
+            f" ({_SHARED_MEMORY}: {error}); set {instead}"
+        ) from error
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise FxnormError(
+            f"{readers} need {needed / _MEGABYTE:.0f} MB of shared memory, and {_SHARED_MEMORY} has"
+            f" {free / _MEGABYTE:.0f} MB free; give the container more (docker run --shm-size, the pipeline's"
+            f" shared_memory), or set {instead}"
+        )
