@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxnorm import __version__
+from fxnorm import __version__, log
 from fxnorm.cli_listening_test import listening_test
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
@@ -26,6 +26,8 @@ class _OneLineErrors(click.Group):
     """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace."""
 
     def invoke(self, context: click.Context) -> Any:
+        log.show_warnings()
+        context.call_on_close(log.hide_warnings)
         try:
             return super().invoke(context)
         except FxnormError as error:

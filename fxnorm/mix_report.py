@@ -32,7 +32,8 @@ class MixReport:
         drift: by effect and stem, in units of the spread between the training songs (see
             :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
             averages alone, without their spread.
-        warnings: a sentence for each stem that lies far outside, or of which something cannot be compared.
+        warnings: a sentence for each stem that lies far outside, or of which something cannot be compared; the endpoint
+            adds one where the mix is cut off at full scale.
     """
 
     loudness_lufs: float | None

@@ -1,6 +1,7 @@
 """Work over songs in parallel processes, with a progress bar."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import TypeVar
 import joblib
 from tqdm import tqdm
 
+from fxnorm import log
 from fxnorm.dataset import Song
 from fxnorm.errors import FxnormError
 
@@ -55,7 +57,7 @@ def map_songs(
     context = multiprocessing.get_context("spawn")
     with (
         _one_thread_a_worker(),
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_show_warnings()) as pool,
         tqdm(total=len(songs), desc=description, unit="song", dynamic_ncols=True, mininterval=0.5) as bar,
     ):
         futures = {pool.submit(function, song): index for index, song in enumerate(songs)}
@@ -92,6 +94,11 @@ def _one_thread_a_worker() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _show_warnings() -> Callable[[], None] | None:
+    """What has a worker show the library's warnings, if this process shows them."""
+    return functools.partial(log.show_warnings, beside_a_bar=True) if log.is_shown() else None
 
 
 def _cancel(futures: Iterable[Future[Result]]) -> None:

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fxnorm import audio, dataset
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import Song
@@ -20,9 +22,9 @@ from fxnorm.versions import code_digest, data_version
 
 RECIPE_FOLDER = "recipe"
 _DIGEST_FILE = "digest"
-_CODE = ("audio.py", "effects", "normalization.py", "recipe.py")
+_CODE = ("audio.py", "audio_formats", "effects", "normalization.py", "recipe.py")
 """What the normalized stems of a song depend on."""
-_SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
+_SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds; what passes full scale is kept as float
 
 
 def run(
@@ -124,10 +126,15 @@ def _normalize_song(song: Song, recipe_folder: Path, output: Path, dry: bool) ->
     with whole_folder(target) as folder:
         for stem, path in song.stems.items():  # one at a time: a long song's four stems would fill the memory
             normalized = normalizer.normalize(audio.read(path)[0], SAMPLE_RATE, stem, seed=seed, dry=dry)
-            audio.write(folder / f"{stem}.wav", normalized, subtype=_SUBTYPE)
+            _write(folder / f"{stem}.wav", normalized)
         if song.mixture is not None:
-            audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
+            _write(folder / "mixture.wav", song.read_mixture())
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
+
+
+def _write(path: Path, samples: np.ndarray) -> None:
+    """Write what the network learns from: a target that was cut off at full scale would be another one."""
+    audio.write(path, samples, subtype=audio.subtype_that_holds(samples, _SUBTYPE))
 
 
 def _forget_those_of_other_code(output: Path) -> None:

@@ -20,7 +20,7 @@ from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
 from fxnorm.versions import code_digest
 
-_CODE = ("audio.py", "effects")
+_CODE = ("audio.py", "audio_formats", "effects")
 """What the features of a song depend on."""
 
 SongFeatures = dict[str, Features]
