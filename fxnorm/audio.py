@@ -39,8 +39,9 @@ _QUALITY = "HQ"  # of soxr
 _BLOCK = 2**18  # frames that are read at once
 _RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
 _UNKNOWN_FRAMES = 2**62  # libsndfile's number where a header does not say how long a file is is higher
-_CLIPPED = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW")
-"""Sample formats that hold nothing beyond full scale."""
+_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}
+_UNBOUNDED = ("FLOAT", "DOUBLE", "MPEG_LAYER_III")
+"""Sample formats that hold more than full scale."""
 
 _logger = logging.getLogger(__name__)
 
@@ -141,7 +142,8 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
         audio: float array (channels, samples).
         sample_rate: Hz.
         subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
-            which add no audible rounding. FLAC clips at full scale.
+            which add no audible rounding. What passes full scale is cut off there by all formats but float WAV and MP3;
+            a warning says so.
 
     Raises:
         AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
@@ -150,6 +152,22 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
     path = Path(path)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         _write_open(file, audio, sample_rate, path.suffix.lower(), subtype, str(path))
+
+
+def subtype_that_holds(audio: np.ndarray, subtype: str = "PCM_24") -> str:
+    """``subtype``, soundfile's name of a sample format of WAV, or 32-bit float where ``audio`` passes full scale.
+
+    For files that something is computed from later: an integer format would cut off what passes full scale.
+    """
+    return "FLOAT" if peak_dbfs(audio) > 0 else subtype
+
+
+def clipping(audio: np.ndarray, suffix: str, subtype: str | None = None) -> str | None:
+    """A sentence on what :func:`write` cuts off at full scale in this format; ``None`` where it keeps all."""
+    peak = peak_dbfs(audio)
+    if peak <= 0 or (subtype or _SUBTYPES[suffix]) in _UNBOUNDED:
+        return None
+    return f"its peak of {peak:+.1f} dBFS is cut off at full scale, since {suffix} with integers holds no more"
 
 
 def encode(audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None = None) -> bytes:
@@ -411,14 +429,16 @@ def _write_open(
     if suffix not in AUDIO_SUFFIXES:
         raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
     _refuse_unbounded(audio, name)  # before an encoder sees it: LAME would end the process
-    default = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}[suffix]
-    if (suffix, subtype or default) == (".wav", "FLOAT"):
+    subtype = subtype or _SUBTYPES[suffix]
+    if clipped := clipping(audio, suffix, subtype):
+        _logger.warning("%s: %s", name, clipped)
+    if (suffix, subtype) == (".wav", "FLOAT"):
         # libsndfile puts the time of day into float WAVs (the PEAK chunk); the same audio shall give the same bytes
         scipy.io.wavfile.write(file, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
         return
     sink = _Sink(file)
     try:
-        soundfile.write(sink, audio.T, sample_rate, subtype=subtype or default, format=suffix[1:].upper())
+        soundfile.write(sink, audio.T, sample_rate, subtype=subtype, format=suffix[1:].upper())
     except (soundfile.LibsndfileError, AssertionError):
         if sink.error is None:
             raise

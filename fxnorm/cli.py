@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxnorm import __version__
+from fxnorm import __version__, log
 from fxnorm.cli_listening_test import listening_test
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, system_sentence
@@ -32,6 +32,8 @@ class _OneLineErrors(click.Group):
     """
 
     def invoke(self, context: click.Context) -> Any:
+        log.show_warnings()
+        context.call_on_close(log.hide_warnings)
         try:
             with terminable():
                 return super().invoke(context)

@@ -35,7 +35,7 @@ class MixReport:
             :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
             averages alone, without their spread.
         warnings: a sentence for each stem that lies far outside, of which something cannot be compared, or that carries
-            no programme and so was not normalized.
+            no programme and so was not normalized; the endpoint adds one where the mix is cut off at full scale.
     """
 
     loudness_lufs: float | None

@@ -23,6 +23,7 @@ import joblib
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from fxnorm import log
 from fxnorm.dataset import Song
 from fxnorm.errors import FxnormError, OutputError
 from fxnorm.signals import SIGNALS, Terminated, held_back, terminable
@@ -162,7 +163,7 @@ def _pool(workers: int, description: str) -> Iterator[ProcessPoolExecutor | None
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     try:
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(theirs,))
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(theirs, log.is_shown()))
     except (OSError, ImportError, NotImplementedError) as error:  # AWS Lambda, or no /dev/shm
         reason = " ".join(str(error).split())
         _log.warning("%s: this machine cannot run processes side by side (%s); one at a time", description, reason)
@@ -179,11 +180,14 @@ def _pool(workers: int, description: str) -> Iterator[ProcessPoolExecutor | None
             raise
 
 
-def _prepare(end: Connection) -> None:
+def _prepare(end: Connection, warnings_shown: bool) -> None:
     """In a new process: what a signal to all of them means is decided by the one that started them.
 
-    SIGTERM, and the end of that process, end this one; a song in hand cleans up before.
+    SIGTERM, and the end of that process, end this one; a song in hand cleans up before. The library's warnings are
+    shown if that process shows them.
     """
+    if warnings_shown:
+        log.show_warnings(beside_a_bar=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -25,7 +25,7 @@ _PACKAGES = (_FXNORM.name, "serving")
 """The packages whose imports are followed; they lie beside each other, in a registered model too."""
 
 CHANGES_NO_RESULT = frozenset({
-    "fxnorm.errors",  # what users are told
+    "fxnorm.errors", "fxnorm.log",  # what users are told
     "fxnorm.files", "fxnorm.object_store",  # how bytes come to a disk or a store, and not which
     "fxnorm.parallel", "fxnorm.signals", "fxnorm.locks",  # which process does a song, and when
     "fxnorm.outputs", "fxnorm.shards",  # what is refused, or said, before the work begins

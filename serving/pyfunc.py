@@ -123,7 +123,10 @@ class StemMixer(PythonModel):
             mix, seconds = self._mix_alone(stems, options, deadline)
             report = describe(measured.result(), mix, self.mixer.recipe.statistics)
         deadline.check()
-        content = audio.encode(mix, SAMPLE_RATE, f".{options.output_format}")
+        suffix = f".{options.output_format}"
+        if clipped := audio.clipping(mix, suffix):
+            report.warnings.append(f"mix: {clipped}")
+        content = audio.encode(mix, SAMPLE_RATE, suffix)
         return {"mix": content, "sample_rate": SAMPLE_RATE, "seconds": seconds} | asdict(report)
 
     def _mix_alone(

@@ -234,7 +234,7 @@ HOSTILE: dict[str, Callable[[], Request]] = {
     "a FLAC of 599 s of silence at 192 kHz": _file(lambda: _silent_flac(599, 192_000), "silent"),
     "a FLAC that announces 68 billion samples": _file(lambda: _flac_announcing(2**36 - 1), "at most 600 s"),
     "a FLAC that announces more than it holds": _file(lambda: _flac_announcing(2 * SAMPLE_RATE), "vocals: "),
-    "a FLAC of unknown length": _file(lambda: _flac_announcing(0), "does not say how long"),
+    "a FLAC of unknown length": _file(lambda: _flac_announcing(0), "silent"),
     "an Ogg file": _file(lambda: _other_format("OGG"), "not readable as WAV, FLAC or MP3"),
     "an AIFF file": _file(lambda: _other_format("AIFF"), "not readable as WAV, FLAC or MP3"),
     "an MP3 tag of 256 MB": _file(lambda: b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(1_000), "vocals: "),

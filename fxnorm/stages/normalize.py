@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fxnorm import audio, dataset, locks, outputs, shards
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song, is_audio, plain_name
@@ -50,7 +52,7 @@ _CONTENTS = outputs.Contents(
     rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})"
     rf"|\.gitignore|{re.escape(shards.SONGS_FILE)}",
 )
-_SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds
+_SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds; what passes full scale is kept as float
 
 
 def run(
@@ -337,13 +339,18 @@ def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output:
         for stem, path in song.stems.items():  # one at a time: a long song's four stems would fill the memory
             samples = audio.read(path)[0]
             normalized = normalizer.normalize(samples, SAMPLE_RATE, stem, seed=seed, dry=dry)
-            audio.write(folder / f"{stem}.wav", normalized, subtype=_SUBTYPE)
+            _write(folder / f"{stem}.wav", normalized)
             if remark := programme.remark(samples, SAMPLE_RATE):
                 _logger.warning("%s: %s", path, remark)
         if song.mixture is not None:
-            audio.write(folder / "mixture.wav", song.read_mixture(), subtype=_SUBTYPE)
+            _write(folder / "mixture.wav", song.read_mixture())
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
     done.add(digest, target)
+
+
+def _write(path: Path, samples: np.ndarray) -> None:
+    """Write what the network learns from: a target that was cut off at full scale would be another one."""
+    audio.write(path, samples, subtype=audio.subtype_that_holds(samples, _SUBTYPE))
 
 
 @functools.lru_cache(maxsize=1)

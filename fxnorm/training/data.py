@@ -15,8 +15,9 @@ import soundfile
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.errors import DatasetError
+from fxnorm.errors import AudioError, DatasetError
 
 # a training's identity has the code that this module imports: a song comes in by its content, and a training without
 # reverberation has nothing of the effects
@@ -188,10 +189,17 @@ class Sequences(Dataset[Example]):
 
 
 def _length(path: Path) -> int:
+    """Samples of a stored file; its header has to say how many there are, since stretches are read by it."""
     try:
-        found = soundfile.info(str(path))
+        samples, sample_rate = audio_io.length(path)
+    except AudioError as error:
+        raise DatasetError(str(error)) from error
+    if sample_rate != SAMPLE_RATE:
+        raise DatasetError(f"{path}: expected {SAMPLE_RATE} Hz, found {sample_rate}; run 'fxnorm normalize' first")
+    try:
+        announced = soundfile.info(str(path)).frames
     except soundfile.LibsndfileError as error:
         raise DatasetError(f"{path}: not readable as audio ({error})") from error
-    if found.samplerate != SAMPLE_RATE:
-        raise DatasetError(f"{path}: expected {SAMPLE_RATE} Hz, found {found.samplerate}; run 'fxnorm normalize' first")
-    return int(found.frames)
+    if announced != samples:
+        raise DatasetError(f"{path}: {announced} samples announced, {samples} found; run 'fxnorm normalize' first")
+    return samples
