@@ -13,14 +13,17 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from fxnorm import bounded
 from fxnorm.constants import STEMS
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, printable
 
 Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
+
+_SHOWN = 200  # characters of a value in an error
 
 SECTIONS = ("statistics", "normalize", "train", "evaluate", "register")
 
@@ -214,7 +217,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         SettingsError: it is missing, not YAML, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = bounded.read_yaml(path)
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -237,7 +240,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise SettingsError(f"--set {override}: expected section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = bounded.load_yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {override}: the value is not readable as YAML") from error
     place = content
@@ -254,7 +257,8 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> str:
     location = first["loc"]
     name = ".".join(str(part) for part in location)
     if first["type"] != "extra_forbidden":
-        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {first['input']!r}"
+        found = printable(repr(first["input"]), _SHOWN)
+        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {found}"
     fields = _fields(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.errors import AudioError, DatasetError, SettingsError
 from fxnorm.files import whole_folder
 
 REVERBERATION_RT60 = 2.0
@@ -22,6 +22,7 @@ PRE_REVERBERATION_RT60 = 1.0
 
 _SUFFIXES = (".wav", ".flac")
 _SYNTHESIZED = 8  # responses of one synthesized collection
+_LONGEST_SECONDS, _MOST_BYTES = 300.0, 2 * 10**9  # of a folder, which may have come with a Mixer from elsewhere
 
 
 class ImpulseResponses:
@@ -57,7 +58,7 @@ class ImpulseResponses:
 
         Raises:
             DatasetError: the folder is missing or holds no such file, or one of them is silent.
-            AudioError: a file is not readable.
+            AudioError: a file is not readable, longer than 5 minutes, or all together take more than 2 GB.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -65,7 +66,10 @@ class ImpulseResponses:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
         if not files:
             raise DatasetError(f"{folder}: expected WAV or FLAC files of impulse responses, found none")
-        return cls([path.stem for path in files], [audio.read(path)[0] for path in files])
+        responses: list[np.ndarray] = []
+        for path in files:
+            responses.append(_read(path, _MOST_BYTES - sum(response.nbytes for response in responses)))
+        return cls([path.stem for path in files], responses)
 
     @classmethod
     def synthesized(
@@ -90,6 +94,15 @@ class ImpulseResponses:
         with whole_folder(Path(folder)) as temporary:
             for name, response in zip(self.names, self.responses, strict=True):
                 audio.write(temporary / f"{name}.wav", response, SAMPLE_RATE, subtype="FLOAT")
+
+
+def _read(path: Path, most_bytes: int) -> np.ndarray:
+    """A response (1 or 2 channels, samples); as a FLAC file, silence takes a thousandth of what it is decoded to."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+    return audio.decode(content, str(path), limits=audio.DecodingLimits(_LONGEST_SECONDS, most_bytes))[0]
 
 
 def _decaying_noise(rt60: float, random: np.random.Generator) -> np.ndarray:

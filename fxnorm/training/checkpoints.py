@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from fxnorm import object_store
+from fxnorm import bounded, object_store
 from fxnorm.errors import FxnormError, ModelError
 from fxnorm.files import whole_file
 
@@ -162,6 +162,7 @@ def _is_kept(name: str) -> bool:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
+        bounded.refuse_inflating(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # PyTorch writes checksums and does not look at them
         if damaged is not None:
