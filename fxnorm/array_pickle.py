@@ -1,9 +1,10 @@
 """Reading pickled NumPy data from others without executing anything: arrays, numbers and plain containers only.
 
 A pickle names functions to call. Here every name is refused except those by which arrays come back, and these are
-replaced by functions that can do nothing else.
+replaced by functions that can do nothing else. What it claims to hold is bounded by what it holds.
 """
 
+import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fxnorm.errors import ModelError
+
+_LARGEST = 2**28  # bytes; the published averages take 2 MB
 
 
 class _ForbiddenError(pickle.UnpicklingError):
@@ -54,7 +57,8 @@ for _core in ("numpy.core", "numpy._core"):  # the older and the newer name
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _array_from_buffer
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+# the one written in Python: C's makes room for as many objects as a pickle says it will remember
+class _ArrayUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         try:
             return _ADMITTED[module, name]
@@ -70,8 +74,13 @@ def read_array_pickle(path: str | Path) -> dict[Any, Any]:
     """
     try:
         with open(path, "rb") as file:
-            _skip_npy_header(file)
-            content = _ArrayUnpickler(file).load()
+            stored = io.BytesIO(file.read(_LARGEST + 1))
+        if stored.getbuffer().nbytes > _LARGEST:
+            raise ModelError(f"{path}: expected at most {_LARGEST} bytes, found more")
+        _skip_npy_header(stored)
+        content = _ArrayUnpickler(stored).load()
+    except ModelError:
+        raise
     except _ForbiddenError as error:
         raise ModelError(f"{path}: refused: it asks for {error}, but only arrays are admitted") from None
     except OSError as error:

@@ -424,6 +424,7 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--output", required=True, type=_FILE, help="The mix, .wav, .flac or .mp3.")
 @click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
+@click.option("--song", metavar="NAME", help="Reverberation of its own, as evaluation gives the song of this name.")
 @click.option("--target-loudness", type=float, metavar="LUFS", help="Bring the mix there; default: as it was mixed.")
 @click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
 def mix(
@@ -432,6 +433,7 @@ def mix(
     output: Path,
     dry: bool,
     seed: int | None,
+    song: str | None,
     target_loudness: float | None,
     plot: Path | None,
     **stems: str | None,
@@ -449,7 +451,7 @@ def mix(
         raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
-    options = MixOptions.for_file(output, dry, seed, target_loudness)
+    options = MixOptions.for_file(output, dry, seed, target_loudness, song)
     given = {stem: source for stem, source in stems.items() if source is not None}
     outputs.check([mixer, *given.values()], files=[output, plot])
     if endpoint is not None:
@@ -473,14 +475,20 @@ def _mix_here(mixer: str, stems: dict[str, str], options: "MixOptions", output: 
             bar.update(round(100 * done) - bar.n)
 
         mixed = opened.mix(
-            found, SAMPLE_RATE, options.dry, options.seed, progress=show, target_loudness=options.target_loudness
+            found,
+            SAMPLE_RATE,
+            options.dry,
+            options.seed,
+            progress=show,
+            target_loudness=options.target_loudness,
+            song=options.song,
         )
         show(1.0)
     audio.write(output, mixed, SAMPLE_RATE)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
-        seed = opened.recipe.settings.seed if options.seed is None else options.seed
+        seed = opened.seed_of(options.seed, options.song)
         plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
     click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
 

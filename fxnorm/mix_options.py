@@ -17,6 +17,8 @@ class MixOptions(BaseModel):
         output_format: the mix is 32-bit float WAV, 24-bit FLAC, or MP3.
         seed: draws the normalization's impulse responses and shelves: those of the reverberation, where the model was
             trained with it, and of the pre-reverb of dry vocals and other. The default is the training's seed.
+        song: name of the song, with which its draws differ from those of others as in training and evaluation: the mix
+            is then that of the evaluation's report. Of up to 255 characters; nothing but draws depends on it.
         target_loudness: integrated loudness of the mix in LUFS (ITU-R BS.1770-4); the default is as the network mixed
             it. The whole mix gets one gain, a smaller one where its peak would pass full scale: nothing is limited or
             clipped, and such a mix stays under the target.
@@ -27,6 +29,7 @@ class MixOptions(BaseModel):
     dry: bool = False
     output_format: Literal["wav", "flac", "mp3"] = "flac"
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    song: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     target_loudness: Annotated[float, Field(ge=-70, le=0)] | None = None
 
     @classmethod
@@ -48,7 +51,9 @@ class MixOptions(BaseModel):
             raise SettingsError(f"{first['loc'][0]}: {first['msg']}") from error
 
     @classmethod
-    def for_file(cls, output: Path, dry: bool, seed: int | None, target_loudness: float | None) -> Self:
+    def for_file(
+        cls, output: Path, dry: bool, seed: int | None, target_loudness: float | None, song: str | None = None
+    ) -> Self:
         """Options of a mix in the format that a file's suffix names.
 
         Raises:
@@ -59,4 +64,4 @@ class MixOptions(BaseModel):
         if suffix not in AUDIO_SUFFIXES:
             raise AudioError(f"{output}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
         params = {"dry": dry, "output_format": suffix[1:], "seed": seed, "target_loudness": target_loudness}
-        return cls.of(params)
+        return cls.of(params | {"song": song})

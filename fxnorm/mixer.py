@@ -4,7 +4,6 @@ A Mixer directory holds all that mixing needs and nothing that has to be unpickl
 ``weights.safetensors`` and ``mixer.json``.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from fxnorm import audio, models
+from fxnorm import audio, bounded, models
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
 from fxnorm.effects import loudness, programme
 from fxnorm.effects.levels import peaks
-from fxnorm.errors import AudioError, ModelError
+from fxnorm.errors import AudioError, ModelError, SettingsError, printable
 from fxnorm.files import whole_folder, write_json
 from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress
 from fxnorm.outputs import Contents
 from fxnorm.recipe import FILES as RECIPE_FILES
-from fxnorm.recipe import STATISTICS_FILE, Recipe
+from fxnorm.recipe import STATISTICS_FILE, Recipe, song_seed
 
 MIXER_FILE = "mixer.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -33,6 +32,7 @@ FRONT_END_PREFIX = "front_end."
 """Of the names of a front-end's weights, in a network and by themselves."""
 
 _FORMAT = 1
+_LONGEST_RUN_IN_SECONDS = 3_600.0
 
 
 @dataclass
@@ -63,10 +63,15 @@ class Mixer:
         description = _read_description(folder)
         device = device or default_device()
         try:
+            with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
+                shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+            models.refuse_other_weights(description["network"], shapes)
             network = models.build(**description["network"])
             network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{folder / WEIGHTS_FILE}: cannot be read ({error})") from error
+        except SettingsError as error:
+            raise ModelError(f"{folder / MIXER_FILE}: {error}") from error
         except RuntimeError as error:
             detail = " ".join(str(error).split())
             raise ModelError(f"{folder / WEIGHTS_FILE}: does not fit {MIXER_FILE}'s network ({detail})") from error
@@ -111,7 +116,7 @@ class Mixer:
             (8, samples), in the order of STEMS with left before right.
         """
         length = max(stem.shape[1] for stem in stems.values())
-        seed = self.recipe.settings.seed if seed is None else seed
+        seed = self.seed_of(seed)
         normalizer = self.recipe.normalizer()
         normalized = np.zeros((2 * len(STEMS), length), dtype=np.float32)
         for number, stem in enumerate(STEMS):
@@ -123,6 +128,11 @@ class Mixer:
                     padded, SAMPLE_RATE, stem, seed=seed, dry=dry
                 )
         return normalized
+
+    def seed_of(self, seed: int | None = None, song: str | None = None) -> int:
+        """What :meth:`normalize` takes as ``seed`` to draw as :meth:`mix` does with this seed and song."""
+        seed = self.recipe.settings.seed if seed is None else seed
+        return seed if song is None else song_seed(seed, song)
 
     def mix_normalized(self, normalized: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The network's mix (2, samples) of normalized stems (8, samples)."""
@@ -141,6 +151,7 @@ class Mixer:
         progress: Progress | None = None,
         *,
         target_loudness: float | None = None,
+        song: str | None = None,
     ) -> np.ndarray:
         """Mix stems.
 
@@ -154,6 +165,8 @@ class Mixer:
             target_loudness: integrated loudness of the mix in LUFS; the default is as the network mixed it. One gain
                 brings the mix there, a smaller one where its peak would pass full scale. A mix that carries no
                 programme (:mod:`fxnorm.effects.programme`) is not turned up.
+            song: name of the song, with which each song has draws of its own, as in training and evaluation. With it
+                the mix is that of the evaluation, sample for sample.
 
         Returns:
             float32 (2, samples) at ``sample_rate``, as long as the longest stem, within full scale.
@@ -168,7 +181,7 @@ class Mixer:
             name: audio.resample(np.asarray(stem, dtype=np.float32), sample_rate, SAMPLE_RATE)
             for name, stem in stems.items()
         }
-        mixed = self.mix_normalized(self.normalize(prepared, dry, seed, progress), progress)
+        mixed = self.mix_normalized(self.normalize(prepared, dry, self.seed_of(seed, song), progress), progress)
         if not np.isfinite(audio.peak_dbfs(mixed)):
             raise ModelError("the network's mix holds NaN or infinite samples; its weights may be damaged")
         resampled = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
@@ -232,11 +245,16 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ModelError(f"{folder}: expected a Mixer directory with {MIXER_FILE}, found none")
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
+        description = bounded.read_json(file)
         if description["format"] != _FORMAT:
             raise ModelError(f"{file}: format {description['format']}, expected {_FORMAT}")
         if tuple(description["stems"]) != STEMS or description["sample_rate"] != SAMPLE_RATE:
             raise ModelError(f"{file}: stems or sample rate differ from {', '.join(STEMS)} at {SAMPLE_RATE} Hz")
-        return {key: description[key] for key in ("network", "run_in_seconds")}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}: not the description of a Mixer ({error!r})") from error
+        network, run_in = description["network"], description["run_in_seconds"]
+        if not isinstance(network, dict) or "name" not in network:
+            raise ModelError(f"{file}: network: expected a name and sizes")
+        if not isinstance(run_in, int | float) or not 0 <= run_in <= _LONGEST_RUN_IN_SECONDS:
+            raise ModelError(f"{file}: run_in_seconds: expected 0 to {_LONGEST_RUN_IN_SECONDS:g}")
+        return {"network": network, "run_in_seconds": run_in}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: not the description of a Mixer ({printable(repr(error), 200)})") from error

@@ -5,16 +5,16 @@ stems of a new song go through exactly what the training stems went through.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
+from fxnorm import bounded
 from fxnorm.effects.impulse_responses import ImpulseResponses
-from fxnorm.errors import ModelError, first_line
+from fxnorm.errors import ModelError, first_line, printable
 from fxnorm.files import write_json
 from fxnorm.folders import files_below
 from fxnorm.normalization import REVERBERATION, EffectNormalizer
@@ -28,6 +28,7 @@ RECIPE_FOLDER = "recipe"
 STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
 _ROOMS = "impulse_responses"
+_TEXTS = TypeAdapter(dict[str, str])
 _REVERB, _PRE_REVERB = f"{_ROOMS}/reverb", f"{_ROOMS}/pre_reverb"
 
 FILES = rf"statistics\.npz|normalization\.json|{_ROOMS}/(?:reverb|pre_reverb)/[^/]+\.wav"
@@ -83,16 +84,18 @@ class Recipe:
         if not file.is_file():
             raise ModelError(f"{folder}: expected {SETTINGS_FILE} as 'fxnorm normalize' and 'fxnorm train' leave it")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = bounded.read_json(file)
             settings = NormalizeSettings.model_validate(content["settings"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
-            raise ModelError(f"{file}: not the settings of a normalization ({first_line(error)})") from error
+            data = _TEXTS.validate_python(content["data"])
+        except (OSError, ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
+            detail = printable(first_line(error), 200)
+            raise ModelError(f"{file}: not the settings of a normalization ({detail})") from error
         return cls(
             DatasetStatistics.load(folder / STATISTICS_FILE),
             settings,
             ImpulseResponses.from_folder(folder / _REVERB),
             ImpulseResponses.from_folder(folder / _PRE_REVERB),
-            content["data"],
+            data,
         )
 
     def digest(self, folder: Path) -> str:
@@ -129,4 +132,5 @@ def files_of(folder: Path) -> list[Path]:
 
 def song_seed(seed: int, name: str) -> int:
     """The seed of one song's draws: different for each song, the same on every machine and in any order."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
+    # the name of a folder need not be Unicode
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()[:8], "little")

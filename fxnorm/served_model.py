@@ -35,7 +35,13 @@ _SERVED_PACKAGES = (
 )  # fmt: skip
 _OF_A_BUILD = ("nvidia-", "cuda-", "triton")
 """What PyTorch's CUDA builds need and its others do not: left to whichever build is installed where it is served."""
-_PARAM_TYPES = {"dry": "boolean", "output_format": "string", "seed": "long", "target_loudness": "double"}
+_PARAM_TYPES = {
+    "dry": "boolean",
+    "output_format": "string",
+    "seed": "long",
+    "song": "string",
+    "target_loudness": "double",
+}
 _EXAMPLE_SECONDS = 2.0
 
 

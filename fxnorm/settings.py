@@ -13,8 +13,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from fxnorm import bounded
 from fxnorm.constants import STEMS
-from fxnorm.errors import SettingsError, first_line
+from fxnorm.errors import SettingsError, first_line, printable
 
 Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -23,6 +24,8 @@ Positive = Annotated[float, Field(gt=0)]
 _LONGEST_SECONDS = 3600.0
 _MOST_STEPS = 10_000_000  # twenty times the published training's
 
+
+_SHOWN = 200  # characters of a value in an error
 
 SECTIONS = ("statistics", "normalize", "train", "evaluate", "register")
 
@@ -257,7 +260,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         SettingsError: it is missing, not YAML, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = bounded.read_yaml(path)
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -280,7 +283,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise SettingsError(f"--set {override}: expected section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = bounded.load_yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {override}: the value is not readable as YAML") from error
     place = content
@@ -297,7 +300,8 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> str:
     location = first["loc"]
     name = ".".join(str(part) for part in location)
     if first["type"] != "extra_forbidden":
-        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {first['input']!r}"
+        found = printable(repr(first["input"]), _SHOWN)
+        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {found}"
     fields = _fields(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"

@@ -7,8 +7,7 @@ and out-of-domain data", ISMIR 2022, section 3).
 
 import functools
 import itertools
-import zipfile
-import zlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fxnorm.array_pickle import read_array_pickle
+from fxnorm.bounded import read_npz
 from fxnorm.constants import MIXTURE, STEMS
 from fxnorm.effects import spectrum
 from fxnorm.effects.features import EFFECTS, SHAPES, Features, measure_mixture, measure_stem
@@ -268,11 +268,16 @@ _PARTS = ("spread/", "count/", "sums/")
 
 
 def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    most = {}
+    for effect, stem in _KEYS:
+        numbers = math.prod(SHAPES[effect])
+        for part, times in (("", 1), ("spread/", 1), ("count/", 1), ("sums/", 4)):
+            most[f"{part}{effect}/{stem}"] = times * numbers
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ModelError(f"{path}: not readable as statistics, expected an npz file ({error})") from error
+        return read_npz(path, most)
+    except (OSError, ValueError) as error:
+        detail = f"expected an npz file with keys like equalization/vocals ({error})"
+        raise ModelError(f"{path}: not readable as statistics, {detail}") from error
 
 
 def _stored_sums(path: str | Path, name: str, mean: np.ndarray, arrays: dict[str, np.ndarray]) -> _Sums | None:

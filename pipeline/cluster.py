@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.stages import IMAGE
-from fxnorm.errors import SettingsError, first_line
+from fxnorm import bounded
+from fxnorm.errors import SettingsError, first_line, printable
 
 Count = Annotated[int, Field(ge=0)]
 Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]
@@ -117,10 +118,11 @@ class Cluster(_Section):
         if path is None:
             return cls()
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+            return cls.model_validate(bounded.read_yaml(path) or {})
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingsError(f"{path}: not readable as YAML ({first_line(error)})") from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"{path}: {place}: {first['msg']}, found {first['input']!r}") from error
+            found = printable(repr(first["input"]), 200)
+            raise SettingsError(f"{path}: {place}: {first['msg']}, found {found}") from error

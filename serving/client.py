@@ -22,12 +22,15 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the mix, .wav, .flac or .mp3")
     parser.add_argument("--dry", action="store_true", help="the stems are recordings without effects")
     parser.add_argument("--seed", type=int, help="draws impulse responses; default: the training's")
+    parser.add_argument("--song", metavar="NAME", help="reverberation of its own, as in the evaluation of this song")
     parser.add_argument("--target-loudness", type=float, metavar="LUFS", help="bring the mix there; default: as mixed")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS", help="wait so long")
     arguments = parser.parse_args()
     stems = {stem: source for stem in STEMS if (source := getattr(arguments, stem)) is not None}
     try:
-        options = MixOptions.for_file(arguments.output, arguments.dry, arguments.seed, arguments.target_loudness)
+        options = MixOptions.for_file(
+            arguments.output, arguments.dry, arguments.seed, arguments.target_loudness, arguments.song
+        )
         outputs.check(stems.values(), files=[arguments.output])
         mix = request_mix(arguments.endpoint, stems, options, arguments.timeout)
         with whole_file(arguments.output) as temporary:

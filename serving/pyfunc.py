@@ -144,6 +144,7 @@ class StemMixer(PythonModel):
                 options.seed,
                 progress=deadline.check,
                 target_loudness=options.target_loudness,
+                song=options.song,
             )
             return mixed, time.perf_counter() - start
 

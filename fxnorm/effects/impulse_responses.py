@@ -13,7 +13,7 @@ import numpy as np
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.dataset import is_audio, plain_name
-from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.errors import AudioError, DatasetError, SettingsError
 from fxnorm.files import whole_folder
 from fxnorm.folders import entries, files_below
 
@@ -26,6 +26,7 @@ PRE_REVERBERATION_RT60 = 1.0
 _SUFFIXES = (".wav", ".flac")
 _SYNTHESIZED = 8  # responses of one synthesized collection
 _MOST_SAID = 3
+_LONGEST_SECONDS, _MOST_BYTES = 300.0, 2 * 10**9  # of a folder, which may have come with a Mixer from elsewhere
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class ImpulseResponses:
 
         Raises:
             DatasetError: the folder is missing or holds no such file, two have one name, or one of them is silent.
-            AudioError: a file is not readable.
+            AudioError: a file is not readable, longer than 5 minutes, or all together take more than 2 GB.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -77,7 +78,10 @@ class ImpulseResponses:
         if others:
             _log.warning("%s: %d files are no WAV or FLAC directly in it: not read: %s", folder, len(others), not_read)
         _refuse_equal_names(files)
-        return cls([path.stem for path in files], [audio.read(path)[0] for path in files])
+        responses: list[np.ndarray] = []
+        for path in files:
+            responses.append(_read(path, _MOST_BYTES - sum(response.nbytes for response in responses)))
+        return cls([path.stem for path in files], responses)
 
     @classmethod
     def synthesized(
@@ -117,6 +121,15 @@ def _refuse_equal_names(files: Sequence[Path]) -> None:
             raise DatasetError(
                 f"{path.parent}: expected one impulse response of each name, found {other.name} and {path.name}"
             )
+
+
+def _read(path: Path, most_bytes: int) -> np.ndarray:
+    """A response (1 or 2 channels, samples); as a FLAC file, silence takes a thousandth of what it is decoded to."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+    return audio.decode(content, str(path), limits=audio.DecodingLimits(_LONGEST_SECONDS, most_bytes))[0]
 
 
 def _decaying_noise(rt60: float, random: np.random.Generator) -> np.ndarray:

@@ -147,7 +147,7 @@ class _Scan:
         loudest = int(powers.argmax())
         level = loudness.level(powers[loudest])
         if level < least_loudness or level >= _NEVER_STEADY_RESIDUE:
-            return level >= least_loudness
+            return bool(level >= least_loudness)
         total, square, jump = (_moving_sum(values)[loudest] for values in (totals, squares, jumps))
         unweighted = (square - total**2 / _BLOCK) / _BLOCK - jump  # where a step was taken out, an offset may be left
         if powers[loudest] < unweighted * 10 ** (-_LOST_TO_WEIGHTING / 10):

@@ -5,13 +5,14 @@ know is refused. Most settings can be read off the weights' shapes.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from fxnorm.errors import ModelError
+from fxnorm.models import fit
 from fxnorm.models.crafx2 import CRAFx2
 from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet, low_pass
@@ -89,11 +90,12 @@ def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
     _check(config, _SHARED_SETTINGS)
     if any(name.startswith(_WAVE_U_NET_PREFIX) for name in state_dict):
         _check(config, _WAVE_U_NET_SETTINGS)
-        wave_u_net = WaveUNet(parse(WaveUNetSizes, _sizes(config, _WAVE_U_NET_SIZES)))
-        return _load(wave_u_net, {_wave_u_net_name(name): value for name, value in state_dict.items()})
-    crafx2 = CRAFx2(parse(Crafx2Sizes, _sizes(config, _CRAFX2_SIZES) | {"front_end": "random"}))
-    blocks = crafx2.sizes.blocks
-    return _load(crafx2, {_crafx2_name(name, blocks): value for name, value in state_dict.items()})
+        wave_u_net = parse(WaveUNetSizes, _sizes(config, _WAVE_U_NET_SIZES))
+        weights = {_wave_u_net_name(name): value for name, value in state_dict.items()}
+        return _load(lambda: WaveUNet(wave_u_net), weights)
+    crafx2 = parse(Crafx2Sizes, _sizes(config, _CRAFX2_SIZES) | {"front_end": "random"})
+    weights = {_crafx2_name(name, crafx2.blocks): value for name, value in state_dict.items()}
+    return _load(lambda: CRAFx2(crafx2), weights)
 
 
 def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -191,8 +193,10 @@ def _wave_u_net_name(name: str) -> str:
     return renamed
 
 
-def _load(network: _Network, weights: Mapping[str, Tensor]) -> _Network:
+def _load(build: Callable[[], _Network], weights: Mapping[str, Tensor]) -> _Network:
     try:
+        fit.refuse_others(build, {name: value.shape for name, value in weights.items()})
+        network = build()
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"reference weights do not fit: {' '.join(str(error).split())}") from error

@@ -16,7 +16,10 @@ INPUT_CHANNELS = 2 * len(STEMS)
 """Left and right of each stem."""
 OUTPUT_CHANNELS = 2
 
-PositiveInt = Annotated[int, Field(gt=0)]
+_LARGEST, _MOST_PARTS = 65_536, 64
+"""Far more than any network has; a description that asks for more is no network's."""
+PositiveInt = Annotated[int, Field(gt=0, le=_LARGEST)]
+FewParts = Annotated[int, Field(gt=0, le=_MOST_PARTS)]
 
 
 class NetworkSizes(BaseModel):
@@ -43,9 +46,9 @@ class Crafx2Sizes(NetworkSizes):
     """Features of a temporal block's skip connection."""
     kernel: PositiveInt = 3
     """Frames in the kernel of a temporal block; odd."""
-    blocks: PositiveInt = 6
+    blocks: FewParts = 6
     """Temporal blocks in a repeat; the dilation doubles from each to the next."""
-    repeats: PositiveInt = 4
+    repeats: FewParts = 4
     squeeze_ratio: PositiveInt = 16
     """Width of the squeeze-and-excitation's hidden layer in multiples of ``filters``."""
     front_end: Literal["perfect_reconstruction", "random"] = "perfect_reconstruction"
@@ -59,7 +62,7 @@ class WaveUNetSizes(NetworkSizes):
 
     features: PositiveInt = 24
     """Features of the first level; they double with each level."""
-    levels: Annotated[int, Field(ge=2)] = 5
+    levels: Annotated[int, Field(ge=2, le=_MOST_PARTS)] = 5
     kernel: PositiveInt = 5
     """Samples in a convolution's kernel; odd."""
     stride: PositiveInt = 1

@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from fxnorm import models, outputs
+from fxnorm import bounded, models, outputs
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import FxnormError, ModelError, SettingsError, first_line
 from fxnorm.files import whole_folder
@@ -24,6 +24,7 @@ from fxnorm.settings import Settings
 from fxnorm.statistics import DatasetStatistics
 
 _PARALLEL_PREFIX = "module."
+_MOST_REPEATED = 4  # times the file's size that its tensors take, as some share their storage
 
 
 def run(
@@ -85,6 +86,7 @@ def run(
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
+        bounded.refuse_inflating(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such checkpoint") from error
@@ -97,7 +99,11 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     found = [candidate for candidate in candidates if _is_state_dict(candidate)]
     if len(found) != 1:
         raise ModelError(f"{path}: expected one dictionary of parameters, by itself or under a key, found {len(found)}")
-    return {name.removeprefix(_PARALLEL_PREFIX): value for name, value in found[0].items()}
+    weights = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in found[0].items()}
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    if size > _MOST_REPEATED * path.stat().st_size:
+        raise ModelError(f"{path}: refused: its tensors repeat what is stored, and would be larger than the file")
+    return weights
 
 
 def _is_state_dict(candidate: Any) -> bool:
@@ -112,7 +118,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
+        content = bounded.read_yaml(path)  # JSON is YAML too
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: not readable as JSON or YAML ({first_line(error)})") from error
     if not isinstance(content, dict):

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import logging
+import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from fxnorm import audio, dataset, locks, outputs
-from fxnorm.constants import MIXTURE, SAMPLE_RATE
+from fxnorm.bounded import read_npz
+from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.dataset import Song
+from fxnorm.effects.features import SHAPES
 from fxnorm.errors import DatasetError
 from fxnorm.files import beside, whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
-from fxnorm.statistics import DatasetStatistics, Features, measure_mixture, measure_stem
+from fxnorm.statistics import EFFECTS, DatasetStatistics, Features, measure_mixture, measure_stem
 from fxnorm.versions import code_digest, packages_of
 
 _KEPT = r"[0-9a-f]{64}\.npz"
@@ -138,10 +141,14 @@ def _measure_song(song: Song, folder: Path, code: str) -> Path:
 
 def _read(path: Path) -> SongFeatures:
     features: SongFeatures = {}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
-            stem, _, effect = key.partition("/")
-            features.setdefault(stem, {})[effect] = file[key]
+    most = {f"{stem}/{effect}": math.prod(SHAPES[effect]) for stem in (*STEMS, MIXTURE) for effect in EFFECTS}
+    try:
+        arrays = read_npz(path, most)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not what a song measured ({error}); remove it and start again") from error
+    for key, value in arrays.items():
+        stem, _, effect = key.partition("/")
+        features.setdefault(stem, {})[effect] = value
     return features
 
 

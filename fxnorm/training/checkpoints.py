@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fxnorm import object_store
+from fxnorm import bounded, object_store
 from fxnorm.errors import FxnormError, ModelError, OutputError, StoreError, first_line, printable, system_reason
 from fxnorm.files import whole_file
 from fxnorm.folders import is_foreign
@@ -292,6 +292,7 @@ def _is_kept(name: str) -> bool:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
+        bounded.refuse_inflating(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # PyTorch writes checksums and does not look at them
         if damaged is not None:
