@@ -18,15 +18,16 @@ _component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_pack
 
 
 @_component()
-def resolve(repository: str, revision: str) -> NamedTuple(
+def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid-type]  # as kfp names outputs
     "Resolved", [("commit", str), ("fetching", str), ("measuring", str), ("normalizing", str)]
 ):
     """The commit that a branch, tag or commit stands for now, and digests of the code that is in the image now."""
     from fxnorm.stages import fetch
-    from fxnorm.versions import code_digest, packages_of
+    from fxnorm.versions import made_by
 
-    parts = [["fxnorm.stages.fetch", "fxnorm.dataset"], ["fxnorm.stages.statistics"], ["fxnorm.stages.normalize"]]
-    return fetch.resolve(repository, revision), *(f"{code_digest(*part)} {packages_of(*part)}" for part in parts)
+    commit = fetch.resolve(repository, revision)
+    fetching = made_by("fxnorm.stages.fetch", "fxnorm.dataset")
+    return commit, fetching, made_by("fxnorm.stages.statistics"), made_by("fxnorm.stages.normalize")
 
 
 @_component()

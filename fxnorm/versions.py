@@ -135,6 +135,11 @@ def packages_of(*modules: str) -> dict[str, str]:
     return versions
 
 
+def made_by(*modules: str) -> str:
+    """One hash of :func:`code_digest` and :func:`packages_of`."""
+    return hashlib.sha256(f"{code_digest(*modules)} {packages_of(*modules)}".encode()).hexdigest()
+
+
 def data_version(root: Path, songs: Iterable[Song]) -> dict[str, str]:
     """The hash of the songs' names and contents and, where DVC tracks them, the hash by which it does.
 

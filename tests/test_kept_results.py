@@ -255,7 +255,7 @@ def test_a_mixer_in_the_place_of_another_is_evaluated_as_itself(
     (song,) = dataset.songs(wet, "test")
 
     def evaluated(**options: Any) -> evaluated_songs.Result:
-        defaults = {
+        defaults: dict[str, Any] = {
             "mixers": {"crafx2": place},
             "dry": frozenset(),
             "excerpt_seconds": 1.0,

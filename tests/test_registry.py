@@ -196,6 +196,37 @@ def test_a_candidate_is_compared_with_what_the_champion_measured_on_its_own_song
     assert "champion (version 1) 3.000" in decision["reason"]
 
 
+def test_a_champions_metric_of_other_code_is_not_compared_with_the_candidates(
+    settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kind: a number is compared with one that another metric, network or loss gave under the same name."""
+    champion, candidate = (mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed) for seed in (0, 1))
+    with monkeypatch.context() as before:
+        before.setattr(evaluate, "measuring_code", lambda: "the code that was")
+        before.setattr(mixers, "measuring_code", lambda: "the code that was")
+        register.run(settings, champion, mixers.report(Path("report-old"), champion, 3.0))
+    decision = register.run(settings, candidate, mixers.report(Path("report"), candidate, 2.0))
+    assert decision["alias"] == "challenger"
+    assert "was not measured on these songs by this code; --dataset DATA has that done" in decision["reason"]
+    with pytest.raises(DatasetError, match="report-old: expected a report that this code measured, found one of other"):
+        register.run(settings, champion, Path("report-old"))
+    assert at(settings, CHAMPION).tags[TEST] == "3.0", "for people"
+
+
+def test_an_interrupted_registration_of_other_served_code_is_not_gone_on_with(
+    settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    report = mixers.report(Path("report"), mixer, 3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("fxnorm.served_model.digest", lambda: "the code that was")
+        patch.setattr("fxnorm.aliases.promote", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            register.run(settings, mixer, report)
+    assert register.run(settings, mixer, report)["version"] == "2"
+    assert at(settings, CHAMPION).number == "2"
+
+
 @pytest.mark.parametrize(
     "interrupted", ["fxnorm.aliases.promote", "fxnorm.tracking.TrackedRun.add_file", "fxnorm.aliases.introduce"]
 )

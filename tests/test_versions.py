@@ -327,9 +327,9 @@ def test_no_kernel_computes_with_what_another_file_holds() -> None:
             if node.module != "fxnorm.constants"
             for name in node.names
         }
-        for node in tree.body:  # constants that are made of what is imported
-            if isinstance(node, ast.Assign) and names_in(node.value) & others:
-                others |= names_in(*node.targets)
+        for constant in tree.body:  # what is made of what is imported
+            if isinstance(constant, ast.Assign) and names_in(constant.value) & others:
+                others |= names_in(*constant.targets)
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and any("jit" in ast.unparse(by) for by in node.decorator_list):
                 assert not names_in(*node.body) & others, f"{path.name}: {node.name}"
