@@ -206,7 +206,7 @@ def _foreign(folder: Path) -> str | None:
     name = MIXER_FILE if (folder / MIXER_FILE).is_file() else WEIGHTS_FILE
     try:
         if name == MIXER_FILE:
-            description = json.loads((folder / name).read_text(encoding="utf-8"))
+            description = bounded.read_json(folder / name)
             ours = isinstance(description, dict) and {"network", "stems"} <= description.keys()
         else:
             with safe_open(folder / name, "pt") as file:

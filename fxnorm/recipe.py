@@ -5,6 +5,7 @@ stems of a new song go through exactly what the training stems went through.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
