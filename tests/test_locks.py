@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fxnorm import audio, locks
+from fxnorm import audio, locks, shards
 from fxnorm.cli import main
 from fxnorm.constants import STEMS
 from fxnorm.locks import LockedError, held
-from fxnorm.stages import normalize
 from tests.conftest import noise
 
 HOLDER = """
@@ -162,10 +161,10 @@ def test_shards_on_one_shared_folder_leave_each_others_songs_in_hand_and_the_rec
         assert "other shards are at work there with another recipe" in line
         assert "another run is at work" in normalized("--shard", "1/3", status=1).output, "the same one twice"
         assert "another run is at work" in normalized(status=1).output
-    assert normalize.lacking_songs(out) == ["val/C"]
+    assert shards.lacking(out) == ["val/C"]
     normalized("--shard", "3/3")
     assert not in_hand.exists(), "nobody's any more"
-    assert normalize.lacking_songs(out) == []
+    assert shards.lacking(out) == []
     (out / ".songs.json").unlink()
     assert contents(out) == contents(whole)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".lock"]
@@ -205,7 +204,7 @@ def test_what_cannot_be_put_together_is_one_line_and_writes_nothing(
     merged = tmp_path / "merged"
     lacking = fxnorm("merge-normalized", merged, *parts[:2]).output
     assert "not there: val/C: of a shard that is not among the parts" in lacking
-    assert normalize.lacking_songs(merged) == ["val/C"]
+    assert shards.lacking(merged) == ["val/C"]
     other, fewer = tmp_path / "other", tmp_path / "fewer"
     fxnorm("normalize", made / "wet", made / "s.npz", other, *EFFECTS, "--shard", "3/3", "--set", "normalize.seed=9")
     shutil.copytree(made / "wet", tmp_path / "wet")

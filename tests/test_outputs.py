@@ -340,7 +340,7 @@ def test_normalized_songs_with_something_of_the_users_are_left_alone(
 def test_a_split_that_is_not_normalized_any_more_is_not_validated_on(tmp_path: Path) -> None:
     lay(tmp_path, NORMALIZED)
     songs = [normalize.Song("A", tmp_path / "elsewhere/A", {}, None)]
-    normalize._remove_others(tmp_path, {"train": songs})
+    normalize._remove_others(tmp_path, {"train": songs}, leftovers=False)
     assert {name for name, content in everything(tmp_path).items() if content is not False} == {
         "recipe/normalization.json", "train/A/bass.wav", "train/A/digest"
     }  # fmt: skip

@@ -323,7 +323,8 @@ def test_check_and_normalize_name_stems_without_programme(
         tmp_path / "recipe"
     )
     with caplog.at_level(logging.WARNING):
-        stage._normalize_song(song, tmp_path / "recipe", tmp_path / "out", dry=False)
+        done = stage._Done(tmp_path / "done", "this code")
+        stage._normalize_song(song, tmp_path / "recipe", "recipe", tmp_path / "out", dry=False, done=done)
     assert [record.getMessage().partition("clicks")[0] for record in caplog.records] == [f"{folder}/{x}" for x in said]
     written = audio.read(tmp_path / "out" / song.name / "bass.wav")[0]
     np.testing.assert_allclose(written[0], RESIDUES["hum at 50 Hz"], atol=2**-23)
