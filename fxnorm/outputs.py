@@ -45,11 +45,13 @@ class Contents:
         what: how an error calls such a folder.
         names: a regular expression for the paths of its files within the folder.
         foreign: where names alone might be somebody else's, looks into the folder; gives the first such name.
+        listed_by: who leaves a list of what it made there (:func:`mark`), which then decides.
     """
 
     what: str
     names: str
     foreign: Callable[[Path], str | None] = lambda folder: None
+    listed_by: str | None = None
 
     def refuse_others(self, folder: Path) -> None:
         """Refuse a folder that holds anything that the command did not make.
@@ -57,7 +59,7 @@ class Contents:
         Raises:
             OutputError: it does; the text names the first such file.
         """
-        listed = _listed(folder)
+        listed = None if self.listed_by is None else _listed(folder, self.listed_by)
         found = next((name for name in _files(folder) if not self._makes(name, listed)), None)
         if found is None and listed is None and any(_files(folder)):
             found = self.foreign(folder)
@@ -286,13 +288,13 @@ def _probe(path: Path, named: Path) -> None:
         raise OutputError(f"{named}: cannot be written ({system_reason(error)})") from error
 
 
-def _listed(folder: Path) -> set[str] | None:
-    """The names in a folder's marker; None if it has none that can be read."""
+def _listed(folder: Path, made_by: str) -> set[str] | None:
+    """The names in a folder's marker; None if it has none, or that of another command."""
     try:
-        names = json.loads((folder / MARKER).read_text(encoding="utf-8"))["names"]
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return {str(name) for name in marker["names"]} if marker["made_by"] == made_by else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {str(name) for name in names} if isinstance(names, list) else None
 
 
 def _raise(error: OSError) -> None:

@@ -248,15 +248,22 @@ def killed_at(moment: str, folder: Path) -> None:
     process = os.fork()
     if process == 0:
         files._exchange = lambda one, other: False
-        rename, removed = os.rename, files.remove
+        rename, remove = os.rename, files.remove
 
-        def die(*_: Any) -> None:
+        def die() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        if moment == "between":
-            os.rename = lambda source, target: die() if target.name == "folder" else rename(source, target)  # type: ignore[assignment,func-returns-value]
-        if moment == "after":
-            files.remove = lambda path: die() if path.name.endswith(".old") else removed(path)  # type: ignore[func-returns-value]
+        def rename_or_die(source: Path, target: Path) -> None:
+            if moment == "between" and target.name == "folder":
+                die()
+            rename(source, target)
+
+        def remove_or_die(path: Path) -> None:
+            if moment == "after" and path.name.endswith(".old"):
+                die()
+            remove(path)
+
+        os.rename, files.remove = rename_or_die, remove_or_die  # type: ignore[assignment]
         with whole_folder(folder, replaceable) as temporary:
             fill(temporary, "killed")
             if moment == "within":

@@ -228,7 +228,7 @@ def test_weights_and_descriptions_that_are_others_are_no_mixer(tmp_path: Path) -
     ):
         folder = tmp_path / name.replace(".", "-")
         folder.mkdir()
-        write(folder / name)  # type: ignore[no-untyped-call]
+        write(folder / name)
         with pytest.raises(OutputError, match=f"holds {name}, which is no part of a Mixer"):
             CONTENTS.refuse_others(folder)
     write_weights({"front_end.filters": torch.zeros(1)}, tmp_path / WEIGHTS_FILE.replace(".", "-") / WEIGHTS_FILE)
@@ -366,6 +366,9 @@ def test_fetched_data_are_told_by_a_list_of_them(tmp_path: Path, name: str, list
     if listed:
         outputs.mark(tmp_path / "out", "fetch")
         fetch._CONTENTS.refuse_others(tmp_path / "out")
+        for other in (CONTENTS, evaluate._MIXES, normalize._CONTENTS):
+            with pytest.raises(OutputError):
+                other.refuse_others(tmp_path / "out")
         first = (tmp_path / "out" / outputs.MARKER).read_bytes()
         outputs.mark(tmp_path / "out", "fetch")
         assert (tmp_path / "out" / outputs.MARKER).read_bytes() == first

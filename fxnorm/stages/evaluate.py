@@ -431,7 +431,9 @@ def _mix_of_another(mixes: Path) -> str | None:
 
 
 _SONG = r"test_(?:wet|dry)/[^/]+"
-_MIXES = outputs.Contents("an evaluation's mixes", rf"{_SONG}/{_SYSTEM_NAME.pattern}\.flac", _mix_of_another)
+_MIXES = outputs.Contents(
+    "an evaluation's mixes", rf"{_SONG}/{_SYSTEM_NAME.pattern}\.flac", _mix_of_another, "evaluate"
+)
 _PICTURES = outputs.Contents(
     "an evaluation's plots", rf"test_(?:wet|dry)\.svg|{_SONG}/(?:spectra|panning|loudness|waveforms)\.svg"
 )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
 
 
-_CONTENTS = outputs.Contents("data that were fetched", r"(?!)")  # by their list alone: their names can be any
+_CONTENTS = outputs.Contents(
+    "data that were fetched", r"(?!)", listed_by="fetch"
+)  # by their list alone: their names can be any
 
 
 def resolve(repository: str, revision: str) -> str:
