@@ -19,7 +19,7 @@ import soundfile
 import soxr
 
 from fxnorm import object_store
-from fxnorm.audio_formats import FormatError, Layout, Part, Reading, Splice, flac, inspect
+from fxnorm.audio_formats import FormatError, Layout, Part, Reading, flac, inspect, shown
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, FxnormError, first_line
 from fxnorm.files import whole_file
@@ -305,7 +305,7 @@ def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, R
     reason = "no samples"
     for reading in part.readings:
         file.seek(0)
-        source = file if reading.pieces is None else Splice(file, reading.pieces, reading.zeros)
+        source = shown(file, reading)
         try:
             sound = soundfile.SoundFile(source)
         except (soundfile.LibsndfileError, RuntimeError) as error:

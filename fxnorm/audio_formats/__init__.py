@@ -9,13 +9,13 @@ from fxnorm.audio_formats.parts import (
     Layout,
     Part,
     Reading,
-    Splice,
     read_at,
+    shown,
     size_of,
     tag_length,
 )
 
-__all__ = ["FormatError", "Layout", "Part", "Reading", "Splice", "flac", "inspect"]
+__all__ = ["FormatError", "Layout", "Part", "Reading", "flac", "inspect", "shown"]
 
 _MAX_TAGS = 8
 _OTHERS = {

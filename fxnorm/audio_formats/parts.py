@@ -125,6 +125,19 @@ class Splice(io.RawIOBase):
         return self._file.read(min(most, len(piece) - offset))
 
 
+def shown(file: BinaryIO, reading: Reading) -> BinaryIO | Splice:
+    """A file as a decoder is to read it.
+
+    What is in memory anyway is joined there, since mpg123 asks for a few bytes at a time.
+    """
+    if reading.pieces is None:
+        return file
+    pieces = [piece for piece in reading.pieces if not isinstance(piece, range)]
+    if len(pieces) == len(reading.pieces) and reading.zeros <= sum(map(len, pieces)):
+        return io.BytesIO(b"".join((*pieces, bytes(reading.zeros))))
+    return Splice(file, reading.pieces, reading.zeros)
+
+
 def is_placeholder(size: int) -> bool:
     """Whether a size of 32 bits is one that writers to pipes put where they do not know it.
 
