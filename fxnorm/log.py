@@ -24,7 +24,7 @@ class _Lines(logging.Handler):
         from tqdm import tqdm
 
         level = record.levelname.lower()
-        line = f"fxnorm: {level}: {printable(record.getMessage(), _MOST_SHOWN)}"
+        line = f"{level}: {printable(record.getMessage(), _MOST_SHOWN)}"
         if line not in self._shown:
             self._shown.add(line)
             tqdm.write(self._start + line, file=sys.stderr)

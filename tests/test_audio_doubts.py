@@ -86,7 +86,7 @@ def test_a_doubt_is_one_line_of_the_command_also_from_its_workers(make_song: Mak
     said = sorted(line for line in done.stderr.splitlines() if "warning" in line)
     assert len(said) == 2, done.stderr
     for name, line in zip("AB", said, strict=True):
-        assert line.startswith(f"fxnorm: warning: {tmp_path}/data/{name}/bass.wav: its header does not say how long")
+        assert line.startswith(f"warning: {tmp_path}/data/{name}/bass.wav: its header does not say how long")
 
 
 @pytest.mark.parametrize("name", ["a\nb.wav", "a\x1b[31mb.wav", "a\rb.wav"])
@@ -100,7 +100,7 @@ def test_a_doubt_stays_one_line_whatever_the_file_is_called(
         audio.read(path)
     log.hide_warnings()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fxnorm: warning: ")
+    assert line.startswith("warning: ")
     assert "\x1b" not in line
     assert not logging.getLogger("fxnorm").handlers, "the library itself shows nothing"
 

@@ -41,8 +41,8 @@ def normalized(recipe_folder: Path, folder: Path, levels: dict[str, float], subt
         samples = loud(levels.get(name, 0.5), number)
         audio.write(folder / "song" / f"{name}.wav", samples, subtype=subtype)
     (song,) = dataset.songs(folder)
-    done_before = normalize._Done(folder / "done", "this code")
-    normalize._normalize_song(song, recipe_folder, "recipe", folder / "normalized", dry=False, done=done_before)
+    notes = normalize._Done(folder / "notes", "this code")
+    normalize._normalize_song(song, recipe_folder, "recipe", folder / "normalized", dry=False, done=notes)
     (done,) = dataset.songs(folder / "normalized")
     return done
 
