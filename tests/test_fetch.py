@@ -123,9 +123,10 @@ def imported(published: Project, tmp_path_factory: pytest.TempPathFactory, s3_en
     project.run("dvc", "push", "-q", "--remote", "versions", "versioned")
     project.run("dvc", "add", "-q", "--to-remote", "--out", "sent", "versioned")
     project.run("dvc", "import-url", "-q", "--version-aware", "s3://versioned/source", "aware")
-    project.run("dvc", "import-url", "-q", "--no-download", "s3://versioned/source", "absent")
-    (project.folder / "broken.dvc").write_text("outs:\n<<<<<<< HEAD\n")
     project.commit("start")
+    project.run("git", "checkout", "-q", "-b", "merged")
+    (project.folder / "broken.dvc").write_text("outs:\n<<<<<<< HEAD\n")
+    project.commit("a merge conflict")
     return project
 
 
@@ -139,14 +140,11 @@ def test_a_folder_that_is_tracked_in_another_way_is_brought_too(
     assert digest.endswith(".dir")
 
 
-@pytest.mark.parametrize(
-    ("path", "said"), [("absent", "cannot be fetched"), ("broken", "broken.dvc: expected a file that 'dvc add' writes")]
-)
-def test_a_folder_that_cannot_be_brought_is_named_in_one_line(
-    imported: Project, address: str, tmp_path: Path, path: str, said: str
+def test_a_merge_conflict_in_what_tracks_a_folder_is_named_in_one_line(
+    imported: Project, address: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError) as caught:
-        fetch.run(str(imported.folder), "main", tmp_path / "out", path)
-    assert said in str(caught.value)
+        fetch.run(str(imported.folder), "merged", tmp_path / "out", "broken")
+    assert "broken.dvc: expected a file that 'dvc add' writes, found another with a merge conflict" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -286,7 +286,7 @@ def test_two_folders_of_stems_become_a_mixer_by_the_three_commands_that_train_na
     for split, name in (("train", "A"), ("train", "B"), ("val", "C")):
         shutil.copytree(normalized_folder / split / name, Path("data") / split / name)
         for stem in ("vocals", "bass", "drums", "other", "mixture"):
-            audio.write(Path("data") / split / name / f"{stem}.wav", noise(2.0, 0.2, seed=len(name + stem)))
+            audio.write(Path("data") / split / name / f"{stem}.wav", noise(2.0, 0.2, seed=ord(name) + len(stem)))
     line = the_line(train("mixer", status=1, source="data"))
     commands = [part.split() for part in line.split("'")[1::2]]
     assert [command[1] for command in commands] == ["statistics", "normalize"]
