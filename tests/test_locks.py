@@ -34,6 +34,8 @@ with held(Path(sys.argv[1]), *sys.argv[2:]):
     time.sleep(60)
 """
 Fxnorm = Callable[..., Result]
+EFFECTS = ("--workers", "1", "--set", "normalize.effects=[loudness]", "--impulse-responses", "{made}/rooms")
+EFFECTS += ("--pre-impulse-responses", "{made}/rooms")  # a short one: synthesizing and writing many takes seconds
 
 
 @contextmanager
@@ -101,6 +103,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, song in enumerate(("train/A", "train/B", "val/C")):
         for index, name in enumerate((*STEMS, "mixture")):
             audio.write(folder / "wet" / song / f"{name}.wav", noise(1.0, 0.2, 10 * number + index))
+    audio.write(folder / "rooms/short.wav", noise(0.05))
     assert CliRunner().invoke(main, ["statistics", f"{folder}/wet", f"{folder}/s.npz", "--workers", "1"]).exit_code == 0
     return folder
 
@@ -108,14 +111,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fxnorm(made: Path) -> Fxnorm:
     def run(command: str, *arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(main, [command, *map(str, arguments)])
+        result = CliRunner().invoke(main, [command, *(str(argument).format(made=made) for argument in arguments)])
         assert result.exit_code == status, result.output
         return result
 
     return run
-
-
-EFFECTS = ("--workers", "1", "--set", "normalize.effects=[loudness]")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -175,6 +175,7 @@ def parts(made: Path) -> list[Path]:
     folders = [made / f"part {number}" for number in (1, 2, 3)]
     for number, folder in enumerate(folders, start=1):
         arguments = [f"{made}/wet", f"{made}/s.npz", str(folder), *EFFECTS, "--shard", f"{number}/3"]
+        arguments = [argument.format(made=made) for argument in arguments]
         assert CliRunner().invoke(main, ["normalize", *arguments]).exit_code == 0
     return folders
 
