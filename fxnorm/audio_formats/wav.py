@@ -107,7 +107,9 @@ def _samples_of_w64(one: _File, position: int, size: int, end: int) -> range:
         one.doubts.append(_to_the_end(size + 24))
         one.direct = False
         return range(position, end)
-    if not 0 < size <= end - position:
+    if size < 0:
+        raise FormatError(f"not readable as WAV, FLAC or MP3 (a chunk of {size + 24} bytes)")
+    if size > end - position:
         raise FormatError(_truncated(size, end - position))
     return range(position, position + size)
 
