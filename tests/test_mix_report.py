@@ -93,7 +93,7 @@ def test_a_mono_stem_is_reported_as_it_is_mixed_on_both_sides(statistics: Datase
         for samples in (mono, mono.repeat(2, axis=0))
     )
     assert one == two
-    assert one.stem_loudness_lufs["bass"] == measure_stem(mono, SAMPLE_RATE, "bass")["loudness"]
+    assert one.stem_loudness_lufs["bass"] == loudness.measure(mono.repeat(2, axis=0), SAMPLE_RATE)
 
 
 def test_a_stem_without_programme_is_named(statistics: DatasetStatistics) -> None:
