@@ -5,6 +5,7 @@ replaced by functions that can do nothing else. What it claims to hold is bounde
 """
 
 import io
+import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -74,9 +75,9 @@ def read_array_pickle(path: str | Path) -> dict[Any, Any]:
     """
     try:
         with open(path, "rb") as file:
-            stored = io.BytesIO(file.read(_LARGEST + 1))
-        if stored.getbuffer().nbytes > _LARGEST:
-            raise ModelError(f"{path}: expected at most {_LARGEST} bytes, found more")
+            if os.fstat(file.fileno()).st_size > _LARGEST:
+                raise ModelError(f"{path}: expected at most {_LARGEST} bytes, found more")
+            stored = io.BytesIO(file.read())
         _skip_npy_header(stored)
         content = _ArrayUnpickler(stored).load()
     except ModelError:

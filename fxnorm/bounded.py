@@ -6,6 +6,7 @@ line with the file's name.
 """
 
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from fxnorm.errors import printable
 
 _LARGEST_TEXT = 2**24  # bytes
 _MOST_NODES = 10_000  # of a YAML document, aliases counted as what they stand for
+_DEEPEST = 100
 _LARGEST_NUMBER = 16  # bytes
 _LARGEST_HEADER = 2**16  # bytes before an array's numbers
 _NUMBERS = "biuf"  # NumPy's kinds
@@ -65,6 +67,8 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError: it is no YAML, holds a value that cannot be (a 13th month), is nested deeper than Python goes,
             or its aliases stand for more than 10,000 values: each line may double what the line before stands for.
     """
+    if _depth(text) > _DEEPEST:  # the time that PyYAML takes grows with the cube of it
+        raise yaml.YAMLError("nested too deeply")
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -79,6 +83,15 @@ def load_yaml(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at most."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = max(0, depth + (1 if bracket in "[{" else -1))
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _nodes(node: yaml.Node, counted: dict[int, int]) -> int:

@@ -85,6 +85,23 @@ def test_a_stem_that_cannot_be_measured_is_told_of(
     assert "; not to be compared with the training songs: compression" in drums
 
 
+def test_a_mono_stem_is_reported_as_it_is_mixed_on_both_sides(statistics: DatasetStatistics) -> None:
+    """The kind: what is reported is measured on other channels than what is compared and mixed."""
+    mono = noise(2.0, 0.2, channels=1)
+    one, two = (
+        describe(measure_stems({"bass": samples}), mono.repeat(2, axis=0), statistics)
+        for samples in (mono, mono.repeat(2, axis=0))
+    )
+    assert one == two
+    assert one.stem_loudness_lufs["bass"] == loudness.measure(mono.repeat(2, axis=0), SAMPLE_RATE)
+
+
+def test_a_stem_without_programme_is_named(statistics: DatasetStatistics) -> None:
+    hum = (0.02 * np.sin(2 * np.pi * 50 * np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE)).astype(np.float32)[None]
+    (warning,) = describe(measure_stems({"bass": hum}), hum.repeat(2, axis=0), statistics).warnings
+    assert warning.endswith("; no programme: clicks, hum, noise or bleed alone, taken as it is")
+
+
 def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.ndarray]]) -> None:
     one = DatasetStatistics()
     one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))

@@ -19,6 +19,7 @@ from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.errors import AudioError, FxnormError, ModelError, StoreError
+from fxnorm.evaluation.songs import mix_all
 from tests import servers
 from tests.conftest import noise
 
@@ -130,6 +131,30 @@ def test_weights_of_another_network_are_refused(mixer: Mixer, tmp_path: Path) ->
 def test_the_library_is_imported_without_pytorch_until_it_is_needed() -> None:
     code = "import sys, fxnorm, fxnorm.cli; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("song", ["A Song", "Who Are You?", "../Bj\u00f6rk #1"])
+def test_with_its_song_s_name_a_mix_is_that_of_the_evaluation(
+    mixer: Mixer, mixer_folder: Path, song: str, dry: bool
+) -> None:
+    """The kind: what is reported is not to be had, because the report draws and measures in another way."""
+    given = {"vocals": noise(1.0, 0.2, channels=1), "bass": noise(0.8, 0.2, seed=1)}
+    reported = mix_all(song, given, {"crafx2": mixer_folder}, dry, None)["crafx2"]
+    assert np.array_equal(mixer.mix(given, SAMPLE_RATE, dry, song=song), reported)
+    assert not np.array_equal(mixer.mix(given, SAMPLE_RATE, dry), reported)
+
+
+def test_the_command_and_the_endpoint_take_a_song_s_name(mixer: Mixer, mixer_folder: Path, tmp_path: Path) -> None:
+    vocals = noise(1.0, 0.2)
+    audio.write(tmp_path / "vocals.wav", vocals)
+    options = ["--vocals", str(tmp_path / "vocals.wav"), "--song", "A Song"]
+    assert mix_command(mixer_folder, tmp_path / "mix.wav", *options).exit_code == 0
+    expected = mixer.mix({"vocals": vocals}, SAMPLE_RATE, song="A Song")
+    np.testing.assert_allclose(audio.read(tmp_path / "mix.wav")[0], expected, atol=2**-15)
+    row = {"vocals": (tmp_path / "vocals.wav").read_bytes()}
+    result = load_pyfunc(mixer_folder).predict(None, pd.DataFrame([row]), {"song": "A Song", "output_format": "wav"})
+    np.testing.assert_allclose(audio.decode(result["mix"][0], "mix")[0], expected, atol=2**-15)
 
 
 def mix_command(mixer_folder: Path, output: Path, *options: str) -> Result:
