@@ -131,7 +131,7 @@ def holding(members: dict[str, bytes]) -> Callable[[Path], None]:
     return write
 
 
-ARCHIVES: dict[str, tuple[Callable[[Path], None], str]] = {
+ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
     "zeros": (bomb, "equalization/vocals: expected at most 32769 numbers"),
     "zeros under another name": (bomb_of_another_name, "unknown notes"),
     "many arrays": (many_arrays, "too many members"),

@@ -34,8 +34,11 @@ with held(Path(sys.argv[1]), *sys.argv[2:]):
     time.sleep(60)
 """
 Fxnorm = Callable[..., Result]
-EFFECTS = ("--workers", "1", "--set", "normalize.effects=[loudness]", "--impulse-responses", "{made}/rooms")
-EFFECTS += ("--pre-impulse-responses", "{made}/rooms")  # a short one: synthesizing and writing many takes seconds
+EFFECTS = (
+    "--workers", "1", "--set", "normalize.effects=[loudness]",
+    # a short one: synthesizing and writing many takes seconds
+    "--impulse-responses", "{made}/rooms", "--pre-impulse-responses", "{made}/rooms",
+)  # fmt: skip
 
 
 @contextmanager
