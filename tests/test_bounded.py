@@ -149,7 +149,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an object": (holding({"loudness/bass": npy(np.array([{}], dtype=object))}), "not readable"),
     "a long name": (holding({"a\n" * 5_000: npy(np.array(1.0))}), "not readable"),
     "no array": (holding({"loudness/bass": b"text"}), "not readable"),
-    "nothing": (lambda path: path.write_bytes(b""), "not readable"),
+    "nothing": (Path.touch, "not readable"),
 }
 
 
