@@ -197,6 +197,8 @@ def moved(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     shutil.copytree(project.folder, folder, symlinks=True)
     copied = Project(folder)
     del copied.environment["MLFLOW_TRACKING_URI"]
+    copied.set("register", margin=-1.0e6)  # lets any candidate pass: a champion is needed
+    copied.run("fxnorm", "register", "artifacts/mixer", "reports", "--once")
     return copied
 
 
@@ -220,7 +222,8 @@ def test_nothing_that_travels_names_the_folder_that_it_was_made_in(project: Proj
     made_in = str(project.folder).encode()
     own = (".git", ".dvc", "mlflow.db", "server.log", "model", "__pycache__")
     travelling = [path for path in files(moved.folder) if path.relative_to(moved.folder).parts[0] not in own]
-    assert not [path for path in travelling if made_in in path.read_bytes()]
+    # in MLmodel, MLflow notes where it put a model, and does not look there
+    assert not [path for path in travelling if path.name != "MLmodel" and made_in in path.read_bytes()]
     assert not [path for path in moved.folder.rglob("*") if path.is_symlink() and ".dvc" not in path.parts]
 
 
@@ -241,7 +244,8 @@ def test_results_are_brought_to_the_store_that_is_named_and_nothing_is_registere
         assert "nearer to the reference" in run.data.tags["mlflow.note.content"]
         metrics = json.loads((moved.folder / "reports/metrics.json").read_text())
         assert run.data.metrics["test_wet.crafx2.stereo_loss_b"] == metrics["test_wet"]["crafx2"]["stereo_loss_b"]
-        assert len(client.get_metric_history(run.info.run_id, "validation/loss")) == 2
+        curve = (moved.folder / "artifacts/loss.csv").read_text().splitlines()[1:]
+        assert len(client.get_metric_history(run.info.run_id, "validation/loss")) == len(curve)
         assert run.inputs is not None
         assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"wet/train+val", "test_wet", "test_dry"}
         fetched = Path(client.download_artifacts(run.info.run_id, ""))
