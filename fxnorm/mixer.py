@@ -4,6 +4,7 @@ A Mixer directory holds all that mixing needs and nothing that has to be unpickl
 ``weights.safetensors`` and ``mixer.json``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +65,8 @@ class Mixer:
         device = device or default_device()
         try:
             with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
-                shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-            models.refuse_other_weights(description["network"], shapes)
+                shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
+            models.refuse_larger(description["network"], sum(map(math.prod, shapes)))
             network = models.build(**description["network"])
             network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (SafetensorError, OSError) as error:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from fxnorm import Mixer, audio
+from fxnorm import Mixer, audio, models
 from fxnorm.effects import spectrum
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import FxnormError, ModelError, SettingsError
@@ -210,6 +210,22 @@ def test_a_value_on_the_command_line_is_too(value: str) -> None:
 def test_aliases_of_a_reasonable_file_are_read(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("statistics: &s {split: val}\nevaluate:\n  <<: *s\n")
     assert Settings.load(tmp_path / "params.yaml").evaluate.split == "val"
+
+
+@pytest.mark.parametrize(
+    "name, sizes",
+    [
+        ("crafx2", {}),
+        ("crafx2", {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 1, "repeats": 1}),
+        ("crafx2", {"filters": 16, "encoder_kernel": 16, "blocks": 1, "repeats": 1, "squeeze_ratio": 1}),
+        ("wave_u_net", {}),
+        ("wave_u_net", {"features": 8, "levels": 2, "kernel": 1, "stride": 2}),
+    ],
+)
+def test_what_sizes_ask_for_is_known_without_building_the_network(name: str, sizes: dict[str, int]) -> None:
+    network = models.build(name, **sizes)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters / 50 < network.sizes.least_parameters <= parameters
 
 
 def described(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

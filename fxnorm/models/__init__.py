@@ -4,18 +4,17 @@ Both take stems as (batch, 8, samples), channels in the order vocals L, R, bass 
 stereo mix (batch, 2, samples) of the same length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fxnorm.errors import SettingsError
-from fxnorm.models import fit
 from fxnorm.models.crafx2 import CRAFx2
 from fxnorm.models.network import MixingNetwork
 from fxnorm.models.reference import from_reference, infer_config
-from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes, parse
+from fxnorm.models.sizes import Crafx2Sizes, NetworkSizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet
 
-__all__ = ["CRAFx2", "MixingNetwork", "WaveUNet", "build", "from_reference", "infer_config", "refuse_other_weights"]
+__all__ = ["CRAFx2", "MixingNetwork", "WaveUNet", "build", "from_reference", "infer_config", "refuse_larger"]
 
 
 def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
@@ -36,15 +35,16 @@ def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
     raise SettingsError(f"network: expected 'crafx2' or 'wave_u_net', found {name!r}")
 
 
-def refuse_other_weights(description: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Refuse weights of other ``shapes``, by name, than those of the network that ``build(**description)`` makes.
-
-    Nothing of the network is allocated, whatever sizes the description asks for.
+def refuse_larger(description: Mapping[str, Any], parameters: int) -> None:
+    """Refuse a description that asks for more than so many ``parameters``, before anything is allocated.
 
     Raises:
-        RuntimeError: the weights are another network's, as ``load_state_dict`` says it.
+        RuntimeError: it is not of weights so small.
         SettingsError: as :func:`build`.
     """
-    # how a front-end starts needs numbers, and makes no difference to shapes
-    started = {"front_end": "random"} if description.get("name") == "crafx2" else {}
-    fit.refuse_others(lambda: build(**{**description, **started}), shapes)
+    name, sizes = description["name"], {key: value for key, value in description.items() if key != "name"}
+    if name in _SIZES:
+        parse(_SIZES[name], sizes).refuse_larger_than(parameters)
+
+
+_SIZES: dict[str, type[NetworkSizes]] = {sizes.network: sizes for sizes in (Crafx2Sizes, WaveUNetSizes)}

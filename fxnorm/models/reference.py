@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from fxnorm.errors import ModelError
-from fxnorm.models import fit
 from fxnorm.models.crafx2 import CRAFx2
-from fxnorm.models.sizes import Crafx2Sizes, WaveUNetSizes, parse
+from fxnorm.models.sizes import Crafx2Sizes, Sizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet, low_pass
 
 _Network = TypeVar("_Network", CRAFx2, WaveUNet)
@@ -92,10 +91,10 @@ def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
         _check(config, _WAVE_U_NET_SETTINGS)
         wave_u_net = parse(WaveUNetSizes, _sizes(config, _WAVE_U_NET_SIZES))
         weights = {_wave_u_net_name(name): value for name, value in state_dict.items()}
-        return _load(lambda: WaveUNet(wave_u_net), weights)
+        return _load(WaveUNet, wave_u_net, weights)
     crafx2 = parse(Crafx2Sizes, _sizes(config, _CRAFX2_SIZES) | {"front_end": "random"})
     weights = {_crafx2_name(name, crafx2.blocks): value for name, value in state_dict.items()}
-    return _load(lambda: CRAFx2(crafx2), weights)
+    return _load(CRAFx2, crafx2, weights)
 
 
 def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -193,10 +192,10 @@ def _wave_u_net_name(name: str) -> str:
     return renamed
 
 
-def _load(build: Callable[[], _Network], weights: Mapping[str, Tensor]) -> _Network:
+def _load(build: Callable[[Sizes], _Network], sizes: Sizes, weights: Mapping[str, Tensor]) -> _Network:
     try:
-        fit.refuse_others(build, {name: value.shape for name, value in weights.items()})
-        network = build()
+        sizes.refuse_larger_than(sum(value.numel() for value in weights.values()))
+        network = build(sizes)
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"reference weights do not fit: {' '.join(str(error).split())}") from error

@@ -26,6 +26,20 @@ class NetworkSizes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     network: ClassVar[str]
 
+    @property
+    def least_parameters(self) -> int:
+        """No more than the network has, and not far fewer: what sizes ask for is known before it is allocated."""
+        raise NotImplementedError
+
+    def refuse_larger_than(self, parameters: int) -> None:
+        """Refuse sizes of a network that has more than so many ``parameters``.
+
+        Raises:
+            RuntimeError: as ``load_state_dict`` would when the network is there.
+        """
+        if self.least_parameters > parameters:
+            raise RuntimeError(f"it has {self.least_parameters} parameters or more, the weights {parameters}")
+
 
 class Crafx2Sizes(NetworkSizes):
     """Sizes of :class:`fxnorm.models.crafx2.CRAFx2`."""
@@ -54,6 +68,12 @@ class Crafx2Sizes(NetworkSizes):
     front_end: Literal["perfect_reconstruction", "random"] = "perfect_reconstruction"
     """How the front-end starts: as a filter bank that gives the sum of the stems back, or at random as published."""
 
+    @property
+    def least_parameters(self) -> int:
+        front_end = self.filters * self.encoder_kernel * INPUT_CHANNELS
+        blocks = self.blocks * self.repeats * self.hidden * (self.bottleneck + self.skip)
+        return front_end + self.filters * self.bottleneck + blocks + self.filters**2 * self.squeeze_ratio
+
 
 class WaveUNetSizes(NetworkSizes):
     """Sizes of :class:`fxnorm.models.wave_u_net.WaveUNet`."""
@@ -67,6 +87,11 @@ class WaveUNetSizes(NetworkSizes):
     """Samples in a convolution's kernel; odd."""
     stride: PositiveInt = 1
     """Decimation between levels: 1 as released, 2 for the ordinary Wave-U-Net."""
+
+    @property
+    def least_parameters(self) -> int:
+        deepest = self.features * 2 ** (self.levels - 2)
+        return deepest**2 * self.kernel
 
 
 Sizes = TypeVar("Sizes", bound=NetworkSizes)
