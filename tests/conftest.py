@@ -38,17 +38,19 @@ _OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project")
 """Test modules that share the project in which the pipeline has run, so that one process makes it."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _group_of(item: pytest.Item) -> str:
+    return "project" if item.path.stem in _OF_THE_PROJECT else item.path.stem
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Let the tests of a module run in one process, which makes what they share once (``pytest --dist loadgroup``)."""
-    groups: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        module = item.path.stem
-        group = "project" if module in _OF_THE_PROJECT else module
-        item.add_marker(pytest.mark.xdist_group(group))
-        groups.setdefault(group, []).append(item)
-    order = [*(name for name in _LONG if name in groups), *(name for name in groups if name not in _LONG)]
-    items[:] = [item for name in order for item in groups[name]]
+    item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the groups that take longest."""
+    ranks = {name: rank for rank, name in enumerate(_LONG)}
+    items.sort(key=lambda item: ranks.get(_group_of(item), len(ranks)))
 
 
 def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) -> np.ndarray:
