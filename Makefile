@@ -46,7 +46,7 @@ demo: $(INSTALLED)
 	@echo 'The endpoint    PATH="$$PWD/.venv/bin:$$PATH" MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion'
 
 test: $(INSTALLED)
-	pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 25
+	pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder --durations 25
 
 test-containers: $(INSTALLED) image
 	pytest tests/containers.py

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from selenium.webdriver import Chrome as WebDriver
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
@@ -38,19 +40,25 @@ _OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project")
 """Test modules that share the project in which the pipeline has run, so that one process makes it."""
 
 
-def _group_of(item: pytest.Item) -> str:
-    return "project" if item.path.stem in _OF_THE_PROJECT else item.path.stem
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let the tests of a module run in one process, which makes what they share once (``pytest --dist loadgroup``)."""
-    item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+def _group_of(path: str) -> str:
+    module = Path(path).stem
+    return "project" if module in _OF_THE_PROJECT else module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the groups that take longest."""
     ranks = {name: rank for rank, name in enumerate(_LONG)}
-    items.sort(key=lambda item: ranks.get(_group_of(item), len(ranks)))
+    items.sort(key=lambda item: ranks.get(_group_of(str(item.path)), len(ranks)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Let the tests of a module run in one process, which makes what they share once."""
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group_of(nodeid.partition("::")[0])
+
+    return ByModule(config, log)
 
 
 def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) -> np.ndarray:

@@ -7,8 +7,8 @@ measure: those of songs also where the whole song was turned down by 30 dB.
 """
 
 import numpy as np
-from numba import njit
 
+from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import loudness
 from fxnorm.effects.levels import checked, decibels, peaks
@@ -170,7 +170,7 @@ def _change(levels: np.ndarray) -> float | None:
     return float(max(inner.max() - median, median - lowest))
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _scan(
     audio: np.ndarray,
     first: int,
@@ -234,7 +234,7 @@ def _scan(
     state[:] = s1, s2, t1, t2, before, offset, held
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _find_edges(audio: np.ndarray, step: int, edges: np.ndarray) -> None:
     """Which windows of a step have a difference between samples that stands out; none after the end."""
     for window in range(_WINDOWS_PER_STEP):
@@ -247,7 +247,7 @@ def _find_edges(audio: np.ndarray, step: int, edges: np.ndarray) -> None:
         edges[window] = squares * squares < _CLICK * fourths
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True, error_model="numpy")
 def _concentrated(audio: np.ndarray, before: float) -> bool:
     """Whether a few samples of ``audio`` (samples,) have all the energy of its distance from the value before it."""
     squares = fourths = 0.0
