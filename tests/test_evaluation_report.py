@@ -22,6 +22,7 @@ from fxnorm.evaluation.catalogue import COMPARED, METRICS
 from fxnorm.evaluation.excerpts import Excerpts, affordable_seconds, loudest_start, matched_gains_db
 from fxnorm.evaluation.songs import MIXES, Result, measure_all
 from fxnorm.files import write_json
+from fxnorm.names import addresses
 from fxnorm.stages.evaluate import Comparison
 from fxnorm.statistics import DatasetStatistics
 from tests.browser import Browser
@@ -54,7 +55,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number, name in enumerate(names)
         }
         for name, found in results.items():
-            shutil.copytree(found.folder / MIXES, folder / MIXES / split / name)
+            shutil.copytree(found.folder / MIXES, folder / MIXES / split / addresses(results)[name])
         compared = Comparison({name: found.metrics() for name, found in results.items()})
         splits[split] = report.Split(compared.songs, compared.means(), compared.intervals(), compared.pairs(), results)
     (folder / "songs.csv").write_text("split\n")

@@ -453,7 +453,7 @@ def test_a_systems_error_that_nobody_caught_is_one_line(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("fxnorm.dataset.songs", fail)
+    monkeypatch.setattr("fxnorm.dataset.Layout.read", fail)
     result = CliRunner().invoke(cli.main, ["check", str(tmp_path)])
     assert result.exit_code == 1
     assert result.output.startswith(said)

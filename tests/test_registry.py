@@ -168,7 +168,7 @@ def test_another_mixer_report_or_code_is_another_version(
     report = mixers.report(Path("report"), mixer, 3.0)
     first = register.run(settings, mixer, report, once=True)["version"]
     if changed == "code":
-        monkeypatch.setattr(served_model, "code_digest", lambda: "that of another code")
+        monkeypatch.setattr(served_model, "digest", lambda: "that of another code")
     elif changed == "report":
         report = mixers.report(Path("report-2"), mixer, 2.5)
     else:

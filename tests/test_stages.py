@@ -220,6 +220,7 @@ def test_shards_put_together_are_the_bytes_of_one_run(wet: Path, tmp_path: Path)
         command = ("normalize", wet, tmp_path / "merged.npz", output, "--workers", 1, "--shard", f"{number}/4")
         assert fxnorm(*command).exit_code == 0
         found = {path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+        del found[Path(".songs.json")]  # tells which songs the other shards have
         assert sum(path.name == "mixture.wav" for path in found) == 1
         files |= found
     whole = tmp_path / "out"

@@ -25,7 +25,7 @@ SETTINGS = {
     "warm_up_batches": 2,
     "schedule": [{"epochs": 7, "learning_rate": 1e-3}],
     "checkpoint_every": 1,
-    "loader_workers": 1,
+    "loader_workers": 0,  # a process that reads takes seconds to start; who waits for signals sets one
     "threads": 1,
 }
 _PATIENCE = 240  # seconds; everything here takes a tenth of it on a machine with nothing else to do
@@ -106,6 +106,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_a_run_told_to_end_leaves_a_checkpoint_and_no_mixer_and_goes_on(
     project: Project, undisturbed: dict[str, Tensor]
 ) -> None:
+    project.set(loader_workers=1)
     process = project.start("-m", "fxnorm", "train", "normalized", "told")
     project.wait_for_step("told-checkpoints", 3)
     os.killpg(process.pid, signal.SIGTERM)  # its readers get it too, as from a batch system
@@ -155,10 +156,11 @@ def train(processes, output, spoil=lambda network: None):
 KILLER = """
 import io, random
 
-def die_while_writing(content, path):
+def die_while_writing(content, file):
     whole = io.BytesIO()
     save(content, whole)
-    Path(path).write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+    file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
 save, generator = torch.save, random.Random(0)
@@ -182,7 +184,7 @@ for step in (1, 3, 6, 10, 18, 24, None, "end"):
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(
     project: Project, undisturbed: dict[str, Tensor]
 ) -> None:
-    project.set(loader_workers=0)
+    project.set()
     output = project.run("-c", TRAINING + KILLER, "killed")
     ends = [line for line in output.splitlines() if line.startswith("ENDED")]
     assert len(ends) == 8
@@ -250,7 +252,7 @@ def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_b
 
 
 def test_two_processes_stop_together_at_a_signal_to_one_and_end_with_a_mixer(project: Project) -> None:
-    project.set()
+    project.set(loader_workers=1)
     process = project.start(*torchrun("-m", "fxnorm", "train", "normalized", "pair"))
     project.wait_for_step("pair-checkpoints", 3)
     os.kill(rank_one(process.pid), signal.SIGTERM)

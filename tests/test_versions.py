@@ -152,7 +152,7 @@ SOUND = ALL - {"train"}
         (edit("effects/levels.py", "import numpy as np\n", "import numpy as np\n\nX = 1\n"), SOUND),
         (edit("statistics.py", "_PANNING_SMOOTHING = 501", "_PANNING_SMOOTHING = 51"), SOUND),
         (edit("effects/panning.py", "import scipy.fft\n", "import scipy.fft as f\n"), SOUND - {"statistics"}),
-        (edit("audio.py", "MAX_CHANNELS = ", "MAX_CHANNELS = 1 + "), SOUND),
+        (edit("audio.py", "MAX_CHANNELS = ", "MAX_CHANNELS = 1 + "), ALL),
         (edit("losses.py", "FFT_SIZE", "SIZE"), {"train", "train with reverberation", "evaluate"}),
         (edit("models/envelopes.py", "import torch\n", "import torch as t\n"), ALL - {"statistics", "normalize"}),
         (
