@@ -22,6 +22,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)
 _PARAMS = Path("params.yaml")
 _PICTURES = (".png", ".svg")
+_MIXER_FILE = "mixer.json"  # fxnorm.mixer's, which takes seconds to import
 
 
 class _OneLineErrors(click.Group):
@@ -453,7 +454,9 @@ def mix(
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     options = MixOptions.for_file(output, dry, seed, target_loudness, song)
     given = {stem: source for stem, source in stems.items() if source is not None}
-    outputs.check([mixer, *given.values()], files=[output, plot])
+    # a folder that is no Mixer is told as that
+    is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
+    outputs.check([mixer if is_mixer else None, *given.values()], files=[output, plot])
     if endpoint is not None:
         _mix_there(endpoint, given, options, output)
     elif mixer is not None:

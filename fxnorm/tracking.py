@@ -32,6 +32,7 @@ from tqdm import tqdm
 from fxnorm import __version__, embedded_store, object_store, system_metrics
 from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
 from fxnorm.files import write_json
+from fxnorm.folders import files_below
 from fxnorm.mixer import Mixer
 from fxnorm.mixer_digest import mixer_digest
 from fxnorm.mlflow_errors import first_line, one_line, server, shown, unless_missing
@@ -405,11 +406,15 @@ def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
 
 @contextlib.contextmanager
 def _safely_named(path: Path) -> Iterator[Path]:
-    """A file, or a folder of files, under names that are addresses as they stand; itself, if they are."""
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    """A file, or a folder of files, under names that are addresses as they stand; itself, if they are.
+
+    Files that are nobody's, such as the note of what a command made in a folder, are left out.
+    """
+    present = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     parts = {file: (file.relative_to(path).parts if path.is_dir() else (file.name,)) for file in files}
     safe = {file: tuple(map(file_part, names)) for file, names in parts.items()}
-    if safe == parts:
+    if safe == parts and len(files) == len(present):
         yield path
         return
     with tempfile.TemporaryDirectory() as temporary:

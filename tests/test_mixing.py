@@ -275,6 +275,7 @@ def test_a_store_that_does_not_answer_is_not_the_requests_fault_nor_its_business
     store = f"127.0.0.1:{servers.free_port()}"
     for name, value in credentials.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps the credentials of tests before
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{store}")
     monkeypatch.setenv("FXNORM_S3_PREFIXES", "s3://fxnorm/stems")

@@ -10,7 +10,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fxnorm import aliases, audio, mlflow_errors, registry, tracking
+from fxnorm import aliases, audio, bounded, mlflow_errors, registry, tracking
 from fxnorm.errors import FxnormError, SettingsError, first_line
 from fxnorm.mlflow_errors import shown, without_credentials
 from fxnorm.settings import Settings
@@ -63,7 +63,7 @@ def test_a_text_is_told_without_credentials() -> None:
         (MlflowException("\n \n  the server is away\n  at line 3"), "the server is away"),
         (MlflowException("\n\n"), "MlflowException"),
         (ValueError("\u2028"), "ValueError"),
-        (SQLAlchemyError(), "SQLAlchemyError"),
+        (SQLAlchemyError(""), "SQLAlchemyError"),
     ],
 )
 def test_an_error_that_says_nothing_is_told_by_its_kind(error: Exception, expected: str) -> None:
@@ -78,7 +78,7 @@ def test_readers_tell_of_errors_without_words(tmp_path: Path, monkeypatch: pytes
 
     (tmp_path / "file.yaml").write_text("train: {}")
     with monkeypatch.context() as patch:
-        patch.setattr(yaml, "safe_load", silent)
+        patch.setattr(bounded, "load_yaml", silent)
         for read in (Settings.load, Cluster.load):
             with pytest.raises(SettingsError, match=r"file.yaml: not readable as YAML \(YAMLError\)"):
                 read(tmp_path / "file.yaml")

@@ -20,6 +20,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from fxnorm import embedded_store, tracking
 from fxnorm.errors import FxnormError
+from fxnorm.folders import files_below
 from fxnorm.tracking import TrackedRun
 from pipeline import local
 from tests import servers
@@ -252,7 +253,7 @@ def test_results_are_brought_to_the_store_that_is_named_and_nothing_is_registere
         for name in ("params.yaml", "loss.csv", "model_card.md", "plots/statistics.png", "evaluation/songs.json"):
             assert (fetched / name).is_file(), name
         for kind in ("mixes", "plots"):
-            left = {path.relative_to(moved.folder / "reports") for path in files(moved.folder / "reports" / kind)}
+            left = {path.relative_to(moved.folder / "reports") for path in files_below(moved.folder / "reports" / kind)}
             assert left == {path.relative_to(fetched / "evaluation") for path in files(fetched / "evaluation" / kind)}
         assert client.get_model_version_by_alias("fxnorm-automix", "champion").run_id == run.info.run_id
         (song,) = (moved.folder / "data/dry/test").iterdir()

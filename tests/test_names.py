@@ -21,6 +21,7 @@ from fxnorm.dataset import Song
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.evaluation.listening_test import build
 from fxnorm.evaluation.songs import Result
+from fxnorm.folders import files_below
 from fxnorm.names import address_part, addresses, hashed_part, is_address_of, song_of
 from fxnorm.settings import Settings
 from fxnorm.stages import evaluate
@@ -133,7 +134,7 @@ def test_every_mix_of_every_song_is_with_the_run_once_and_is_its_own(
     run_id = json.loads((report / "mlflow_run.json").read_text())["run_id"]
     for kind in ("mixes", "plots"):
         fetched = Path(client.download_artifacts(run_id, f"evaluation/{kind}"))
-        here = {path.relative_to(report / kind): path for path in (report / kind).rglob("*") if path.is_file()}
+        here = {path.relative_to(report / kind): path for path in files_below(report / kind)}
         there = {path.relative_to(fetched): path for path in fetched.rglob("*") if path.is_file()}
         assert set(there) == set(here)
         assert all(there[name].read_bytes() == here[name].read_bytes() for name in here)
@@ -216,9 +217,9 @@ def test_a_system_whose_mixes_no_file_can_hold_is_refused_before_the_work(
 
 def test_a_name_that_is_no_text_is_refused_before_the_work(mixer_folder: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
-    audio.write(tmp_path / "test" / name / "vocals.wav", noise(0.1))
+    audio.write(tmp_path / "data/test" / name / "vocals.wav", noise(0.1))
     with pytest.raises(DatasetError, match=r"^caf\\udce9: expected a song's folder with a name in UTF-8") as raised:
-        evaluate.run(Settings(), mixer_folder, tmp_path, tmp_path / "out")
+        evaluate.run(Settings(), mixer_folder, tmp_path / "data", tmp_path / "out")
     str(raised.value).encode("utf-8")
     assert hashed_part(name).startswith("caf-")
 
