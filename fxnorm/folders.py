@@ -6,6 +6,7 @@ sound, for an answer or for a part of what a result depends on. ``.dvcignore`` t
 
 import contextlib
 import os
+import re
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -28,6 +29,18 @@ _FILE_ENDS = (
     ".!ut", ".swp", ".swo", ".bak", ".orig", ".rej", ".lock",
 )  # fmt: skip
 """Of files alone: a song may well be called ``Suite, second.part``."""
+
+
+_LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-f]+")
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file manager or a network share left a file of this name, so that it may go with its folder.
+
+    These are fewer than :func:`is_foreign` passes over: a backup or a hidden file is no input, but may be all that
+    somebody has.
+    """
+    return _LITTER.fullmatch(name) is not None
 
 
 def is_foreign(name: str, folder: bool = False) -> bool:

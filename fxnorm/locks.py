@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fxnorm.errors import FxnormError, printable
+from fxnorm.files import beside
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EACCES, errno.EROFS}
 """What systems say that have none (NFS without its daemon, CIFS, some FUSE), or none here."""
@@ -32,8 +33,7 @@ class LockedError(FxnormError):
 
 def lock_file(place: Path, part: str = "") -> Path:
     """The file that stands for a folder or file, or for a part of the work on it."""
-    place = Path(os.path.realpath(place))
-    return place.with_name(f".{place.name}{part}.lock")
+    return beside(Path(os.path.realpath(place)), f"{part}.lock")
 
 
 @contextlib.contextmanager

@@ -26,12 +26,10 @@ from fxnorm.files import (
     write_json,
     writing,
 )
+from fxnorm.folders import is_litter
 
 MARKER = ".fxnorm.json"
 """Lists what a command made in a folder in which names can be any."""
-
-_OF_SYSTEMS = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs[0-9a-f]+")
-"""What file managers and network shares leave in a folder that somebody looked into."""
 
 _PICTURES = (".png", ".svg", ".pdf")
 _LONGEST_NAME = 255  # bytes
@@ -95,7 +93,7 @@ def _files(folder: Path) -> Iterator[str]:
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         within = os.path.relpath(place, folder)
         for name in [*files, *links]:
-            if not is_temporary(name) and not _OF_SYSTEMS.fullmatch(name):
+            if not is_temporary(name) and not is_litter(name):
                 yield os.path.normpath(os.path.join(within, name)).replace(os.sep, "/")
 
 

@@ -85,7 +85,7 @@ def other_code(monkeypatch: pytest.MonkeyPatch, name: str, gain: float = 1.0) ->
     def louder(*arguments: Any, **options: Any) -> np.ndarray:
         return np.float32(gain) * plain(*arguments, **options)
 
-    monkeypatch.setattr("fxnorm.stages.normalize.code_digest", lambda *_: name)
+    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: name)
     monkeypatch.setattr(EffectNormalizer, "normalize", louder)
 
 
@@ -128,7 +128,7 @@ def test_code_that_makes_the_same_leaves_the_same_bytes_and_vouches_for_them(
         assert normalized(wet, targets, output) == {"A", "B"}
         assert contents(output) == ours
     assert normalized(wet, targets, output) == set(), "back at the first code, which made the very same"
-    monkeypatch.setattr("fxnorm.stages.normalize.packages_of", lambda *_: {"numpy": "0"})
+    monkeypatch.setattr("fxnorm.versions.packages_of", lambda *_: {"numpy": "0"})
     assert normalized(wet, targets, output) == {"A", "B"}, "other packages may compute otherwise"
 
 
@@ -219,7 +219,7 @@ def test_features_of_other_code_or_packages_are_measured_again(
     songs = dataset.songs(wet, "train")
     first = statistics._measure(songs, 1, False, kept)
     assert statistics._measure(songs, 1, False, kept) == first
-    monkeypatch.setattr(f"fxnorm.stages.statistics.{what}", lambda *_: "another")
+    monkeypatch.setattr(f"fxnorm.versions.{what}", lambda *_: "another")
     assert statistics._measure(songs, 1, False, kept) != first
     assert len(list(kept.iterdir())) == 2
 
@@ -232,7 +232,7 @@ def test_statistics_that_were_stopped_in_other_code_begin_anew(
     statistics._measure([song], 1, False, kept)
     (left,) = kept.iterdir()
     left.write_bytes(b"features of the code that was")
-    monkeypatch.setattr("fxnorm.stages.statistics.code_digest", lambda *_: "another")
+    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: "another")
     statistics.run(StatisticsSettings(), wet, tmp_path / "s.npz")
     assert (tmp_path / "s.npz").is_file()
 
@@ -265,7 +265,7 @@ def test_a_mixer_in_the_place_of_another_is_evaluated_as_itself(
     assert evaluated() == first
     assert len(done) == 1
     others = [evaluated(excerpt_seconds=0.5), evaluated(dry=frozenset([song.folder]))]
-    monkeypatch.setattr(evaluated_songs, "code_digest", lambda *_: "another")
+    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: "another")
     others.append(evaluated())
     monkeypatch.undo()
     monkeypatch.setattr(evaluated_songs, "measure_all", measure)

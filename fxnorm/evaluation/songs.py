@@ -31,7 +31,7 @@ from fxnorm.mixer_digest import mixer_digest
 from fxnorm.models.device import default_device
 from fxnorm.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import code_digest, packages_of
+from fxnorm.versions import made_by
 
 MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
 SystemMetrics = dict[str, dict[str, float]]
@@ -49,7 +49,7 @@ _PLOTS = {
 
 
 def _code() -> str:
-    return f"{code_digest(__name__)} {packages_of(__name__)}"
+    return made_by(__name__)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from fxnorm.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.splits import read_splits
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import code_digest, data_version, packages_of
+from fxnorm.versions import data_version, made_by
 
 __all__ = ["RECIPE_FOLDER", "gather", "merge", "optional_impulse_responses", "run"]
 
@@ -127,7 +127,7 @@ def _normalize(
 ) -> dict[str, str]:
     """Normalize the songs that are ``mine``; the reason for each that was left out."""
     recipe_folder = output / RECIPE_FOLDER
-    done = _Done(beside(output, "-done"), f"{code_digest(__name__)} {packages_of(__name__)}")
+    done = _Done(beside(output, "-done"), made_by(__name__))
     recipe_digest = recipe.stem_digest(recipe_folder, dry)
     skipped: dict[str, str] = {}
     for split, found in splits.items():
@@ -321,8 +321,7 @@ def _content(song: Path) -> str:
     """A hash of the audio files of a folder, by their names."""
     total = hashlib.sha256()
     for path in sorted(path for path in song.iterdir() if path.suffix.lower() in audio.AUDIO_SUFFIXES):
-        with open(path, "rb") as file:
-            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{path.name}\0{dataset.file_digest(path).hex()}\n".encode())
     return total.hexdigest()
 
 

@@ -21,7 +21,7 @@ from fxnorm.files import beside, whole_file
 from fxnorm.parallel import map_songs
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import EFFECTS, DatasetStatistics, Features, measure_mixture, measure_stem
-from fxnorm.versions import code_digest, packages_of
+from fxnorm.versions import made_by
 
 _KEPT = r"[0-9a-f]{64}\.npz"
 
@@ -119,8 +119,7 @@ def _measure(
     songs: list[Song], workers: int, skip_errors: bool, folder: Path
 ) -> tuple[list[tuple[Song, Path]], list[tuple[Song, str]]]:
     """Songs with the files of ``folder`` that hold their features: those of a thousand songs would fill the memory."""
-    code = f"{code_digest(__name__)} {packages_of(__name__)}"
-    work = functools.partial(_measure_song, folder=folder, code=code)
+    work = functools.partial(_measure_song, folder=folder, code=made_by(__name__))
     return map_songs(work, songs, "statistics", workers or None, skip_errors)
 
 
