@@ -147,7 +147,7 @@ def test_one_player_at_a_time_and_the_position_can_be_moved(opened: Browser) -> 
 
 def test_mixes_play_at_one_loudness_unless_that_is_switched_off(opened: Browser, page: Path) -> None:
     levels = state(opened)["levels"]
-    for split, song, player in (("test_wet", 'B & "C"', 0), ("test_dry", "Dry", 2)):
+    for split, song, player in (("test_wet", addresses(['B & "C"'])['B & "C"'], 0), ("test_dry", "Dry", 2)):
         names = SYSTEMS if split == "test_wet" else SYSTEMS[1:]
         played = opened.run("return players[arguments[0]].data.mixes.map((mix) => mix.audio)", player)
         gains = state(opened, player)["levels"]
