@@ -1,0 +1,1 @@
+"""The effects that are normalized, one a module: each measures a stem and brings it to a target."""

@@ -1,0 +1,1 @@
+"""Training a network to mix normalized stems: data, batches, checkpoints, one or several processes."""
