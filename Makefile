@@ -10,7 +10,7 @@ IMAGE ?= localhost/fxnorm-automix:0.1.0
 COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
 
 # the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
-PAGE := fxnorm/evaluation/listening_test/page
+PAGE := fxnorm/listening_test/page
 
 .PHONY: help demo test test-containers lint bench image install page check-page
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fxnorm import audio, dataset
+from fxnorm.data import dataset
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import DatasetError
-from fxnorm.evaluation.listening_test.build import find_mixes
-from fxnorm.folders import entries, files_below, is_foreign, without_foreign
-from fxnorm.mixer_digest import mixer_digest
-from fxnorm.object_store import Folder
-from fxnorm.recipe import Recipe
+from fxnorm.io import audio
+from fxnorm.io.folders import entries, files_below, is_foreign, without_foreign
+from fxnorm.io.object_store import Folder
+from fxnorm.listening_test.build import find_mixes
+from fxnorm.mixing.mixer import mixer_digest
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.stages.normalize import gather, optional_impulse_responses
 from fxnorm.training.checkpoints import StoredCheckpoints
 from tests.conftest import noise

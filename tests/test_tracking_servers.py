@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from fxnorm import Mixer, aliases, audio
+from fxnorm import Mixer
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.registry import open_mixer
-from fxnorm.tracking import RUN_FILE
+from fxnorm.io import audio
+from fxnorm.registry import aliases
+from fxnorm.registry.registered import open_mixer
+from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, servers
 from tests.conftest import noise
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.dataset import is_audio, plain_name
+from fxnorm.data.dataset import is_audio, plain_name
 from fxnorm.errors import AudioError, DatasetError, SettingsError
-from fxnorm.files import whole_folder
-from fxnorm.folders import entries, files_below
+from fxnorm.io import audio
+from fxnorm.io.files import whole_folder
+from fxnorm.io.folders import entries, files_below
 
 REVERBERATION_RT60 = 2.0
 """Seconds; the published impulse responses for training stems last 2 to 4 s."""

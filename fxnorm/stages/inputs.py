@@ -7,10 +7,10 @@ them: the same bytes as long as nothing in them changes.
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fxnorm.dataset import SPLITS, Layout, file_digest
+from fxnorm.data.dataset import SPLITS, Layout, file_digest
 from fxnorm.errors import DatasetError
-from fxnorm.files import write_json
-from fxnorm.folders import files_below
+from fxnorm.io.files import write_json
+from fxnorm.io.folders import files_below
 from fxnorm.stages.normalize import optional_impulse_responses
 
 WET, DRY, IMPULSE_RESPONSES = "wet", "dry", "impulse_responses"

@@ -14,22 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio, dataset, locks, outputs, shards
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
-from fxnorm.dataset import Song, is_audio, plain_name
+from fxnorm.data import dataset, shards
+from fxnorm.data.dataset import Song, is_audio, plain_name
+from fxnorm.data.parallel import map_songs
+from fxnorm.data.splits import read_splits
+from fxnorm.data.versions import data_version, made_by
 from fxnorm.effects import programme
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import DatasetError, OutputError
-from fxnorm.files import beside, is_temporary, remove, whole_file, whole_folder
-from fxnorm.folders import entries, files_below
-from fxnorm.parallel import map_songs
-from fxnorm.recipe import CONTENTS as RECIPE_CONTENTS
-from fxnorm.recipe import FILES as RECIPE_FILES
-from fxnorm.recipe import RECIPE_FOLDER, Recipe, song_seed
+from fxnorm.io import audio, locks, outputs
+from fxnorm.io.files import beside, is_temporary, remove, whole_file, whole_folder
+from fxnorm.io.folders import entries, files_below
+from fxnorm.normalization.recipe import CONTENTS as RECIPE_CONTENTS
+from fxnorm.normalization.recipe import FILES as RECIPE_FILES
+from fxnorm.normalization.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
-from fxnorm.splits import read_splits
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import data_version, made_by
 
 __all__ = ["RECIPE_FOLDER", "gather", "merge", "optional_impulse_responses", "run"]
 
@@ -409,10 +410,10 @@ def _remove_song(folder: Path) -> None:
 
 
 def _plot_one(recipe: Recipe, song: Song, plot: Path, dry: bool) -> None:
-    from fxnorm.statistics import plot_normalization
+    from fxnorm.statistics.plots import plot_song
 
     before = song.read_stems()
     seed = song_seed(recipe.settings.seed, song.name)
     after = recipe.normalizer().normalize_stems(before, SAMPLE_RATE, seed=seed, dry=dry)
     with whole_file(plot) as temporary:
-        plot_normalization(recipe.statistics, before, after, SAMPLE_RATE, temporary)
+        plot_song(recipe.statistics, before, after, SAMPLE_RATE, temporary)
