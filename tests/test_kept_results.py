@@ -364,7 +364,11 @@ def test_a_changed_smoothing_is_heard_and_a_changed_comment_is_not(wet: Path, ta
     command = ("normalize", wet, targets, "normalized", "--workers", 1, "--set", "normalize.effects=[panning]")
     library.run(*command)
     before, done = contents(tmp_path / "normalized"), inodes(tmp_path / "normalized")
-    library.change("statistics/dataset_statistics.py", "_PANNING_SMOOTHING = 501  # bins", "_PANNING_SMOOTHING = 501  # bins of the FFT")
+    library.change(
+        "statistics/dataset_statistics.py",
+        "_PANNING_SMOOTHING = 501  # bins",
+        "_PANNING_SMOOTHING = 501  # bins of the FFT",
+    )
     library.run(*command)
     assert inodes(tmp_path / "normalized") == done
     library.change("statistics/dataset_statistics.py", "_PANNING_SMOOTHING = 501", "_PANNING_SMOOTHING = 51")
