@@ -17,7 +17,7 @@ PAGE := fxnorm/listening_test/page
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
 	@echo "make test    the test suite"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
@@ -32,7 +32,7 @@ endif
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(INSTALLED)
@@ -58,6 +58,8 @@ lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
+	deptry .
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done

@@ -86,6 +86,7 @@ def normalize(
     from pathlib import Path
 
     from fxnorm.data.dataset import parse_shard
+    from fxnorm.effects.impulse_responses import folders_in
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize
 
@@ -95,7 +96,7 @@ def normalize(
         root / "wet",
         Path(statistics.path) / "statistics.npz",
         Path(normalized.path),
-        *normalize.optional_impulse_responses(root / "impulse_responses"),
+        *folders_in(root / "impulse_responses"),
         shard=parse_shard(shard),
     )
 

@@ -284,12 +284,13 @@ def normalize(
     **options: Any,
 ) -> None:
     """Bring every stem of DATASET to the average effects in STATISTICS; writes OUTPUT/SPLIT/SONG/STEM.wav."""
+    from fxnorm.effects.impulse_responses import folders_in
     from fxnorm.stages import normalize as stage
 
     if impulse_response_folder is not None:
         if options["impulse_responses"] or options["pre_impulse_responses"]:
             raise click.UsageError("expected either --impulse-responses-in or the two options for single folders")
-        places = stage.optional_impulse_responses(impulse_response_folder)
+        places = folders_in(impulse_response_folder)
         options["impulse_responses"], options["pre_impulse_responses"] = places
     _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
 

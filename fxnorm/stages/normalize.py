@@ -16,7 +16,7 @@ import numpy as np
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.data import dataset, shards
-from fxnorm.data.dataset import Song, is_audio, plain_name
+from fxnorm.data.dataset import Song
 from fxnorm.data.parallel import map_songs
 from fxnorm.data.splits import read_splits
 from fxnorm.data.versions import data_version, made_by
@@ -25,19 +25,18 @@ from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATI
 from fxnorm.errors import DatasetError, OutputError
 from fxnorm.io import audio, locks, outputs
 from fxnorm.io.files import beside, is_temporary, remove, whole_file, whole_folder
-from fxnorm.io.folders import entries, files_below
+from fxnorm.io.folders import files_below
 from fxnorm.normalization.recipe import CONTENTS as RECIPE_CONTENTS
 from fxnorm.normalization.recipe import FILES as RECIPE_FILES
 from fxnorm.normalization.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
 
-__all__ = ["RECIPE_FOLDER", "gather", "merge", "optional_impulse_responses", "run"]
+__all__ = ["RECIPE_FOLDER", "gather", "merge", "run"]
 
 _logger = logging.getLogger(__name__)
 
 _DIGEST_FILE = "digest"
-_REVERB, _PRE_REVERB = "reverb", "pre_reverb"
 
 
 def _foreign(folder: Path) -> str | None:
@@ -198,23 +197,6 @@ def _has_recipe(output: Path, recipe: Path) -> bool:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files_below(folder)}
-
-
-def optional_impulse_responses(folder: Path) -> tuple[Path | None, Path | None]:
-    """The folders ``reverb`` and ``pre_reverb`` of a folder, as :func:`run` takes them.
-
-    The folder may be missing, or lack one of them; that is None, and impulse responses are synthesized instead.
-
-    Raises:
-        DatasetError: there is audio elsewhere in the folder, which would not be used.
-    """
-    present = {plain_name(path.name): path for path in entries(folder)} if folder.is_dir() else {}
-    places = present.pop(_REVERB, None), present.pop(_PRE_REVERB, None)
-    for path in present.values():
-        if any(is_audio(file) for file in [path, *files_below(path)]):
-            expected = f"{_REVERB} and {_PRE_REVERB} of {folder}"
-            raise DatasetError(f"{path}: expected impulse responses in the folders {expected}")
-    return places
 
 
 def gather(parts: Sequence[Path], output: Path) -> None:
