@@ -56,10 +56,6 @@ class Surroundings:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def versions(self) -> int:
-        """How many models are registered."""
-        return len(MlflowClient(self.environment["MLFLOW_TRACKING_URI"]).search_model_versions(f"name='{_MODEL}'"))
-
     def champion(self) -> tuple[ModelVersion, Run]:
         """The registered model and the run that it is from."""
         client = MlflowClient(self.environment["MLFLOW_TRACKING_URI"])

@@ -21,6 +21,9 @@ from tests.project import Project, reproduced
 # wait for each other spin
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+# songs are done in one process where a test does not ask for more: each takes seconds to start, and the other cores
+# have other tests to run
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 
 SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
 """Of a network that computes in no time."""
@@ -71,6 +74,14 @@ def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) 
     colored = white + pink / np.abs(pink).max(axis=1, keepdims=True)
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * np.arange(samples) / SAMPLE_RATE)
     return (level * swell * colored / np.abs(colored).max()).astype(np.float32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_stores() -> None:
+    """MLflow migrates no new SQLite file in this process; those of processes that tests start are its own work."""
+    from tests import stores
+
+    stores.make_them_quickly()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ class Project:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment["DVC_NO_ANALYTICS"] = "1"
         self.environment["OMP_NUM_THREADS"] = "1"  # sums, and so metrics, depend on it in their last digits
+        self.environment["LOKY_MAX_CPU_COUNT"] = "1"  # songs one after another: another process takes seconds to start
         self.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
 
     def run(self, *command: str) -> str:

@@ -1,6 +1,5 @@
 """The pipeline as Kubeflow gets it, and a whole run of it by Kubeflow's local runner."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from fxnorm.errors import SettingsError
 from fxnorm.pipeline import graph
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.parameters import Parameters
-from tests.cluster import Surroundings, surroundings
+from tests.cluster import surroundings
 from tests.project import Project
 
 COMPILED = Path(graph.__file__).with_name("pipeline.yaml")
@@ -113,29 +112,26 @@ def test_the_compiled_pipeline_names_no_place_and_no_secret_of_anyone() -> None:
     assert "env:" not in text, "values of environment variables would stand here"
 
 
-@pytest.fixture(scope="module")
-def around(
-    project: Project, s3_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Surroundings]:
-    """A published project after a whole run of the pipeline."""
-    with surroundings(project, tmp_path_factory.mktemp("around"), s3_environment) as around:
-        around.run("subprocess", "--cache")
-        yield around
+def test_a_candidate_is_registered_where_evaluate_says_that_it_passes_the_gate() -> None:
+    pipeline, *_ = yaml.safe_load_all(COMPILED.read_text())
+    gated = {name: task for name, task in pipeline["root"]["dag"]["tasks"].items() if "triggerPolicy" in task}
+    ((condition, task),) = gated.items()
+    assert task["triggerPolicy"] == {"condition": "inputs.parameter_values['pipelinechannel--evaluate-Output'] == true"}
+    assert task["inputs"]["parameters"]["pipelinechannel--evaluate-Output"] == {
+        "taskOutputParameter": {"outputParameterKey": "Output", "producerTask": "evaluate"}
+    }
+    assert list(pipeline["components"][f"comp-{condition}"]["dag"]["tasks"]) == ["register"]
 
 
-def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(around: Surroundings) -> None:
-    version, run = around.champion()
-    expected = around.reproduced_metrics()
-    assert {name: run.data.metrics[name] for name in expected} == expected
-    tracked = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"][0]["md5"]
-    assert run.data.tags["data.dvc"] == tracked
-    assert run.info.status == "FINISHED"
-    assert version.run_id == run.info.run_id
-
-
-def test_a_candidate_that_fails_the_gate_is_not_registered_and_the_run_ends_well(
-    around: Surroundings,
+def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(
+    project: Project, s3_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    before = around.versions()
-    around.run("subprocess", "--cache", margin=1.0e6)
-    assert around.versions() == before
+    with surroundings(project, tmp_path, s3_environment) as around:
+        around.run("subprocess", "--cache")
+        version, run = around.champion()
+        expected = around.reproduced_metrics()
+        assert {name: run.data.metrics[name] for name in expected} == expected
+        tracked = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"][0]["md5"]
+        assert run.data.tags["data.dvc"] == tracked
+        assert run.info.status == "FINISHED"
+        assert version.run_id == run.info.run_id

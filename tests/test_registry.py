@@ -67,7 +67,7 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
 ) -> None:
     loud = {"vocals": 3.0}
     for data, seed in (("old", 0), ("new", 5)):
-        make_song(f"{data}/wet/test/A", seed=seed, gains=loud)
+        make_song(f"{data}/wet/test/A", seconds=1.0, seed=seed, gains=loud)
     champion, candidate = (mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed) for seed in (1, 2))
     evaluate.run(settings, champion, Path("old"), Path("report-old"))
     evaluate.run(settings, candidate, Path("new"), Path("report-new"))
@@ -275,7 +275,7 @@ def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
     )
     location = mlflow.MlflowClient().get_model_version_download_uri(settings.register_.name, "1")
     Path(urllib.parse.urlparse(location).path, "artifacts/one/mixer.json").unlink()
-    make_song("data/wet/test/A")
+    make_song("data/wet/test/A", seconds=1.0)
     songs = dataset.digest(dataset.songs("data/wet", "test"))
     candidate = mixers.changed(mixer_folder, Path("two"), 1)
     report = mixers.report(Path("report-two"), candidate, 2.0, songs)
@@ -284,40 +284,6 @@ def test_a_champion_that_cannot_be_read_stays_and_the_reason_is_told(
     assert "cannot be compared with the champion (version 1)" in decision["reason"]
     assert "mixer.json" in decision["reason"]
     assert at(settings, CHAMPION).number == "1"
-
-
-def test_a_registration_tells_nobody_the_servers_password(
-    settings: Settings,
-    mixer_folder: Path,
-    make_song: MakeSong,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "false")  # put back as it was at the end
-    make_song("data/wet/test/A")
-    songs = dataset.digest(dataset.songs("data/wet", "test"))
-    with servers.mlflow(tmp_path) as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("://", "://alice:s3cret@"))
-        register.run(
-            settings, mixers.changed(mixer_folder, Path("one"), 0), mixers.report(Path("report-one"), Path("one"), 3.0)
-        )
-        shutil.rmtree("artifacts")
-        candidate = mixers.changed(mixer_folder, Path("two"), 1)
-        report = mixers.report(Path("report-two"), candidate, 2.0, songs)
-        decision = register.run(settings, candidate, report, Path("data"))
-        assert f"not in the registry at {address}" in decision["reason"]
-        version = mlflow.MlflowClient().get_model_version(settings.register_.name, "2")
-        assert version.run_id is not None
-        tags = mlflow.MlflowClient().get_run(version.run_id).data.tags
-    told = [
-        json.dumps(decision),
-        str(version.description),
-        str(tags),
-        (report / register.REGISTRATION_FILE).read_text(),
-    ]
-    told += capfd.readouterr()
-    assert not [text for text in told if "s3cret" in text]
 
 
 def test_a_candidate_under_the_baseline_is_told_why_and_the_report_keeps_it(
@@ -332,6 +298,7 @@ def test_a_candidate_under_the_baseline_is_told_why_and_the_report_keeps_it(
     assert kept == {**decision, "gate": settings.register_.model_dump(mode="json")}
     assert aliases.version_at(settings.register_.name, CHAMPION) is None
     assert not register.passes(settings, Path("any name"), report)
+    assert register.passes(settings, candidate, mixers.report(Path("good report"), candidate, 3.0))
     version = mlflow.MlflowClient().get_model_version(settings.register_.name, "1")
     assert reason in str(version.description)
     assert at(settings, "challenger").number == "1"

@@ -36,19 +36,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def wet(make_song: MakeSong, tmp_path: Path) -> Path:
-    make_song("wet/train/A", seconds=3.0, seed=1)
-    make_song("wet/train/B", seconds=2.0, seed=2)
-    make_song("wet/val/C", seconds=2.0, seed=3)
-    return tmp_path / "wet"
-
-
-@pytest.fixture
-def statistics(wet: Path, tmp_path: Path) -> Path:
-    result = fxnorm("statistics", wet, tmp_path / "statistics.npz", "--workers", 1)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset and its statistics, as every test gets a copy of."""
+    folder = tmp_path_factory.mktemp("made")
+    for number, (song, seconds) in enumerate({"train/A": 1.5, "train/B": 1.0, "val/C": 1.0}.items(), start=1):
+        stems = {stem: noise(seconds, 0.2, number * 10 + index) for index, stem in enumerate(STEMS)}
+        for name, samples in (stems | {"mixture": np.sum(list(stems.values()), axis=0)}).items():
+            audio.write(folder / "wet" / song / f"{name}.wav", samples, subtype="PCM_16")
+    audio.write(folder / "rooms/short.wav", noise(0.05))
+    result = fxnorm("statistics", folder / "wet", folder / "statistics.npz")
     assert result.exit_code == 0, result.output
-    return tmp_path / "statistics.npz"
+    return folder
+
+
+@pytest.fixture
+def wet(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made / "wet", tmp_path / "wet")
+
+
+@pytest.fixture
+def statistics(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(made / "statistics.npz", tmp_path / "statistics.npz"))
 
 
 def test_statistics_average_the_training_songs_and_have_the_same_bytes_each_time(

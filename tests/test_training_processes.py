@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fxnorm import Mixer
+from fxnorm.errors import SettingsError
+from fxnorm.training.distributed import Processes
 from tests import servers
 from tests.conftest import SIZES
 
@@ -156,6 +159,7 @@ def train(processes, output, spoil=lambda network: None):
 
 KILLER = """
 import io, random
+import torch._dynamo  # each attempt would import it for itself
 
 def die_while_writing(content, file):
     whole = io.BytesIO()
@@ -252,22 +256,6 @@ def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_b
     assert difference.norm() < 1e-5 * whole.norm()
 
 
-def test_two_processes_stop_together_at_a_signal_to_one_and_end_with_a_mixer(project: Project) -> None:
-    project.set(loader_workers=1)
-    process = project.start(*torchrun("-m", "fxnorm", "train", "normalized", "pair"))
-    project.wait_for_step("pair-checkpoints", 3)
-    os.kill(rank_one(process.pid), signal.SIGTERM)
-    output, _ = process.communicate(timeout=_PATIENCE)
-    assert process.returncode != 0
-    assert output.count("fxnorm: training: stopped by SIGTERM") == 1, output
-    assert not (project.folder / "pair").exists()
-    output = project.run(*torchrun("-m", "fxnorm", "train", "normalized", "pair"))
-    assert output.count("goes on at step") == 1
-    assert Mixer.load(project.folder / "pair").network.config["filters"] == SIZES["filters"]
-    with open(project.folder / "pair-loss.csv", encoding="utf-8") as file:
-        assert len(file.readlines()) == 1 + 8, "the curve of both parts"
-
-
 TRAIN_ON_TWO = """
 import sys
 from pathlib import Path
@@ -285,27 +273,42 @@ print(f"BEST: {best['validation.best_step']:.0f}")
 """
 
 
-def test_the_training_of_a_node_with_two_accelerators_is_one_call(project: Project) -> None:
+def test_the_training_of_a_node_with_two_accelerators_is_one_call_and_both_processes_stop_together(
+    project: Project,
+) -> None:
     script = project.folder / "node.py"
     script.write_text(TRAIN_ON_TWO)
     project.set()
-    process = project.start(str(script))
-    project.wait_for_step("node-checkpoints", 3)
-    os.kill(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=_PATIENCE)
+
+    def stopped_after(step: int, to_whom: Callable[[int], int]) -> str:
+        process = project.start(str(script))
+        project.wait_for_step("node-checkpoints", step)
+        os.kill(to_whom(process.pid), signal.SIGTERM)
+        output, _ = process.communicate(timeout=_PATIENCE)
+        assert process.returncode == 1
+        assert output.count("fxnorm: training: stopped by SIGTERM after step") == 1, "both had the time to save"
+        assert not (project.folder / "node").exists()
+        return str(output)
+
+    output = stopped_after(3, rank_one)
+    assert "SAID: training in 2 processes ended with status 1" in output
+    reached = int(project.checkpoint("node-checkpoints").stem.removeprefix("step-"))
+    output = stopped_after(reached + 3, lambda process: process)
+    assert f"goes on at step {reached} of {STEPS}" in output
     assert "SAID: training in 2 processes: stopped, not finished" in output
-    assert "training: stopped by SIGTERM after step" in output, "the processes had the time to save"
-    assert not (project.folder / "node").exists()
     output = project.run(str(script))
-    assert "goes on at step" in output
+    assert output.count("goes on at step") == 1
     assert "BEST: " in output
     assert Mixer.load(project.folder / "node").network.config["filters"] == SIZES["filters"]
-    project.set(batch_size=3)
-    process = project.start(str(script))
-    output, _ = process.communicate(timeout=_PATIENCE)
-    assert process.returncode == 1
-    assert "expected a multiple of the 2 processes, found 3" in output
-    assert "SAID: training in 2 processes ended with status 1" in output
+    with open(project.folder / "node.csv", encoding="utf-8") as file:
+        assert len(file.readlines()) == 1 + 8, "the curve of all parts"
+
+
+def test_a_batch_that_the_processes_cannot_share_evenly_is_refused() -> None:
+    two = Processes(torch.device("cpu"), rank=1, count=2)
+    assert two.share(4, "train.batch_size") == 2
+    with pytest.raises(SettingsError, match="expected a multiple of the 2 processes, found 3"):
+        two.share(3, "train.batch_size")
 
 
 def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_object_store(
@@ -342,10 +345,10 @@ def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_obje
     ]
 
 
-def rank_one(torchrun_process: int) -> int:
-    """The process that torchrun started second."""
-    for children in Path(f"/proc/{torchrun_process}/task").glob("*/children"):
-        for child in children.read_text().split():
-            if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes():
-                return int(child)
-    raise AssertionError("torchrun has no second process")
+def rank_one(process: int) -> int:
+    """The process that torchrun started second, somewhere below this one."""
+    below = [process]
+    for parent in below:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            below += [int(child) for child in children.read_text().split()]
+    return next(child for child in below if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes())

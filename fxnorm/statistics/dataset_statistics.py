@@ -8,6 +8,7 @@ and out-of-domain data", ISMIR 2022, section 3).
 import functools
 import itertools
 import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,9 +214,19 @@ class DatasetStatistics:
                 arrays[f"spread/{effect}/{stem}"] = sums.standard_deviation
                 arrays[f"count/{effect}/{stem}"] = np.array(sums.count)
                 arrays[f"sums/{effect}/{stem}"] = sums.totals
-        with whole_file(Path(path)) as temporary, open(temporary, "wb") as file:
-            # given a name, NumPy would write to another one where the suffix is not its own
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        with (
+            whole_file(Path(path)) as temporary,
+            zipfile.ZipFile(
+                # NumPy's own savez_compressed takes five times as long, for a file that is a twentieth smaller
+                temporary,
+                "w",
+                zipfile.ZIP_DEFLATED,
+                compresslevel=1,
+            ) as archive,
+        ):
+            for name, values in arrays.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, values, allow_pickle=False)
 
     @classmethod
     def load(cls, path: str | Path, part: bool = False) -> "DatasetStatistics":
