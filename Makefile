@@ -10,14 +10,14 @@ IMAGE ?= localhost/fxnorm-automix:0.1.0
 COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
 
 # the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
-PAGE := fxnorm/evaluation/listening_test/page
+PAGE := fxnorm/listening_test/page
 
 .PHONY: help demo test test-containers lint bench image install page check-page
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
 	@echo "make test    the test suite"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
@@ -32,7 +32,7 @@ endif
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(INSTALLED)
@@ -58,6 +58,8 @@ lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
+	deptry .
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done

@@ -32,11 +32,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fxnorm import Mixer, audio, models, served_model
+from fxnorm import Mixer, models
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import FxnormError
-from fxnorm.recipe import Recipe
+from fxnorm.io import audio
+from fxnorm.normalization.recipe import Recipe
+from fxnorm.registry import served_model
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics, measure_stem
 

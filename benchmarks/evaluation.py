@@ -24,13 +24,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from fxnorm import dataset, models
+from fxnorm import models
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
+from fxnorm.data import dataset
 from fxnorm.demo.dataset import render_dataset
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.evaluation.songs import measure_all, mix_all, write_listening, write_pictures
-from fxnorm.mixer import Mixer
-from fxnorm.recipe import Recipe
+from fxnorm.mixing.mixer import Mixer
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics, measure_mixture, measure_stem
 

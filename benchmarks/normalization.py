@@ -23,11 +23,11 @@ import numpy as np
 import pyloudnorm
 import scipy.signal
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import compression, compressor, equalization, loudness, onsets, panning
 from fxnorm.effects.convolution import convolve
-from fxnorm.normalization import ORDER, EffectNormalizer
+from fxnorm.io import audio
+from fxnorm.normalization.normalizer import ORDER, EffectNormalizer
 from fxnorm.statistics import DatasetStatistics, measure_stem
 
 DATA = Path(__file__).parent.parent / "tests" / "data" / "effects"

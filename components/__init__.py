@@ -4,6 +4,6 @@ A component is a few lines round a function of ``fxnorm.stages``: it says which 
 in what Kubeflow shows of them. Each body is shipped as its text, so what it needs is imported inside.
 """
 
-from components.stages import evaluate, fetch, merge_statistics, normalize, register, resolve, statistics, train
+from fxnorm.components.stages import evaluate, fetch, merge_statistics, normalize, register, resolve, statistics, train
 
 __all__ = ["evaluate", "fetch", "merge_statistics", "normalize", "register", "resolve", "statistics", "train"]

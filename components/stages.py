@@ -22,11 +22,11 @@ def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid
     "Resolved", [("commit", str), ("fetching", str), ("measuring", str), ("normalizing", str)]
 ):
     """The commit that a branch, tag or commit stands for now, and digests of the code that is in the image now."""
+    from fxnorm.data.versions import made_by
     from fxnorm.stages import fetch
-    from fxnorm.versions import made_by
 
     commit = fetch.resolve(repository, revision)
-    fetching = made_by("fxnorm.stages.fetch", "fxnorm.dataset")
+    fetching = made_by("fxnorm.stages.fetch", "fxnorm.data.dataset")
     return commit, fetching, made_by("fxnorm.stages.statistics"), made_by("fxnorm.stages.normalize")
 
 
@@ -37,7 +37,7 @@ def fetch(
     """Bring the datasets of a commit from DVC's remote storage; gives the names of the shards to work in."""
     from pathlib import Path
 
-    from fxnorm.dataset import shard_names, songs
+    from fxnorm.data.dataset import shard_names, songs
     from fxnorm.stages import fetch
 
     data.metadata.update(repository=repository, commit=commit)
@@ -51,7 +51,7 @@ def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, code
     """Measure the average effects of a shard of the wet training songs."""
     from pathlib import Path
 
-    from fxnorm.dataset import parse_shard
+    from fxnorm.data.dataset import parse_shard
     from fxnorm.settings import Settings
     from fxnorm.stages import statistics
 
@@ -85,7 +85,8 @@ def normalize(
     """Bring the stems of a shard of the wet songs to the average effects."""
     from pathlib import Path
 
-    from fxnorm.dataset import parse_shard
+    from fxnorm.data.dataset import parse_shard
+    from fxnorm.effects.impulse_responses import folders_in
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize
 
@@ -95,7 +96,7 @@ def normalize(
         root / "wet",
         Path(statistics.path) / "statistics.npz",
         Path(normalized.path),
-        *normalize.optional_impulse_responses(root / "impulse_responses"),
+        *folders_in(root / "impulse_responses"),
         shard=parse_shard(shard),
     )
 
@@ -117,14 +118,15 @@ def train(
     from pathlib import Path
 
     from fxnorm.settings import Settings
-    from fxnorm.stages import normalize, train_processes
+    from fxnorm.stages import normalize
+    from fxnorm.stages import train as stage
 
     # those of the earlier stages are parameters of the experiment, too
     sections = {"statistics": statistics_settings, "normalize": normalize_settings, "train": train_settings}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
-        best = train_processes.run(
+        best = stage.run_processes(
             Settings.of(sections),
             work / "normalized",
             Path(mixer.path),
@@ -156,6 +158,7 @@ def evaluate(
     from pathlib import Path
 
     from fxnorm.evaluation.report import markdown
+    from fxnorm.evaluation.results import flat, read_metrics
     from fxnorm.settings import Settings
     from fxnorm.stages import evaluate, register
 
@@ -167,8 +170,8 @@ def evaluate(
         "register": register_settings,
     })  # fmt: skip
     verdicts = evaluate.run(found, Path(mixer.path), Path(data.path) / Path(path).name, Path(report.path))
-    values = evaluate.read_metrics(Path(report.path))
-    for name, value in evaluate.flat(values).items():
+    values = read_metrics(Path(report.path))
+    for name, value in flat(values).items():
         metrics.log_metric(name, value)
     Path(summary.path).write_text(markdown(values, verdicts), encoding="utf-8")
     return register.passes(found, Path(mixer.path), Path(report.path))

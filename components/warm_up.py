@@ -3,7 +3,7 @@
 import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.normalization import ORDER, EffectNormalizer
+from fxnorm.normalization.normalizer import ORDER, EffectNormalizer
 from fxnorm.statistics import DatasetStatistics, measure_stem
 
 

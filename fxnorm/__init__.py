@@ -1,23 +1,24 @@
 """Automatic music mixing learnt from finished multitracks.
 
-The names below are loaded when they are first used, because PyTorch and librosa take seconds to import.
+The names below are loaded when they are first used, because PyTorch takes seconds to import.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fxnorm.mixer import Mixer
-    from fxnorm.normalization import EffectNormalizer
-    from fxnorm.statistics import DatasetStatistics
+    from fxnorm.mixing.mixer import Mixer
+    from fxnorm.normalization.normalizer import EffectNormalizer
+    from fxnorm.statistics import DatasetStatistics, measure_stem
 
-__all__ = ["DatasetStatistics", "EffectNormalizer", "Mixer"]
+__all__ = ["DatasetStatistics", "EffectNormalizer", "Mixer", "measure_stem"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "DatasetStatistics": "fxnorm.statistics",
-    "EffectNormalizer": "fxnorm.normalization",
-    "Mixer": "fxnorm.mixer",
+    "EffectNormalizer": "fxnorm.normalization.normalizer",
+    "Mixer": "fxnorm.mixing.mixer",
+    "measure_stem": "fxnorm.statistics",
 }
 
 

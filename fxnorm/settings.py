@@ -13,9 +13,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from fxnorm import bounded
 from fxnorm.constants import STEMS
 from fxnorm.errors import SettingsError, first_line, printable
+from fxnorm.io import bounded
 
 Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
 PositiveInt = Annotated[int, Field(gt=0)]

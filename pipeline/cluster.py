@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.stages import IMAGE
-from fxnorm import bounded
+from fxnorm.components.stages import IMAGE
 from fxnorm.errors import SettingsError, first_line, printable
+from fxnorm.io import bounded
 
 Count = Annotated[int, Field(ge=0)]
 Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]

@@ -5,9 +5,9 @@ from pathlib import Path
 from kfp import compiler, dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
-import components
-from fxnorm.files import whole_file
-from pipeline.cluster import Cluster
+from fxnorm import components
+from fxnorm.io.files import whole_file
+from fxnorm.pipeline.cluster import Cluster
 
 NAME = "fxnorm-automix"
 _SHARED_MEMORY = "/dev/shm"

@@ -12,11 +12,11 @@ from docker.errors import DockerException
 from kfp import local
 from kfp.local import docker_task_handler
 
-from fxnorm import outputs
 from fxnorm.errors import FxnormError, SettingsError, first_line
-from pipeline import graph
-from pipeline.cluster import Cluster, Retries
-from pipeline.parameters import Parameters
+from fxnorm.io import outputs
+from fxnorm.pipeline import graph
+from fxnorm.pipeline.cluster import Cluster, Retries
+from fxnorm.pipeline.parameters import Parameters
 
 _SHARED_MEMORY = "1g"
 _NONE = Retries(training=0, others=0)  # nobody takes this machine away, and an error had better be seen at once

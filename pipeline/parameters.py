@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fxnorm import object_store
 from fxnorm.errors import SettingsError
+from fxnorm.io import object_store
+from fxnorm.pipeline.cluster import Cluster
 from fxnorm.settings import Settings, apply_override, read_yaml
-from pipeline.cluster import Cluster
 
 
 def _without_secret(repository: str) -> str:

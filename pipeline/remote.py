@@ -16,10 +16,10 @@ import kfp_server_api
 import yaml
 
 from fxnorm.errors import FxnormError, SettingsError, StoppedError
-from pipeline import graph
-from pipeline.client import Connection, UnavailableError
-from pipeline.cluster import Cluster
-from pipeline.parameters import Parameters
+from fxnorm.pipeline import graph
+from fxnorm.pipeline.client import Connection, UnavailableError
+from fxnorm.pipeline.cluster import Cluster
+from fxnorm.pipeline.parameters import Parameters
 
 _FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _PATIENCE_SECONDS = 300.0

@@ -18,9 +18,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serving.deadline import CURRENT, Deadline
-from serving.limits import Limits
-from serving.request_check import RefusedError, check_request
+from fxnorm.serving.deadline import CURRENT, Deadline
+from fxnorm.serving.limits import Limits
+from fxnorm.serving.request_check import RefusedError, check_request
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -12,8 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fxnorm.audio import MAX_CHANNELS
 from fxnorm.errors import SettingsError, printable
+from fxnorm.io.audio import MAX_CHANNELS
 
 _PREFIX = "FXNORM_"
 _MOST = "FXNORM_MAX_"  # whoever misspells one of these would think that the limit holds

@@ -26,16 +26,16 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import FxnormError, ModelError, StoreError
-from fxnorm.mix_options import MixOptions
-from fxnorm.mix_report import describe, measure_stems
-from fxnorm.mixer import Mixer
-from serving import gate
-from serving.deadline import CURRENT, Deadline, OutOfTimeError
-from serving.limits import Limits
-from serving.stems import StemReader
+from fxnorm.io import audio
+from fxnorm.mixing.mixer import Mixer
+from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.report import describe, measure_stems
+from fxnorm.serving import gate
+from fxnorm.serving.deadline import CURRENT, Deadline, OutOfTimeError
+from fxnorm.serving.limits import Limits
+from fxnorm.serving.stems import StemReader
 
 _WARM_UP_SECONDS = 3.0
 
@@ -85,7 +85,7 @@ class StemMixer(PythonModel):
 
         Returns:
             columns ``mix`` (bytes of an audio file), ``sample_rate`` (Hz), ``seconds`` that the mix took, and the
-            fields of :class:`fxnorm.mix_report.MixReport`.
+            fields of :class:`fxnorm.mixing.report.MixReport`.
 
         Raises:
             AnsweredError: a stem cannot be read, there is nothing to mix, a limit is passed, the object store does not

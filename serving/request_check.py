@@ -10,9 +10,9 @@ from typing import Any
 
 from fxnorm.constants import STEMS
 from fxnorm.errors import AudioError, SettingsError, printable
-from fxnorm.mix_options import MixOptions
-from serving.limits import Limits
-from serving.stems import refuse_malformed
+from fxnorm.mixing.options import MixOptions
+from fxnorm.serving.limits import Limits
+from fxnorm.serving.stems import refuse_malformed
 
 URI_COLUMNS = {f"{stem}_uri": stem for stem in STEMS}
 """The stem that each column of URIs is for."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from fxnorm import audio, object_store
-from fxnorm.audio import DecodingLimits
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import AudioError, printable
-from serving.deadline import Deadline
-from serving.limits import Limits
+from fxnorm.io import audio, object_store
+from fxnorm.io.audio import DecodingLimits
+from fxnorm.serving.deadline import Deadline
+from fxnorm.serving.limits import Limits
 
 _SHOWN = 200  # characters of a URI
 _KEY_BYTES = 1_024  # S3's own limit

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from fxnorm.stages import evaluate
+from fxnorm.evaluation import results
 from tests import servers
 from tests.project import Project
 
@@ -37,7 +37,7 @@ class Surroundings:
         parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings}
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))
         (self.folder / "cluster.yaml").write_text(yaml.safe_dump({"training": {"accelerators": 0}}))
-        command = [sys.executable, "-m", "pipeline", "run", "--runner", runner, "--root", "runs", *options]
+        command = [sys.executable, "-m", "fxnorm", "pipeline", "run", "--runner", runner, "--root", "runs", *options]
         done = subprocess.run(
             [
                 *command,
@@ -65,8 +65,8 @@ class Surroundings:
 
     def reproduced_metrics(self) -> dict[str, float]:
         """What ``dvc repro`` found, with the same parameters and data."""
-        content = json.loads((self.project.folder / "reports" / evaluate.METRICS_FILE).read_text())
-        return evaluate.flat(content)
+        content = json.loads((self.project.folder / "reports" / results.METRICS_FILE).read_text())
+        return results.flat(content)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from selenium.webdriver import Chrome as WebDriver
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.io import audio
 from tests import servers
 from tests.browser import Browser, chromium
 from tests.project import Project, reproduced
@@ -141,7 +141,7 @@ def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Mixer whose network is untrained: it gives the sum of the normalized stems."""
     from fxnorm import Mixer, models
     from fxnorm.effects.impulse_responses import ImpulseResponses
-    from fxnorm.recipe import Recipe
+    from fxnorm.normalization.recipe import Recipe
     from fxnorm.settings import NormalizeSettings
     from fxnorm.statistics import DatasetStatistics, measure_stem
 
@@ -165,7 +165,7 @@ def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Path:
     """What ``fxnorm normalize`` leaves, of short songs, each not the sum of its stems; not to be written to."""
-    from fxnorm.recipe import Recipe
+    from fxnorm.normalization.recipe import Recipe
 
     folder = tmp_path_factory.mktemp("normalized")
     for number, song in enumerate(("train/A", "train/B", "val/C", "val/D", "val/E")):

@@ -9,7 +9,7 @@ import docker
 import pytest
 from docker.errors import DockerException
 
-from components.stages import IMAGE
+from fxnorm.components.stages import IMAGE
 from tests.cluster import surroundings
 from tests.project import REPOSITORY, Project
 
@@ -38,7 +38,7 @@ def test_a_task_that_fails_in_its_container_fails_the_pipeline(
 ) -> None:
     with surroundings(project, tmp_path, s3_environment) as around:
         variables = [text for name in around.environment for text in ("--environment", name)]
-        with pytest.raises(AssertionError, match=r"pipeline: the pipeline failed: .*'resolve'"):
+        with pytest.raises(AssertionError, match=r"fxnorm: the pipeline failed: .*'resolve'"):
             around.run("docker", *variables, "--set", "revision=nowhere")
 
 

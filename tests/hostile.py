@@ -14,8 +14,8 @@ import numpy as np
 import scipy.io.wavfile
 import soundfile
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.io import audio
 from tests.conftest import noise
 
 JSON = {"Content-Type": "application/json"}

@@ -10,9 +10,9 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
-from fxnorm import audio
 from fxnorm.constants import STEMS
-from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, RESULT_FORMAT, Key
+from fxnorm.io import audio
+from fxnorm.listening_test.formats import ATTRIBUTES, RESULT_FORMAT, Key
 from tests.browser import Browser
 from tests.conftest import noise
 

@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fxnorm.evaluation.catalogue import RESIDUAL
-from fxnorm.mixer import WEIGHTS_FILE
-from fxnorm.mixer_digest import mixer_digest
-from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE, measuring_code
+from fxnorm.evaluation.results import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE, measuring_code
+from fxnorm.mixing.mixer import WEIGHTS_FILE, mixer_digest
 
 
 def changed(mixer: Path, target: Path, seed: int) -> Path:

@@ -63,8 +63,9 @@ class Project:
 def reproduced(folder: Path) -> Project:
     """A new project in which all of DVC's stages have run once."""
     project = Project(folder)
-    for name in ("fxnorm", "serving"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("fxnorm", "serving", "components", "pipeline"):
+        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=ignored)
     for name in ("params.yaml", "dvc.yaml", ".gitignore"):
         shutil.copy(REPOSITORY / name, folder / name)
     project.run("git", "init", "-q", "-b", "main")

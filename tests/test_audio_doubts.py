@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from fxnorm import audio, dataset, log
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.data import dataset
 from fxnorm.errors import AudioError, DatasetError
+from fxnorm.io import audio
+from fxnorm.runtime import log
 from fxnorm.training.data import StoredSong
 from tests.conftest import noise
 from tests.test_audio_limits import with_flac_frames

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from fxnorm import audio, dataset
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.recipe import Recipe
+from fxnorm.data import dataset
+from fxnorm.io import audio
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.stages import normalize
 from fxnorm.training.data import StoredSong
 from tests.conftest import noise

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from fxnorm import audio
-from fxnorm.audio import DecodingLimits
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError
+from fxnorm.io import audio
+from fxnorm.io.audio import DecodingLimits
 from tests.conftest import noise
 
 LIMITS = DecodingLimits(seconds=10.0, bytes=10_000_000)

@@ -20,9 +20,9 @@ import pytest
 import scipy.signal
 import soundfile
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError
+from fxnorm.io import audio
 from tests.conftest import noise
 from tests.test_audio_limits import with_flac_frames
 

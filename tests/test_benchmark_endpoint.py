@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.io import audio
 from tests.conftest import noise
 
 endpoint: Any = importlib.import_module("benchmarks.endpoint")  # the benchmarks are scripts, not a package

@@ -20,16 +20,17 @@ import numpy as np
 import pytest
 import torch
 
-from fxnorm import Mixer, audio, models
+from fxnorm import Mixer, models
 from fxnorm.effects import spectrum
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import FxnormError, ModelError, SettingsError
+from fxnorm.io import audio
+from fxnorm.mixing import import_weights
+from fxnorm.pipeline.cluster import Cluster
 from fxnorm.settings import Settings
-from fxnorm.stages import import_weights
 from fxnorm.stages import statistics as statistics_stage
 from fxnorm.statistics import DatasetStatistics, import_reference_statistics
 from fxnorm.training import checkpoints
-from pipeline.cluster import Cluster
 
 DATA = Path(__file__).parent / "data"
 MOST_BYTES = 60_000_000

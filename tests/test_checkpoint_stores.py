@@ -15,8 +15,8 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from fxnorm import object_store
 from fxnorm.errors import FxnormError, ModelError, StoreError
+from fxnorm.io import object_store
 from fxnorm.training.checkpoints import StoredCheckpoints, opened
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -105,10 +105,10 @@ def test_mlflows_own_client_and_dvcs_ask_an_older_store_plainly_too(
     from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
     from s3fs import S3FileSystem
 
-    from fxnorm import tracking
+    from fxnorm.tracking import runs
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    tracking.configure()
+    runs.configure()
     (tmp_path / "file").write_text("artifact")
     S3ArtifactRepository("s3://fxnorm/mlflow").log_artifact(str(tmp_path / "file"))
     files = S3FileSystem(skip_instance_cache=True)  # what DVC's remotes read and write with

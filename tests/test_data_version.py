@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fxnorm import audio, dataset
-from fxnorm.dvc_file import parse, version_of
+from fxnorm.data import dataset
+from fxnorm.data.dvc_file import parse, version_of
+from fxnorm.data.versions import data_version
 from fxnorm.errors import DatasetError
-from fxnorm.versions import data_version
+from fxnorm.io import audio
 from tests.conftest import noise
 
 HASH = "0123456789abcdef0123456789abcdef.dir"

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fxnorm import audio, dataset
 from fxnorm.cli import main
 from fxnorm.constants import STEMS
+from fxnorm.data import dataset
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
+from fxnorm.io import audio
 from fxnorm.stages import split
+from fxnorm.stages.check import find_problems
 from tests.conftest import noise
 
 MakeSong = Callable[..., Path]
@@ -72,7 +74,7 @@ def test_problems_and_remarks_are_told_apart(tmp_path: Path) -> None:
     audio.write(folder / "bass.wav", noise(1.0) * 1e-4)
     (folder / "drums.wav").write_text("words")
     (song,) = dataset.songs(tmp_path / "d")
-    problems, remarks = dataset.find_problems(song)
+    problems, remarks = find_problems(song)
     assert len(problems) == 1
     assert "drums.wav: not readable" in problems[0]
     told = " | ".join(remarks)

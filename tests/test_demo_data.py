@@ -7,13 +7,13 @@ import pytest
 import soundfile
 from scipy import signal
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.demo import dataset, mixing, processors, render_dataset, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.demo.impulse_responses import synthesize
 from fxnorm.demo.processors import Band, Compressor
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
+from fxnorm.io import audio
 
 SONGS = {"train": 1, "val": 1, "test": 1, "dry": 1}
 SECONDS = (4.5, 5.0)

@@ -15,10 +15,10 @@ import pytest
 import requests
 import yaml
 
-from components.stages import IMAGE
-from pipeline import __main__ as command
-from pipeline.cluster import Cluster
-from pipeline.parameters import Parameters
+from fxnorm.cli.pipeline import pipeline
+from fxnorm.components.stages import IMAGE
+from fxnorm.pipeline.cluster import Cluster
+from fxnorm.pipeline.parameters import Parameters
 from tests import servers
 
 ROOT = Path(__file__).parents[1]
@@ -228,10 +228,10 @@ def test_containers_run_without_rights_within_bounds_and_are_watched() -> None:
 
 def test_the_page_names_options_and_files_that_exist() -> None:
     text = (DEPLOY / "README.md").read_text(encoding="utf-8")
-    submit = command.main.commands["submit"]
+    submit = pipeline.commands["submit"]
     known = {option for parameter in submit.params if isinstance(parameter, click.Option)
              for option in (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
-    calls = re.findall(r"python -m pipeline submit (.*?)\n(?!    )", text, re.DOTALL)
+    calls = re.findall(r"fxnorm pipeline submit (.*?)\n(?!    )", text, re.DOTALL)
     assert len(calls) == 2
     for call in calls:
         assert set(re.findall(r"(?<!\S)--[\w-]+", call)) <= known

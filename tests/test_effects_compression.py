@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import compression, compressor, equalization, onsets
 from fxnorm.effects.compression import CompressionSettings
+from fxnorm.io import audio
 from fxnorm.statistics import DatasetStatistics
 from tests.conftest import noise
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import compression, equalization, loudness, onsets, panning, reverberation, spectrum
 from fxnorm.effects.features import measure_stem
-from fxnorm.normalization import EffectNormalizer
+from fxnorm.io import audio
+from fxnorm.normalization.normalizer import EffectNormalizer
 from fxnorm.statistics import DatasetStatistics
 
 DATA = Path(__file__).parent / "data" / "effects"

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fxnorm import audio as audio_file
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import reverberation
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.effects.reverberation import ReverberationSettings
 from fxnorm.errors import AudioError, DatasetError, SettingsError
+from fxnorm.io import audio as audio_file
 from tests.conftest import noise
 
 PLAIN = ReverberationSettings(low_shelf_frequency=None, high_shelf_frequency=None)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError
 from fxnorm.evaluation import compare_mixes
@@ -24,6 +23,7 @@ from fxnorm.evaluation.metrics import (
     spectral_features,
     true_peak_dbtp,
 )
+from fxnorm.io import audio as audio_io
 
 Metrics = dict[str, Family]
 

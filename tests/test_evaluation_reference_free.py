@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from fxnorm import audio as audio_io
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.effects.features import measure_mixture
 from fxnorm.evaluation.masking import masked_shares
 from fxnorm.evaluation.reference_free import THIRD_OCTAVES_HZ, balance_of, describe, training_balance
+from fxnorm.io import audio as audio_io
 from fxnorm.statistics import DatasetStatistics
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -14,16 +14,16 @@ import pytest
 import soundfile
 from selenium.webdriver.common.action_chains import ActionChains
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.evaluation import report, significance, songs
 from fxnorm.evaluation.catalogue import COMPARED, METRICS
+from fxnorm.evaluation.comparison import Comparison
 from fxnorm.evaluation.excerpts import Excerpts, affordable_seconds, loudest_start, matched_gains_db
 from fxnorm.evaluation.songs import MIXES, Result, measure_all
-from fxnorm.files import write_json
-from fxnorm.names import addresses
-from fxnorm.stages.evaluate import Comparison
+from fxnorm.io import audio
+from fxnorm.io.files import write_json
+from fxnorm.io.names import addresses
 from fxnorm.statistics import DatasetStatistics
 from tests.browser import Browser
 from tests.conftest import noise

@@ -12,16 +12,20 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from fxnorm import Mixer, audio, dataset, models, registry, tracking
+from fxnorm import Mixer, models
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.data import dataset
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError
 from fxnorm.evaluation import report
+from fxnorm.evaluation.comparison import Comparison
 from fxnorm.evaluation.songs import Task, evaluate, measure_all, mix_all
-from fxnorm.recipe import song_seed
-from fxnorm.stages import evaluate as stage
+from fxnorm.io import audio
+from fxnorm.normalization.recipe import song_seed
+from fxnorm.registry import registered
 from fxnorm.statistics import DatasetStatistics
+from fxnorm.tracking import runs
 from tests.conftest import noise
 from tests.mixers import changed
 
@@ -115,7 +119,7 @@ def test_a_registered_version_and_mixers_of_the_settings_are_compared(
         mlflow.set_tracking_uri("sqlite:///mlflow.db")
         with mlflow.start_run() as run:
             pass
-        version = registry.register(mixer_folder, "mixes", run.info.run_id, {})
+        version = registered.register(mixer_folder, "mixes", run.info.run_id, {})
         mixer = shutil.copytree(mixer_folder, tmp_path / "mixer")
         options = ("--set", f"evaluate.also.unet={wave_u_net}", "--also", f"registered=models:/mixes/{version}")
         result = fxnorm_evaluate(mixer, data / "wet", "reports", *options)
@@ -160,7 +164,7 @@ def test_what_was_mixed_is_kept_when_the_tracking_server_fails(
         raise DatasetError("the server is not there")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tracking.TrackedRun, "add_file", refuse)
+        patched.setattr(runs.TrackedRun, "add_file", refuse)
         assert "the server is not there" in the_line(fxnorm_evaluate(mixer, data, "reports"))
     finished = stamps(Path("reports/.songs"))
     assert len(finished) == 3
@@ -173,7 +177,7 @@ def test_a_mix_without_a_metric_does_not_better_its_system() -> None:
         "A": {"crafx2": {"loudness_mape": 0.5}, "normalized_sum": {"loudness_mape": 0.4}},
         "B": {"crafx2": {}, "normalized_sum": {"loudness_mape": 0.9}},
     }
-    assert stage.Comparison(songs).means() == {
+    assert Comparison(songs).means() == {
         "crafx2": {"loudness_mape": 0.5}, "normalized_sum": {"loudness_mape": 0.4}
     }  # fmt: skip
 
@@ -197,7 +201,7 @@ def test_the_sum_of_wet_stems_is_left_out_where_it_is_the_reference_but_for_roun
 def test_a_normalization_that_changes_nothing_leaves_nothing_to_win() -> None:
     for residual, loss in ((0.0, 0.0), (0.001, 1e-6)):
         same = {"stereo_loss_b": loss, "residual": residual}
-        found = stage.Comparison({"A": {"normalized_sum": same, "crafx2": {"stereo_loss_b": 1.0, "residual": 1.0}}})
+        found = Comparison({"A": {"normalized_sum": same, "crafx2": {"stereo_loss_b": 1.0, "residual": 1.0}}})
         split = report.Split(found.songs, found.means(), found.intervals(), found.pairs(), {})
         assert "the sum of the normalized stems is the reference itself" in report.verdict("test_wet", split)
 
@@ -213,7 +217,7 @@ def test_mixes_shorter_than_a_frame_are_measured() -> None:
 def test_a_song_is_done_again_when_what_its_mixes_depend_on_changes(
     data: Path, mixer_folder: Path, wave_u_net: Path, tmp_path: Path
 ) -> None:
-    (song,) = [song for song in stage.dataset.songs(data / "wet", "test") if song.name == "B"]
+    (song,) = [song for song in dataset.songs(data / "wet", "test") if song.name == "B"]
     systems = {"crafx2": mixer_folder}
     tasks = [
         Task(systems, frozenset(), 1.0, tmp_path / "songs"),
@@ -229,7 +233,7 @@ def test_a_song_is_done_again_when_what_its_mixes_depend_on_changes(
 def test_the_mixes_are_those_of_the_mixers_and_the_sums_are_as_loud_as_the_reference(
     data: Path, mixer_folder: Path, wave_u_net: Path
 ) -> None:
-    (song,) = [song for song in stage.dataset.songs(data / "wet", "test") if song.name == "B"]
+    (song,) = [song for song in dataset.songs(data / "wet", "test") if song.name == "B"]
     stems, reference = song.read_stems(), song.read_mixture()
     mixes = mix_all("B", stems, {"crafx2": mixer_folder, "wave_u_net": wave_u_net}, False, reference)
     target = measure(reference, SAMPLE_RATE)

@@ -21,13 +21,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from fxnorm import Mixer, audio, cli, dataset, files, parallel
+from fxnorm import Mixer
+from fxnorm.cli import main
+from fxnorm.data import dataset, parallel
 from fxnorm.demo import dataset as demo
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import AudioError, DatasetError, FxnormError, OutputError
 from fxnorm.evaluation import plots
-from fxnorm.evaluation.listening_test import tables
-from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.io import audio, files
+from fxnorm.io.files import whole_file, whole_folder, write_json
+from fxnorm.listening_test import tables
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.training.checkpoints import BEST_FILE, Checkpoints
 from tests.conftest import noise
@@ -453,8 +456,8 @@ def test_a_systems_error_that_nobody_caught_is_one_line(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("fxnorm.dataset.Layout.read", fail)
-    result = CliRunner().invoke(cli.main, ["check", str(tmp_path)])
+    monkeypatch.setattr("fxnorm.data.dataset.Layout.read", fail)
+    result = CliRunner().invoke(main, ["check", str(tmp_path)])
     assert result.exit_code == 1
     assert result.output.startswith(said)
     assert result.output.count("\n") == 1

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from fxnorm import audio, dataset
-from fxnorm.effects.impulse_responses import ImpulseResponses
+from fxnorm.data import dataset
+from fxnorm.effects.impulse_responses import ImpulseResponses, folders_in
 from fxnorm.errors import DatasetError
-from fxnorm.evaluation.listening_test.build import find_mixes
-from fxnorm.folders import entries, files_below, is_foreign, without_foreign
-from fxnorm.mixer_digest import mixer_digest
-from fxnorm.object_store import Folder
-from fxnorm.recipe import Recipe
-from fxnorm.stages.normalize import gather, optional_impulse_responses
+from fxnorm.io import audio
+from fxnorm.io.folders import entries, files_below, is_foreign, without_foreign
+from fxnorm.io.object_store import Folder
+from fxnorm.listening_test.build import find_mixes
+from fxnorm.mixing.mixer import mixer_digest
+from fxnorm.normalization.recipe import Recipe
+from fxnorm.stages.normalize import gather
 from fxnorm.training.checkpoints import StoredCheckpoints
 from tests.conftest import noise
 
@@ -75,7 +76,7 @@ def test_impulse_responses_are_read_without_them(tmp_path: Path) -> None:
         audio.write(tmp_path / name, noise(0.1))
         litter((tmp_path / name).parent)
     litter(tmp_path)
-    reverb, pre_reverb = optional_impulse_responses(tmp_path)
+    reverb, pre_reverb = folders_in(tmp_path)
     assert (reverb, pre_reverb) == (tmp_path / "reverb", tmp_path / "pre_reverb")
     assert ImpulseResponses.from_folder(tmp_path / "reverb").names == ("room",)
 

@@ -18,12 +18,14 @@ import pytest
 import torch
 import yaml
 
-from fxnorm import audio, dataset, models
-from fxnorm.dataset import Song
+from fxnorm import models
+from fxnorm.data import dataset
+from fxnorm.data.dataset import Song
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.evaluation import songs as evaluated_songs
-from fxnorm.normalization import EffectNormalizer
-from fxnorm.recipe import Recipe
+from fxnorm.io import audio
+from fxnorm.normalization.normalizer import EffectNormalizer
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import NormalizeSettings, StatisticsSettings, TrainSettings
 from fxnorm.stages import normalize, statistics
 from fxnorm.training import loop
@@ -88,7 +90,7 @@ def other_code(monkeypatch: pytest.MonkeyPatch, name: str, gain: float = 1.0) ->
     def louder(*arguments: Any, **options: Any) -> np.ndarray:
         return np.float32(gain) * plain(*arguments, **options)
 
-    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: name)
+    monkeypatch.setattr("fxnorm.data.versions.code_digest", lambda *_: name)
     monkeypatch.setattr(EffectNormalizer, "normalize", louder)
 
 
@@ -131,7 +133,7 @@ def test_code_that_makes_the_same_leaves_the_same_bytes_and_vouches_for_them(
         assert normalized(wet, targets, output) == {"A", "B"}
         assert contents(output) == ours
     assert normalized(wet, targets, output) == set(), "back at the first code, which made the very same"
-    monkeypatch.setattr("fxnorm.versions.packages_of", lambda *_: {"numpy": "0"})
+    monkeypatch.setattr("fxnorm.data.versions.packages_of", lambda *_: {"numpy": "0"})
     assert normalized(wet, targets, output) == {"A", "B"}, "other packages may compute otherwise"
 
 
@@ -222,7 +224,7 @@ def test_features_of_other_code_or_packages_are_measured_again(
     songs = dataset.songs(wet, "train")
     first = statistics._measure(songs, 1, False, kept)
     assert statistics._measure(songs, 1, False, kept) == first
-    monkeypatch.setattr(f"fxnorm.versions.{what}", lambda *_: "another")
+    monkeypatch.setattr(f"fxnorm.data.versions.{what}", lambda *_: "another")
     assert statistics._measure(songs, 1, False, kept) != first
     assert len(list(kept.iterdir())) == 2
 
@@ -235,7 +237,7 @@ def test_statistics_that_were_stopped_in_other_code_begin_anew(
     statistics._measure([song], 1, False, kept)
     (left,) = kept.iterdir()
     left.write_bytes(b"features of the code that was")
-    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: "another")
+    monkeypatch.setattr("fxnorm.data.versions.code_digest", lambda *_: "another")
     statistics.run(StatisticsSettings(), wet, tmp_path / "s.npz")
     assert (tmp_path / "s.npz").is_file()
 
@@ -268,7 +270,7 @@ def test_a_mixer_in_the_place_of_another_is_evaluated_as_itself(
     assert evaluated() == first
     assert len(done) == 1
     others = [evaluated(excerpt_seconds=0.5), evaluated(dry=frozenset([song.folder]))]
-    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: "another")
+    monkeypatch.setattr("fxnorm.data.versions.code_digest", lambda *_: "another")
     others.append(evaluated())
     monkeypatch.undo()
     monkeypatch.setattr(evaluated_songs, "measure_all", measure)
@@ -365,10 +367,14 @@ def test_a_changed_smoothing_is_heard_and_a_changed_comment_is_not(wet: Path, ta
     command = ("normalize", wet, targets, "normalized", "--workers", 1, "--set", "normalize.effects=[panning]")
     library.run(*command)
     before, done = contents(tmp_path / "normalized"), inodes(tmp_path / "normalized")
-    library.change("statistics.py", "_PANNING_SMOOTHING = 501  # bins", "_PANNING_SMOOTHING = 501  # bins of the FFT")
+    library.change(
+        "statistics/dataset_statistics.py",
+        "_PANNING_SMOOTHING = 501  # bins",
+        "_PANNING_SMOOTHING = 501  # bins of the FFT",
+    )
     library.run(*command)
     assert inodes(tmp_path / "normalized") == done
-    library.change("statistics.py", "_PANNING_SMOOTHING = 501", "_PANNING_SMOOTHING = 51")
+    library.change("statistics/dataset_statistics.py", "_PANNING_SMOOTHING = 501", "_PANNING_SMOOTHING = 51")
     library.run(*command)
     assert contents(tmp_path / "normalized")["train/A/bass.wav"] != before["train/A/bass.wav"]
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from fxnorm.errors import SettingsError
-from pipeline import graph
-from pipeline.cluster import Cluster
-from pipeline.parameters import Parameters
+from fxnorm.pipeline import graph
+from fxnorm.pipeline.cluster import Cluster
+from fxnorm.pipeline.parameters import Parameters
 from tests.cluster import surroundings
 from tests.project import Project
 
@@ -18,7 +18,7 @@ COMPILED = Path(graph.__file__).with_name("pipeline.yaml")
 def test_the_compiled_pipeline_is_that_of_the_code(tmp_path: Path) -> None:
     graph.compile_to(tmp_path / "pipeline.yaml", Cluster())
     found, expected = (list(yaml.safe_load_all(path.read_text())) for path in (COMPILED, tmp_path / "pipeline.yaml"))
-    assert found == expected, "stale: run 'python -m pipeline compile'"
+    assert found == expected, "stale: run 'fxnorm pipeline compile'"
 
 
 def test_parameters_are_checked_before_anything_runs() -> None:

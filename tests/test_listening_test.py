@@ -19,14 +19,14 @@ import scipy.signal
 from click.testing import CliRunner
 from selenium.webdriver import Keys
 
-from fxnorm import audio
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
-from fxnorm.evaluation.listening_test import excerpts
-from fxnorm.evaluation.listening_test.answers import read_key
-from fxnorm.evaluation.listening_test.formats import Key, Result
 from fxnorm.evaluation.metrics import true_peak_dbtp
+from fxnorm.io import audio
+from fxnorm.listening_test import excerpts
+from fxnorm.listening_test.answers import read_key
+from fxnorm.listening_test.formats import Key, Result
 from tests.browser import PATIENCE, chromium
 from tests.conftest import noise
 from tests.listening import PREFERENCE, SYSTEMS, Person, made_up_answers, write_answers, write_mixes
@@ -256,7 +256,7 @@ def test_stems_that_could_be_those_of_two_songs_are_refused_in_one_line(
 
 
 def test_the_page_is_built_from_the_sources_beside_it() -> None:
-    """If it is not: npm ci && npm run build in fxnorm/evaluation/listening_test/page."""
+    """If it is not: npm ci && npm run build in fxnorm/listening_test/page."""
     files = ["build.mjs", "package-lock.json", "package.json", "tsconfig.json"]
     files += [f"src/{path.name}" for path in (PAGE / "src").iterdir()]
     digest = hashlib.sha256()

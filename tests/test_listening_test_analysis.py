@@ -14,13 +14,13 @@ from click.testing import CliRunner
 
 from fxnorm.cli import main
 from fxnorm.errors import DatasetError, SettingsError
-from fxnorm.evaluation.listening_test import analyse, figures
-from fxnorm.evaluation.listening_test.answers import Ratings, as_arrays, normalized, read_answers
-from fxnorm.evaluation.listening_test.comparisons import Comparison, compare
-from fxnorm.evaluation.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
-from fxnorm.evaluation.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Attribute, Excerpt, Key, Trial
 from fxnorm.evaluation.significance import holm
-from fxnorm.files import write_json
+from fxnorm.io.files import write_json
+from fxnorm.listening_test import analyse, figures
+from fxnorm.listening_test.answers import Ratings, as_arrays, normalized, read_answers
+from fxnorm.listening_test.comparisons import Comparison, compare
+from fxnorm.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
+from fxnorm.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Attribute, Excerpt, Key, Trial
 from tests.listening import SYSTEMS, made_up_answers, write_answers
 
 NAMES = ["a", "b", "c"]
@@ -241,8 +241,8 @@ def test_a_song_that_was_rated_twice_counts_with_its_mean_and_in_the_order_it_wa
 
 
 def read_one(answers: dict[str, Any], key: Key) -> Any:
-    from fxnorm.evaluation.listening_test.answers import Answers
-    from fxnorm.evaluation.listening_test.formats import Result, parse
+    from fxnorm.listening_test.answers import Answers
+    from fxnorm.listening_test.formats import Result, parse
 
     return [Answers(Path("answers.json"), parse(Result, json.dumps(answers).encode(), "answers.json"))]
 

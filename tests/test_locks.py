@@ -19,16 +19,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fxnorm import audio, locks, shards
 from fxnorm.cli import main
 from fxnorm.constants import STEMS
-from fxnorm.locks import LockedError, held
+from fxnorm.data import shards
+from fxnorm.io import audio, locks
+from fxnorm.io.locks import LockedError, held
 from tests.conftest import noise
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from fxnorm.locks import held
+from fxnorm.io.locks import held
 with held(Path(sys.argv[1]), *sys.argv[2:]):
     print("held", flush=True)
     time.sleep(60)

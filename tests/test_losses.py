@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fxnorm import audio
+from fxnorm.io import audio
 from fxnorm.losses import FFT_SIZE, HOP, StereoLoss, stereo_losses
 
 DATA = Path(__file__).parent / "data"

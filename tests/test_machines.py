@@ -24,13 +24,13 @@ from click.testing import CliRunner
 from numba.core import caching
 
 import fxnorm
-from fxnorm import Mixer, compiled, models
+from fxnorm import Mixer, models
 from fxnorm.cli import main
-from fxnorm.compiled import Kernel, is_ours_alone, kernel
 from fxnorm.errors import FxnormError, ModelError
-from fxnorm.evaluation import songs
+from fxnorm.evaluation import comparison, songs
+from fxnorm.runtime import compiled
+from fxnorm.runtime.compiled import Kernel, is_ours_alone, kernel
 from fxnorm.settings import Settings, TrainSettings
-from fxnorm.stages import evaluate
 from fxnorm.training import loop, preflight
 from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import task
@@ -347,4 +347,4 @@ def test_a_mix_that_is_no_number_is_told_with_the_mixer_and_the_song(
         songs.mix_all("The Song", {}, {"crafx2": mixer_folder}, dry=False, reference=None)
     make_song("d/A", seconds=0.1)
     with pytest.raises(ModelError, match=r"the champion: its mix of .*/A holds NaN or infinite"):
-        evaluate.measure(Mixer.load(mixer_folder), make_song("d/A", seconds=0.1).parent, "test", "test_wet")
+        comparison.measure(Mixer.load(mixer_folder), make_song("d/A", seconds=0.1).parent, "test", "test_wet")

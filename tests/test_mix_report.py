@@ -10,8 +10,8 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.effects.features import EFFECTS
 from fxnorm.errors import SettingsError
-from fxnorm.mix_options import MixOptions
-from fxnorm.mix_report import describe, measure_stems
+from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.report import describe, measure_stems
 from fxnorm.statistics import DatasetStatistics, measure_stem
 from tests.conftest import noise
 

@@ -14,12 +14,13 @@ import soundfile
 import torch
 from click.testing import CliRunner, Result
 
-from fxnorm import Mixer, audio, object_store
+from fxnorm import Mixer
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.errors import AudioError, FxnormError, ModelError, StoreError
 from fxnorm.evaluation.songs import mix_all
+from fxnorm.io import audio, object_store
 from tests import servers
 from tests.conftest import noise
 
@@ -266,7 +267,7 @@ def test_a_folder_that_is_no_mixer_gets_one_line(tmp_path: Path, folder: str) ->
 def test_a_store_that_does_not_answer_is_not_the_requests_fault_nor_its_business(
     mixer_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, credentials: dict[str, str]
 ) -> None:
-    from serving.pyfunc import AnsweredError
+    from fxnorm.serving.pyfunc import AnsweredError
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -300,7 +301,7 @@ def test_of_an_object_that_may_not_be_read_the_request_is_told() -> None:
 
 
 def load_pyfunc(mixer_folder: Path):  # type: ignore[no-untyped-def]
-    from serving.pyfunc import StemMixer
+    from fxnorm.serving.pyfunc import StemMixer
 
     model = StemMixer()
     model.load_context(SimpleNamespace(artifacts={"mixer": str(mixer_folder)}))  # type: ignore[arg-type]
@@ -317,7 +318,7 @@ def test_the_pyfunc_gives_the_samples_that_the_mixer_gives(mixer: Mixer, mixer_f
 
 
 def test_the_pyfunc_answers_a_model_that_is_damaged_as_the_servers_fault(mixer_folder: Path) -> None:
-    from serving.pyfunc import AnsweredError
+    from fxnorm.serving.pyfunc import AnsweredError
 
     model = load_pyfunc(mixer_folder)
     with torch.no_grad():

@@ -10,12 +10,14 @@ import yaml
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fxnorm import aliases, audio, bounded, mlflow_errors, registry, tracking
 from fxnorm.errors import FxnormError, SettingsError, first_line
-from fxnorm.mlflow_errors import shown, without_credentials
+from fxnorm.io import audio, bounded
+from fxnorm.pipeline.cluster import Cluster
+from fxnorm.registry import aliases, registered
 from fxnorm.settings import Settings
-from fxnorm.tracking import RUN_FILE, TrackedRun
-from pipeline.cluster import Cluster
+from fxnorm.tracking import errors, runs
+from fxnorm.tracking.errors import shown, without_credentials
+from fxnorm.tracking.runs import RUN_FILE, TrackedRun
 from tests import servers
 
 PASSWORD = "s3cret/p@ss"
@@ -69,7 +71,7 @@ def test_a_text_is_told_without_credentials() -> None:
 def test_an_error_that_says_nothing_is_told_by_its_kind(error: Exception, expected: str) -> None:
     """The kind: a line is taken from a text that has none, and another error hides the one to be told."""
     assert first_line(error) == expected
-    assert mlflow_errors.first_line(error) == expected
+    assert errors.first_line(error) == expected
 
 
 def test_readers_tell_of_errors_without_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ def _resume() -> None:
 
 
 def _challenge() -> None:
-    tracking.configure()
+    runs.configure()
     aliases.challenge("name", "1")
 
 
@@ -102,9 +104,9 @@ def _challenge() -> None:
     [
         lambda: TrackedRun.start("a run", {}, {}),
         _resume,
-        lambda: (tracking.configure(), aliases.version_at("name", "champion")),
+        lambda: (runs.configure(), aliases.version_at("name", "champion")),
         _challenge,
-        lambda: registry.open_mixer("models:/name@champion"),
+        lambda: registered.open_mixer("models:/name@champion"),
     ],
 )
 def test_no_error_has_the_password(

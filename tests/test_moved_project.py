@@ -18,11 +18,11 @@ import mlflow
 import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from fxnorm import embedded_store, tracking
 from fxnorm.errors import FxnormError
-from fxnorm.folders import files_below
-from fxnorm.tracking import TrackedRun
-from pipeline import local
+from fxnorm.io.folders import files_below
+from fxnorm.pipeline import local
+from fxnorm.tracking import embedded_store, runs
+from fxnorm.tracking.runs import TrackedRun
 from tests import servers
 from tests.project import Project
 
@@ -73,7 +73,7 @@ WORK = """
 import sys
 from pathlib import Path
 import mlflow
-from fxnorm.tracking import TrackedRun, configure
+from fxnorm.tracking.runs import TrackedRun, configure
 if sys.argv[1] == "ours":
     configure()
 client, run_id = mlflow.MlflowClient(), Path("run").read_text()
@@ -160,7 +160,7 @@ def test_an_experiment_of_another_project_in_the_same_database_stays_where_it_is
     for folder in (project, other, tmp_path):
         monkeypatch.chdir(folder)
         before = addresses(project)
-        tracking.configure()
+        runs.configure()
         assert [address for address in before if "other" in address] == [
             address for address in addresses(project) if "other" in address
         ]
@@ -174,7 +174,7 @@ def test_what_is_no_database_gets_one_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("mlflow.db").write_text("a text, and a longer one than the header of a database would be\n" * 10)
     with pytest.raises(FxnormError, match=r"^mlflow.db: ") as raised:
-        tracking.configure()
+        runs.configure()
     assert "\n" not in str(raised.value)
 
 

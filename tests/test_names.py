@@ -16,16 +16,17 @@ from urllib.parse import quote, unquote
 import mlflow
 import pytest
 
-from fxnorm import audio, model_card
-from fxnorm.dataset import Song
+from fxnorm.data.dataset import Song
 from fxnorm.errors import DatasetError, SettingsError
-from fxnorm.evaluation.listening_test import build
 from fxnorm.evaluation.songs import Result
-from fxnorm.folders import files_below
-from fxnorm.names import address_part, addresses, hashed_part, is_address_of, song_of
+from fxnorm.io import audio
+from fxnorm.io.folders import files_below
+from fxnorm.io.names import address_part, addresses, hashed_part, is_address_of, song_of
+from fxnorm.listening_test import build
+from fxnorm.registry import model_card
 from fxnorm.settings import Settings
 from fxnorm.stages import evaluate
-from fxnorm.tracking import TrackedRun
+from fxnorm.tracking.runs import TrackedRun
 from tests import servers
 from tests.conftest import noise
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import equalization, panning
 from fxnorm.effects.features import measure_stem
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.effects.spectrum import FFT_SIZE
 from fxnorm.errors import AudioError, DatasetError, SettingsError
-from fxnorm.normalization import ORDER, EffectNormalizer
+from fxnorm.io import audio
+from fxnorm.normalization.normalizer import ORDER, EffectNormalizer
 from fxnorm.statistics import DatasetStatistics
 from tests.conftest import noise
 

@@ -16,12 +16,13 @@ import pytest
 import torch
 import yaml
 
-from fxnorm import Mixer, audio, outputs
+from fxnorm import Mixer
 from fxnorm.demo import render_dataset
 from fxnorm.effects.impulse_responses import ImpulseResponses
 from fxnorm.errors import FxnormError, OutputError
-from fxnorm.evaluation.listening_test import analyse
-from fxnorm.mixer import CONTENTS, WEIGHTS_FILE, write_weights
+from fxnorm.io import audio, outputs
+from fxnorm.listening_test import analyse
+from fxnorm.mixing.mixer import CONTENTS, WEIGHTS_FILE, write_weights
 from fxnorm.stages import evaluate, fetch, normalize
 from tests.conftest import noise
 from tests.listening import SYSTEMS
@@ -399,9 +400,9 @@ def test_a_file_is_written_under_the_name_that_was_given(tmp_path: Path, world: 
 
 @pytest.mark.parametrize("out", ["file", "file/runs", "dangling"])
 def test_runs_of_the_pipeline_go_into_a_folder(world: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
-    from pipeline import local
-    from pipeline.cluster import Cluster
-    from pipeline.parameters import Parameters
+    from fxnorm.pipeline import local
+    from fxnorm.pipeline.cluster import Cluster
+    from fxnorm.pipeline.parameters import Parameters
 
     monkeypatch.chdir(world / "work")
     before = everything(world)

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from fxnorm import audio
 from fxnorm.cli import main
 from fxnorm.errors import DatasetError
+from fxnorm.io import audio
 from fxnorm.stages import inputs
 from tests.conftest import noise
 from tests.project import REPOSITORY, STAGES, TINY, Project

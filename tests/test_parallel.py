@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fxnorm import dataset, parallel
-from fxnorm.dataset import Song
+from fxnorm.data import dataset, parallel
+from fxnorm.data.dataset import Song
+from fxnorm.data.parallel import map_songs
 from fxnorm.errors import DatasetError, FxnormError
-from fxnorm.parallel import map_songs
-from fxnorm.signals import Terminated
+from fxnorm.runtime.signals import Terminated
 
 PROGRAM = """
 import functools, os, signal, sys, time
@@ -26,10 +26,10 @@ from pathlib import Path
 
 import fxnorm.cli
 from fxnorm.cli import main
-from fxnorm.dataset import Song
+from fxnorm.data.dataset import Song
 from fxnorm.errors import DatasetError
-from fxnorm.files import whole_folder
-from fxnorm.parallel import map_songs
+from fxnorm.io.files import whole_folder
+from fxnorm.data.parallel import map_songs
 
 def work(song, output):
     with whole_folder(output / song.name) as folder:
@@ -54,7 +54,7 @@ class Unreadable(Exception):
 def work_on_songs():
     output = Path(sys.argv[2])
     songs = [Song(name, Path("songs") / name, {}, None) for name in sys.argv[4:]]
-    fxnorm.parallel._seconds_or_zero = lambda song: 0.0
+    fxnorm.data.parallel._seconds_or_zero = lambda song: 0.0
     map_songs(functools.partial(work, output=output), songs, "work", int(sys.argv[3]))
 
 if __name__ == "__main__":
@@ -205,7 +205,7 @@ def test_where_processes_have_no_semaphores_songs_are_done_one_after_the_other(
     def refuse(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("fxnorm.parallel.ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("fxnorm.data.parallel.ProcessPoolExecutor", refuse)
     done, failed = map_songs(lambda song: song.name, songs("A", "B"), "work", 2)
     assert [result for _, result in done] == ["A", "B"] and not failed
     assert "work: this machine cannot run processes side by side" in caplog.text

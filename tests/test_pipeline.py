@@ -19,9 +19,10 @@ import requests
 import soundfile
 import yaml
 
-from fxnorm import Mixer, audio
+from fxnorm import Mixer
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.tracking import RUN_FILE
+from fxnorm.io import audio
+from fxnorm.tracking.runs import RUN_FILE
 from tests.project import REPOSITORY, Project
 
 MODEL = "models:/fxnorm-automix@champion"
@@ -86,7 +87,7 @@ def test_a_model_is_registered_anew_when_code_that_it_carries_changes(project: P
         file.parent.mkdir()
         file.write_bytes(b"compiled")
     assert not outdated(project), "not by what Python leaves there"
-    for name in ("serving/gate.py", "fxnorm/mix_options.py"):
+    for name in ("serving/gate.py", "fxnorm/mixing/options.py"):
         file = project.folder / name
         before = file.read_text()
         file.write_text(f"{before}# changed\n")

@@ -14,18 +14,21 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxnorm import Mixer, audio, dataset
+from fxnorm import Mixer
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.data import dataset
 from fxnorm.effects import compression, equalization, loudness, panning, programme
 from fxnorm.effects.features import measure_mixture, measure_stem
 from fxnorm.effects.spectrum import FFT_SIZE
 from fxnorm.errors import AudioError
 from fxnorm.evaluation import songs
 from fxnorm.evaluation.excerpts import Excerpts, matched_gains_db
-from fxnorm.evaluation.listening_test import excerpts
-from fxnorm.normalization import MOST_GAIN_DB, ORDER, EffectNormalizer
-from fxnorm.recipe import Recipe
+from fxnorm.io import audio
+from fxnorm.listening_test import excerpts
+from fxnorm.normalization.normalizer import MOST_GAIN_DB, ORDER, EffectNormalizer
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import NormalizeSettings
+from fxnorm.stages import check
 from fxnorm.stages import normalize as stage
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.training.data import Reverberation
@@ -314,7 +317,7 @@ def test_check_and_normalize_name_stems_without_programme(
     audio.write(folder / "drums.wav", channels(noise(SECONDS, 0.1)[0], RESIDUES["hiss"]))
     (song,) = dataset.songs(tmp_path / "dataset", "train")
     said = ["bass.wav: no programme: ", "drums.wav: right channel: no programme: "]
-    problems, remarks = dataset.find_problems(song)
+    problems, remarks = check.find_problems(song)
     assert problems == []
     assert [remark.partition("clicks")[0] for remark in remarks if "programme" in remark] == said
     recipe = Recipe.load(mixer_folder)

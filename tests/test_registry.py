@@ -12,16 +12,25 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from fxnorm import Mixer, aliases, dataset, registry, served_model
-from fxnorm.aliases import CHAMPION, Version
+from fxnorm import Mixer
+from fxnorm.data import dataset
 from fxnorm.errors import DatasetError, FxnormError, ModelError
-from fxnorm.model_card import LONGEST, Card
-from fxnorm.registry import open_mixer
+from fxnorm.evaluation.results import (
+    METRICS_FILE,
+    MIXER_FILE,
+    TEST_DATA_FILE,
+    measuring_code,
+    read_metrics,
+    read_test_data,
+)
+from fxnorm.registry import aliases, registered, served_model
+from fxnorm.registry.aliases import CHAMPION, Version
+from fxnorm.registry.model_card import LONGEST, Card
+from fxnorm.registry.registered import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import evaluate, register
 from fxnorm.stages import store as stores
-from fxnorm.stages.evaluate import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE
-from fxnorm.tracking import RUN_FILE
+from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, servers
 
 MakeSong = Callable[..., Path]
@@ -44,7 +53,7 @@ def settings(store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeyp
 
 def value_tag(songs: str) -> str:
     """Where a version has its metric on these songs, as this code measures it."""
-    return f"{TEST}.songs.{songs}.code.{evaluate.measuring_code()[:16]}"
+    return f"{TEST}.songs.{songs}.code.{measuring_code()[:16]}"
 
 
 def at(settings: Settings, alias: str) -> Version:
@@ -65,7 +74,7 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     any_is_good = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": -1.0e6})})
     assert register.run(any_is_good, champion, Path("report-old"))["alias"] == CHAMPION
     told = at(settings, CHAMPION).tags
-    assert told[value_tag(evaluate.read_test_data(Path("report-old"))["test_wet"]["digest"])] == told[TEST]
+    assert told[value_tag(read_test_data(Path("report-old"))["test_wet"]["digest"])] == told[TEST]
 
     without = register.run(any_is_good, candidate, Path("report-new"))
     assert without["alias"] == "challenger"
@@ -77,10 +86,10 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
 
     decision = register.run(any_is_good, candidate, Path("report-new"), Path("new"))
     evaluate.run(settings, champion, Path("new"), Path("report-again"))
-    again = evaluate.read_metrics(Path("report-again"))["test_wet"]["crafx2"]["stereo_loss_b"]
+    again = read_metrics(Path("report-again"))["test_wet"]["crafx2"]["stereo_loss_b"]
     measured = mlflow.MlflowClient().get_model_version(settings.register_.name, "1").tags
     assert float(measured[TEST]) == pytest.approx(again, rel=1e-6)
-    new_songs = evaluate.read_test_data(Path("report-new"))["test_wet"]["digest"]
+    new_songs = read_test_data(Path("report-new"))["test_wet"]["digest"]
     assert measured == {**told, TEST: measured[TEST], value_tag(new_songs): measured[TEST]}
     assert decision["alias"] == CHAMPION
     assert f"champion (version 1) {again:.3f}" in decision["reason"]
@@ -202,7 +211,7 @@ def test_a_champions_metric_of_other_code_is_not_compared_with_the_candidates(
     """Kind: a number is compared with one that another metric, network or loss gave under the same name."""
     champion, candidate = (mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed) for seed in (0, 1))
     with monkeypatch.context() as before:
-        before.setattr(evaluate, "measuring_code", lambda: "the code that was")
+        before.setattr(register, "measuring_code", lambda: "the code that was")
         before.setattr(mixers, "measuring_code", lambda: "the code that was")
         register.run(settings, champion, mixers.report(Path("report-old"), champion, 3.0))
     decision = register.run(settings, candidate, mixers.report(Path("report"), candidate, 2.0))
@@ -219,8 +228,8 @@ def test_an_interrupted_registration_of_other_served_code_is_not_gone_on_with(
     mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
     report = mixers.report(Path("report"), mixer, 3.0)
     with monkeypatch.context() as patch:
-        patch.setattr("fxnorm.served_model.digest", lambda: "the code that was")
-        patch.setattr("fxnorm.aliases.promote", lambda *_: 1 / 0)
+        patch.setattr("fxnorm.registry.served_model.digest", lambda: "the code that was")
+        patch.setattr("fxnorm.registry.aliases.promote", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             register.run(settings, mixer, report)
     assert register.run(settings, mixer, report)["version"] == "2"
@@ -228,7 +237,12 @@ def test_an_interrupted_registration_of_other_served_code_is_not_gone_on_with(
 
 
 @pytest.mark.parametrize(
-    "interrupted", ["fxnorm.aliases.promote", "fxnorm.tracking.TrackedRun.add_file", "fxnorm.aliases.introduce"]
+    "interrupted",
+    [
+        "fxnorm.registry.aliases.promote",
+        "fxnorm.tracking.runs.TrackedRun.add_file",
+        "fxnorm.registry.aliases.introduce",
+    ],
 )
 def test_a_registration_that_was_interrupted_goes_on_with_its_version(
     settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
@@ -300,7 +314,7 @@ def test_another_kind_of_model_or_one_of_any_size_is_refused_before_it_is_brough
         settings, mixers.changed(mixer_folder, Path("mixer"), 0), mixers.report(Path("report"), Path("mixer"), 3.0)
     )
     size = sum(path.stat().st_size for path in Path("mixer").rglob("*") if path.is_file())
-    monkeypatch.setattr(registry, "_LARGEST_MIXER_BYTES", size - 1)
+    monkeypatch.setattr(registered, "_LARGEST_MIXER_BYTES", size - 1)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda **_: pytest.fail("it was brought here"))
     with pytest.raises(ModelError, match=f"{name}/1/artifacts/mixer: expected a Mixer of at most"):
         open_mixer(f"{name}/1")

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import requests
 
-from fxnorm import Mixer, audio, served_model
+from fxnorm import Mixer
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
+from fxnorm.io import audio
+from fxnorm.registry import served_model
 from tests import servers
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
@@ -169,12 +171,11 @@ def test_stems_come_from_the_object_store_below_the_prefix(endpoint: str) -> Non
 
 def test_the_commands_send_options_and_show_what_comes_back(endpoint: str, tmp_path: Path, mixer_folder: Path) -> None:
     audio.write(tmp_path / "bass.wav", SONG["bass"])
-    options = ["--bass", "bass.wav", "--seed", "3", "--target-loudness", "-20"]
-    outputs = {}
+    options = ["--bass", "bass.wav", "--seed", "3", "--target-loudness", "-20", "--report", "report.json"]
+    outputs, reports = {}, {}
     for name, command in {
         "here": ["-m", "fxnorm", "mix", str(mixer_folder)],
         "there": ["-m", "fxnorm", "mix", "--endpoint", endpoint],
-        "client": ["-m", "serving.client", endpoint],
     }.items():
         done = subprocess.run(
             [sys.executable, *command, *options, "--output", f"{name}.wav"],
@@ -187,11 +188,13 @@ def test_the_commands_send_options_and_show_what_comes_back(endpoint: str, tmp_p
         )
         assert done.returncode == 0, done.stderr
         outputs[name] = done.stdout
-    here, there, client = (audio.read(tmp_path / f"{name}.wav")[0] for name in outputs)
+        reports[name] = json.loads((tmp_path / "report.json").read_text())
+    here, there = (audio.read(tmp_path / f"{name}.wav")[0] for name in outputs)
     assert np.array_equal(here, there)
-    assert np.array_equal(here, client)
     assert "there.wav: -20.0 LUFS, mixed in" in outputs["there"]
-    assert json.loads(outputs["client"])["loudness_lufs"] == pytest.approx(-20.0, abs=1e-3)
+    assert reports["there"]["loudness_lufs"] == pytest.approx(-20.0, abs=1e-3)
+    told = ("stem_loudness_lufs", "drift", "warnings")
+    assert {key: reports["here"][key] for key in told} == {key: reports["there"][key] for key in told}
 
 
 @pytest.mark.parametrize("options", [[], ["mixer", "--endpoint", "http://127.0.0.1:9"]])

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from fxnorm import audio, served_model
 from fxnorm.constants import STEMS
+from fxnorm.io import audio
+from fxnorm.registry import served_model
 from tests import servers
 from tests.conftest import noise
 

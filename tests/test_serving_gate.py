@@ -14,14 +14,14 @@ import pytest
 import yaml
 from fastapi import FastAPI
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, FxnormError, SettingsError
-from serving import gate
-from serving.deadline import CURRENT, Deadline, OutOfTimeError
-from serving.gate import Gate
-from serving.limits import Limits
-from serving.stems import StemReader, refuse_outside
+from fxnorm.io import audio
+from fxnorm.serving import gate
+from fxnorm.serving.deadline import CURRENT, Deadline, OutOfTimeError
+from fxnorm.serving.gate import Gate
+from fxnorm.serving.limits import Limits
+from fxnorm.serving.stems import StemReader, refuse_outside
 from tests import servers
 from tests.conftest import noise
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fxnorm import audio
 from fxnorm.cli import main
-from fxnorm.dataset import Layout, songs
+from fxnorm.data.dataset import Layout, songs
+from fxnorm.data.splits import read_splits, refuse_tested_before
 from fxnorm.errors import DatasetError, SettingsError
-from fxnorm.recipe import Recipe
+from fxnorm.io import audio
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import NormalizeSettings, StatisticsSettings
-from fxnorm.splits import read_splits, refuse_tested_before
 from fxnorm.stages import normalize, statistics
 from tests.conftest import noise
 

@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from fxnorm import audio
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.loudness import measure
+from fxnorm.io import audio
 from fxnorm.statistics import DatasetStatistics
 from tests.conftest import noise
 
@@ -100,7 +100,7 @@ def test_songs_that_other_code_normalized_are_done_again_to_the_same_bytes(
     output = tmp_path / "normalized"
     assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
     before, stamp = contents(output), (output / "train/A/bass.wav").stat().st_mtime_ns
-    monkeypatch.setattr("fxnorm.versions.code_digest", lambda *_: "other code")
+    monkeypatch.setattr("fxnorm.data.versions.code_digest", lambda *_: "other code")
     assert fxnorm("normalize", wet, statistics, output, "--workers", 1).exit_code == 0
     assert (output / "train/A/bass.wav").stat().st_mtime_ns > stamp
     assert contents(output) == before, "nothing that depends on it has to be made again"

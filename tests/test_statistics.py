@@ -17,8 +17,8 @@ from fxnorm.statistics import (
     Features,
     import_reference_statistics,
     measure_stem,
-    plot_normalization,
 )
+from fxnorm.statistics.plots import plot_song, plot_statistics
 from tests.conftest import noise
 
 DATA = Path(__file__).parent / "data" / "effects"
@@ -327,9 +327,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
 
 def test_statistics_and_songs_are_drawn(statistics: DatasetStatistics, tmp_path: Path) -> None:
     published = DatasetStatistics.load(DATA / "musdb18_statistics.npz")
-    statistics.plot(tmp_path / "statistics.png")
-    published.plot(tmp_path / "published.png")
+    plot_statistics(statistics, tmp_path / "statistics.png")
+    plot_statistics(published, tmp_path / "published.png")
     song = {"vocals": noise(2.0), "drums": np.zeros((2, SAMPLE_RATE), dtype=np.float32)}
-    plot_normalization(statistics, song, song, SAMPLE_RATE, tmp_path / "song.png")
+    plot_song(statistics, song, song, SAMPLE_RATE, tmp_path / "song.png")
     for name in ("statistics.png", "published.png", "song.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""``python -m pipeline submit``, with kfp's own client against a server that speaks Kubeflow's API."""
+"""``fxnorm pipeline submit``, with kfp's own client against a server that speaks Kubeflow's API."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import __main__ as command
-from pipeline.client import TOKEN_VARIABLE
+from fxnorm.cli import main
+from fxnorm.pipeline.client import TOKEN_VARIABLE
 from tests.kubeflow_server import RECURRING_RUN_ID, RUN_ID, Kubeflow, run, serve, task
 
 ROOT = Path(__file__).parents[1]
@@ -36,9 +36,11 @@ def submit(
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
 
     def call(*arguments: str, host: str | None = None) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pipeline", "submit", "--host", host or kubeflow.address, *GIVEN, *arguments])
+        monkeypatch.setattr(
+            sys, "argv", ["fxnorm", "pipeline", "submit", "--host", host or kubeflow.address, *GIVEN, *arguments]
+        )
         with pytest.raises(SystemExit) as end:
-            command._main()
+            main()
         return int(end.value.code or 0), *capsys.readouterr()
 
     return call
@@ -106,7 +108,7 @@ def test_a_failed_run_names_the_task_and_the_reason(kubeflow: Kubeflow, submit: 
     status, _, error = submit()
     assert status == 1
     assert error.splitlines() == [
-        f"pipeline: run {RUN_ID} FAILED after 0:00:00: train: {said}; {kubeflow.address}/#/runs/details/{RUN_ID}"
+        f"fxnorm: run {RUN_ID} FAILED after 0:00:00: train: {said}; {kubeflow.address}/#/runs/details/{RUN_ID}"
     ]
 
 
@@ -189,7 +191,7 @@ def test_a_server_that_does_not_serve_gets_one_line(
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
     status, output, error = submit("--token-file", str(tmp_path / "token"))
     assert (status, output, len(error.splitlines())) == (1, "", 1)
-    assert error.startswith(f"pipeline: {kubeflow.address}: ")
+    assert error.startswith(f"fxnorm: {kubeflow.address}: ")
     assert said in error
     assert TOKEN not in error
     assert len(kubeflow.requests) == 1
@@ -201,7 +203,7 @@ def test_a_server_that_does_not_serve_gets_one_line(
 def test_a_host_that_is_no_address_is_refused(submit: Any, host: str) -> None:
     status, _, error = submit(host=host)
     assert (status, len(error.splitlines())) == (1, 1)
-    assert error.startswith("pipeline: --host")
+    assert error.startswith("fxnorm: --host")
     assert "a:b" not in error
 
 
@@ -212,7 +214,7 @@ def test_a_host_where_nobody_listens_gets_one_line(submit: Any) -> None:
         status, _, error = submit(host=f"http://127.0.0.1:{port}")
     assert status == 1
     assert error == (
-        f"pipeline: http://127.0.0.1:{port}: cannot be reached "
+        f"fxnorm: http://127.0.0.1:{port}: cannot be reached "
         "(Failed to establish a new connection: [Errno 111] Connection refused)\n"
     )
 
@@ -302,7 +304,7 @@ def test_interrupting_the_command_leaves_the_run_and_the_home_folder_alone(kubef
     context.parent.mkdir(parents=True)
     context.write_text('{"namespace": "old", "client_authentication_cookie": "old"}', encoding="utf-8")
     kubeflow.runs = [run("RUNNING")]
-    arguments = [sys.executable, "-m", "pipeline", "submit", "--host", kubeflow.address, *GIVEN]
+    arguments = [sys.executable, "-m", "fxnorm", "pipeline", "submit", "--host", kubeflow.address, *GIVEN]
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -314,7 +316,7 @@ def test_interrupting_the_command_leaves_the_run_and_the_home_folder_alone(kubef
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     link = f"{kubeflow.address}/#/runs/details/{RUN_ID}"
-    assert error == f"pipeline: run {RUN_ID} goes on; watch it at {link}\n"
+    assert error == f"fxnorm: run {RUN_ID} goes on; watch it at {link}\n"
     assert process.returncode == 130
     assert not [request for request in kubeflow.requests if "terminate" in request.path]
     assert not any("cookie" in request.headers for request in kubeflow.requests)

@@ -9,8 +9,8 @@ import pytest
 from mlflow.entities import Metric
 
 from fxnorm.errors import FxnormError
-from fxnorm.system_metrics import SystemMetrics
-from fxnorm.tracking import RUN_FILE, TrackedRun, run_of
+from fxnorm.tracking.runs import RUN_FILE, TrackedRun, run_of
+from fxnorm.tracking.system_metrics import SystemMetrics
 from tests import mixers, servers
 
 

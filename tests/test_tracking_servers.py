@@ -15,13 +15,16 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from fxnorm import Mixer, aliases, audio, dataset
+from fxnorm import Mixer
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.registry import open_mixer
+from fxnorm.data import dataset
+from fxnorm.io import audio
+from fxnorm.registry import aliases
+from fxnorm.registry.registered import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import register
-from fxnorm.tracking import RUN_FILE
+from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, servers
 from tests.conftest import noise
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from fxnorm import audio, dataset, models, object_store
+from fxnorm import models
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.data import dataset
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError, FxnormError, ModelError
+from fxnorm.io import audio, object_store
 from fxnorm.losses import StereoLoss
-from fxnorm.recipe import Recipe
+from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import TrainSettings
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints, name_of, opened

@@ -132,7 +132,8 @@ import os, signal, sys, time
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from fxnorm import dataset, models
+from fxnorm import models
+from fxnorm.data import dataset
 from fxnorm.settings import Settings
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints
@@ -282,10 +283,10 @@ import sys
 from pathlib import Path
 from fxnorm.errors import FxnormError
 from fxnorm.settings import Settings
-from fxnorm.stages import train_processes
+from fxnorm.stages import train
 
 try:
-    best = train_processes.run(
+    best = train.run_processes(
         Settings.load("params.yaml"), Path("normalized"), Path("node"), "node-checkpoints", Path("node.csv"), 2
     )
 except FxnormError as error:

@@ -15,8 +15,10 @@ from click.testing import CliRunner, Result
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
-from fxnorm import Mixer, audio, tracking
+from fxnorm import Mixer
 from fxnorm.cli import main
+from fxnorm.io import audio
+from fxnorm.tracking import runs
 from fxnorm.training import loop
 from tests.conftest import SIZES, noise
 
@@ -206,11 +208,11 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
     interrupt(method)
     assert f"stopped by SIGINT after step {step} of 7, not finished" in the_line(train("out", status=130, seed=0))
     client = mlflow.MlflowClient()
-    (run,) = [run for run in runs(client) if run.info.status != "FINISHED"]
+    (run,) = [run for run in runs_of(client) if run.info.status != "FINISHED"]
     assert run.info.status == "KILLED"
     train("out")
     assert same(weights("out"), weights("whole"))
-    found = runs(client)
+    found = runs_of(client)
     assert len(found) == 2
     assert {run.info.status for run in found} == {"FINISHED"}
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "validation/loss")]
@@ -219,7 +221,7 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
         assert len(client.get_metric_history(run.info.run_id, name)) == 7
 
 
-def runs(client: mlflow.MlflowClient) -> list[Any]:
+def runs_of(client: mlflow.MlflowClient) -> list[Any]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments))
 
@@ -237,11 +239,11 @@ def test_a_tracking_server_that_does_not_answer_for_a_while_stops_nothing_and_mi
         send(client, run_id, **what)
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail_twice)
-    monkeypatch.setattr(tracking, "_FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(tracking, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "_RETRY_SECONDS", 0.0)
     assert train("out").output.count("MLflow: metrics cannot be sent (no answer)") == 2
     client = mlflow.MlflowClient()
-    (run,) = runs(client)
+    (run,) = runs_of(client)
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 8))
 
 

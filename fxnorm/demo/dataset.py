@@ -18,12 +18,13 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from fxnorm import outputs, parallel
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
+from fxnorm.data import parallel
 from fxnorm.demo import impulse_responses, mixing, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.errors import DatasetError, SettingsError
-from fxnorm.files import whole_file, whole_folder, write_json
+from fxnorm.io import outputs
+from fxnorm.io.files import whole_file, whole_folder, write_json
 
 DEFAULT_SONGS = {"train": 16, "val": 2, "test": 3, "dry": 2}
 """How many songs of each kind a demo dataset has unless told otherwise; dry songs are for testing."""

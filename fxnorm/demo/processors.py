@@ -11,8 +11,8 @@ import numpy as np
 import pyloudnorm
 from scipy import ndimage, signal
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.runtime.compiled import kernel
 
 _FLOOR_DB = -120.0
 _ACTIVE_FRAME = 2205  # samples, 50 ms

@@ -15,10 +15,10 @@ import numpy as np
 import soundfile
 from scipy import signal
 
-from fxnorm.audio import pad_to, resample
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.demo.composition import Note, Part, Score
 from fxnorm.errors import FxnormError
+from fxnorm.io.audio import pad_to, resample
 
 _SOUNDFONT = "TimGM6mb.sf2"
 _VOLUME, _REVERB_SEND, _CHORUS_SEND = 7, 91, 93  # MIDI controllers

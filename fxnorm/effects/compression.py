@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import compressor, onsets
 from fxnorm.effects.levels import amplitude, checked, decibels, peaks, sounding_part
+from fxnorm.runtime.compiled import kernel
 
 REFERENCE_PEAK_DBFS = -10.0
 """dBFS that the highest sample is brought to before peaks are measured."""

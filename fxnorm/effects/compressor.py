@@ -6,8 +6,8 @@ After D. Giannoulis, M. Massberg and J. Reiss, "Digital dynamic range compressor
 
 import numpy as np
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.runtime.compiled import kernel
 
 _FLOOR = np.float32(1e-6)  # what lies under counts as -120 dB
 _SILENCE = -1000.0  # dB; under any level

@@ -4,9 +4,9 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fxnorm.compiled import kernel
 from fxnorm.effects.levels import sounding
 from fxnorm.effects.spectrum import excerpt
+from fxnorm.runtime.compiled import kernel
 
 _KERNELS_PER_BLOCK = 8  # a block is at least this many kernels long: little of it is overlap
 _SAMPLES_AT_ONCE = 2**17  # transformed in one call, as many as fit the cache

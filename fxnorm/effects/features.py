@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from fxnorm import audio as audio_file
 from fxnorm.constants import MIXTURE, STEMS
 from fxnorm.effects import compression, equalization, loudness, programme, spectrum
 from fxnorm.effects.levels import checked, is_silent, peaks
 from fxnorm.errors import SettingsError
+from fxnorm.io import audio as audio_file
 
 EFFECTS = ("equalization", "compression", "panning", "loudness")
 """The effects that are measured, in the order in which they are applied."""

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.dataset import is_audio, plain_name
+from fxnorm.data.dataset import is_audio, plain_name
 from fxnorm.errors import AudioError, DatasetError, SettingsError
-from fxnorm.files import whole_folder
-from fxnorm.folders import entries, files_below
+from fxnorm.io import audio
+from fxnorm.io.files import whole_folder
+from fxnorm.io.folders import entries, files_below
 
 REVERBERATION_RT60 = 2.0
 """Seconds; the published impulse responses for training stems last 2 to 4 s."""
@@ -23,6 +23,7 @@ REVERBERATION_RT60 = 2.0
 PRE_REVERBERATION_RT60 = 1.0
 """Seconds; those for dry recordings last under 1.5 s."""
 
+_REVERB, _PRE_REVERB = "reverb", "pre_reverb"
 _SUFFIXES = (".wav", ".flac")
 _SYNTHESIZED = 8  # responses of one synthesized collection
 _MOST_SAID = 3
@@ -110,6 +111,23 @@ class ImpulseResponses:
         with whole_folder(Path(folder)) as temporary:
             for name, response in zip(self.names, self.responses, strict=True):
                 audio.write(temporary / f"{name}.wav", response, SAMPLE_RATE, subtype="FLOAT")
+
+
+def folders_in(folder: Path) -> tuple[Path | None, Path | None]:
+    """The folders ``reverb`` and ``pre_reverb`` of a folder.
+
+    The folder may be missing, or lack one of them; that is None, and impulse responses are synthesized instead.
+
+    Raises:
+        DatasetError: there is audio elsewhere in the folder, which would not be used.
+    """
+    present = {plain_name(path.name): path for path in entries(folder)} if folder.is_dir() else {}
+    places = present.pop(_REVERB, None), present.pop(_PRE_REVERB, None)
+    for path in present.values():
+        if any(is_audio(file) for file in [path, *files_below(path)]):
+            expected = f"{_REVERB} and {_PRE_REVERB} of {folder}"
+            raise DatasetError(f"{path}: expected impulse responses in the folders {expected}")
+    return places
 
 
 def _refuse_equal_names(files: Sequence[Path]) -> None:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.errors import AudioError
+from fxnorm.runtime.compiled import kernel
 
 _FLOOR = 1e-30  # keeps the logarithm finite: silence is -600 dB
 

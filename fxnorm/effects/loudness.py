@@ -7,10 +7,10 @@ statistics were measured: RBJ's audio EQ cookbook at 1,500 and 38 Hz.
 
 import numpy as np
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects.filters import biquad
 from fxnorm.effects.levels import amplitude, checked, peaks
+from fxnorm.runtime.compiled import kernel
 
 _STEP = SAMPLE_RATE // 10  # blocks start every 100 ms …
 _STEPS_PER_BLOCK = 4  # … and last 400 ms

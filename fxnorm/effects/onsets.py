@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import scipy  # its parts are loaded at their first use: signal alone takes a second
 
-from fxnorm.compiled import kernel
+from fxnorm.runtime.compiled import kernel
 
 FRAME = 1024
 """Samples; frames do not overlap."""

@@ -12,11 +12,11 @@ from types import MappingProxyType
 import numpy as np
 import scipy.fft
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import spectrum
 from fxnorm.effects.levels import amplitude, checked, sounding_part
 from fxnorm.errors import AudioError
+from fxnorm.runtime.compiled import kernel
 
 FFT_SIZE = 2048
 HOP = FFT_SIZE // 2

@@ -8,10 +8,10 @@ measure: those of songs also where the whole song was turned down by 30 dB.
 
 import numpy as np
 
-from fxnorm.compiled import kernel
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import loudness
 from fxnorm.effects.levels import checked, decibels, peaks
+from fxnorm.runtime.compiled import kernel
 
 LEAST_LOUDNESS = -54.0
 """LUFS that programme reaches for 400 ms at least once (momentary loudness of one channel, ITU-R BS.1770). Stems reach

@@ -12,8 +12,8 @@ import numpy as np
 import scipy  # its parts are loaded at their first use: signal alone takes a second
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fxnorm.compiled import kernel
 from fxnorm.effects.levels import sounding
+from fxnorm.runtime.compiled import kernel
 
 FFT_SIZE = 65_536
 HOP = FFT_SIZE // 4

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness, programme
 from fxnorm.evaluation.metrics import true_peak_dbtp
+from fxnorm.io import audio as audio_io
 
 BYTES_PER_SECOND = 24_000 * 4 / 3
 """Of an MP3 file at 192 kbit/s as text (base64) in a page."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fxnorm.compiled import kernel
+from fxnorm.runtime.compiled import kernel
 
 _PRODUCTS = 16  # powers multiplied before one logarithm is taken of all: from 1e-10 to 1e15 each, they stay in range
 _SCREENED = 64  # samples whose highest bounds what lies between them

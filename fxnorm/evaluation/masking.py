@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.spectrum import frames
+from fxnorm.io import audio as audio_io
 
 MaskedShares = dict[str, float | None]
 """By stem: 0 where nothing of it is hidden, 1 where all is; ``None`` for a stem that does not sound in the mix."""

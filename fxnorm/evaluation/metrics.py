@@ -14,12 +14,12 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
 from fxnorm.effects.levels import decibels
 from fxnorm.effects.spectrum import frames, window
 from fxnorm.evaluation import kernels
+from fxnorm.io import audio as audio_io
 
 Family = dict[str, float | None]
 """The metrics of one family by name; ``None`` where a metric is not defined for this pair."""
@@ -271,7 +271,7 @@ def prepared(audio: np.ndarray, name: str, sample_rate: int) -> np.ndarray:
     """``audio`` (channels, samples) as all here is measured: float32, stereo, at 44.1 kHz.
 
     Raises:
-        AudioError: as :func:`fxnorm.audio.check`; ``name`` stands in its text.
+        AudioError: as :func:`fxnorm.io.audio.check`; ``name`` stands in its text.
     """
     audio_io.check(audio, name)
     audio = audio_io.resample(audio_io.to_stereo(audio), sample_rate, SAMPLE_RATE)

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects.levels import is_silent
 from fxnorm.evaluation import plots
-from fxnorm.normalization import EffectNormalizer
+from fxnorm.io import audio
+from fxnorm.normalization.normalizer import EffectNormalizer
 
 _DECAY_RANGE_DB = 80.0
 
@@ -30,7 +30,7 @@ def plot_mix(
         path: the ``.png`` or ``.svg`` file to write.
 
     Raises:
-        AudioError: audio as :func:`fxnorm.audio.check` refuses it.
+        AudioError: audio as :func:`fxnorm.io.audio.check` refuses it.
     """
     longest = max(stem.shape[1] for stem in stems.values())
     total = np.sum([audio.pad_to(audio.to_stereo(stem), longest) for stem in stems.values()], axis=0)

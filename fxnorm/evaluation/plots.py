@@ -19,7 +19,7 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
 from fxnorm.effects.spectrum import frames, window
 from fxnorm.evaluation.metrics import prepared, short_term_loudness
-from fxnorm.files import whole_file
+from fxnorm.io.files import whole_file
 
 Mixes = Mapping[str, np.ndarray]
 """Audio (channels, samples) by name; the first is the reference, drawn in black."""
@@ -51,7 +51,7 @@ def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
         path: the ``.svg`` or ``.png`` file to write.
 
     Raises:
-        AudioError: audio as :func:`fxnorm.audio.check` refuses it.
+        AudioError: audio as :func:`fxnorm.io.audio.check` refuses it.
     """
     figure, (above, below) = _figure(4.8, [2, 1])
     draw_spectra(above, below, mixes, sample_rate)

@@ -29,8 +29,8 @@ from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.plots import COLOURS
 from fxnorm.evaluation.significance import Comparison, caution, songs_needed
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result
-from fxnorm.files import whole_file
-from fxnorm.names import addresses
+from fxnorm.io.files import whole_file
+from fxnorm.io.names import addresses
 
 __all__ = ["PLOTTED", "SongMetrics", "Split", "markdown", "rivals", "verdict", "write"]
 
@@ -84,7 +84,7 @@ class _Named(Metric):
 def write(path: Path, splits: Mapping[str, Split], facts: Mapping[str, Any]) -> None:
     """Write the page. It links to ``mixes/SPLIT/SONG/SYSTEM.flac`` and ``songs.csv`` beside it, and needs neither.
 
-    The folder of a song is called as :func:`fxnorm.names.addresses` says.
+    The folder of a song is called as :func:`fxnorm.io.names.addresses` says.
 
     Args:
         path: the ``.html`` file.

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fxnorm import audio
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.dataset import Song
+from fxnorm.data.dataset import Song
+from fxnorm.data.versions import made_by
 from fxnorm.effects import loudness, programme
 from fxnorm.errors import ModelError
 from fxnorm.evaluation import plots
@@ -24,14 +24,13 @@ from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, RE
 from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.metrics import Family, compare_all
 from fxnorm.evaluation.reference_free import describe
-from fxnorm.files import whole_folder, write_json
+from fxnorm.io import audio
+from fxnorm.io.files import whole_folder, write_json
 from fxnorm.losses import stereo_losses
-from fxnorm.mixer import Mixer
-from fxnorm.mixer_digest import mixer_digest
+from fxnorm.mixing.mixer import Mixer, mixer_digest
 from fxnorm.models.device import default_device
-from fxnorm.recipe import song_seed
+from fxnorm.normalization.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import made_by
 
 MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
 SystemMetrics = dict[str, dict[str, float]]

@@ -1,116 +1,55 @@
 """Stage 4: the mixes of one network, or several, of unseen songs against the reference mixes and two plain sums."""
 
 import contextlib
-import csv
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from tqdm import tqdm
 
-from fxnorm import __version__, audio, dataset, locks, outputs, registry
-from fxnorm.dataset import Song
+from fxnorm import __version__
+from fxnorm.data.dataset import Song
+from fxnorm.data.parallel import map_songs
+from fxnorm.data.splits import refuse_tested_before
+from fxnorm.data.versions import code_version, data_version
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
-from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, present
+from fxnorm.evaluation.catalogue import REFERENCE, SUMS, present
+from fxnorm.evaluation.comparison import Comparison
+from fxnorm.evaluation.datasets import kinds_of, layouts_of
 from fxnorm.evaluation.excerpts import affordable_seconds
-from fxnorm.evaluation.songs import MIXES, PICTURES, Result, SystemMetrics, Task, distances, evaluate, finite
-from fxnorm.files import copy_file, whole_file, whole_folder, write_json
-from fxnorm.folders import entries
-from fxnorm.mixer import Mixer
-from fxnorm.mixer_digest import mixer_digest
+from fxnorm.evaluation.results import (
+    COLUMNS,
+    METRICS_FILE,
+    MIXER_FILE,
+    REPORT_FILE,
+    SIGNIFICANCE_FILE,
+    TABLE_FILE,
+    TEST_DATA_FILE,
+    flat_versions,
+    read_metrics,
+    read_mixer_digest,
+    read_test_data,
+    write_evaluated_mixer,
+    write_table,
+)
+from fxnorm.evaluation.songs import MIXES, PICTURES, Result, Task, evaluate
+from fxnorm.io import locks, outputs
+from fxnorm.io.files import copy_file, whole_folder, write_json
+from fxnorm.io.folders import entries
+from fxnorm.io.names import SONG_FILE, address_part, addresses, check_text
+from fxnorm.mixing.mixer import Mixer, mixer_digest
 from fxnorm.models.device import default_device
-from fxnorm.names import SONG_FILE, address_part, addresses, check_text
-from fxnorm.parallel import map_songs
-from fxnorm.recipe import song_seed
+from fxnorm.registry import registered
 from fxnorm.settings import SECTIONS, Settings
-from fxnorm.splits import refuse_tested_before
-from fxnorm.tracking import DESCRIPTION_TAG, RUN_FILE, TrackedRun, run_of
-from fxnorm.versions import code_digest, code_version, data_version
+from fxnorm.tracking.evaluations import publish
+from fxnorm.tracking.runs import RUN_FILE, run_of
 
-METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
-TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.json", "evaluated_mixer.json"
-RUN_FOLDER = "evaluation"
-"""Of the run's artifacts."""
 _FINISHED = ".songs"
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_COLUMNS = ("split", "song", "system", "metric", "value")
 _WORKERS_OF_A_DEVICE = 2  # one song is measured while the next is mixed
-
-Metrics = dict[str, dict[str, dict[str, float]]]
-"""split -> system -> metric -> value"""
-
-Versions = dict[str, dict[str, str]]
-"""split -> what is known of the version of its songs"""
-
-
-class _EvaluatedMixer(BaseModel):
-    digest: str
-    verdicts: list[str] = []
-    code: str | None = None
-
-
-_EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
-_METRICS, _VERSIONS = TypeAdapter(Metrics), TypeAdapter(Versions)
-_Content = TypeVar("_Content")
-
-
-@dataclass
-class Comparison:
-    """What was measured and kept of one split."""
-
-    songs: dict[str, SystemMetrics] = field(default_factory=dict)
-    """song -> system -> metric -> value"""
-
-    def values(self) -> dict[str, dict[str, list[float]]]:
-        """system -> metric -> values of the songs that have it.
-
-        A distance from the reference counts on songs alone on which every system has it: a mix that is silent, and has
-        none in loudness, would else better the mean of its system.
-        """
-        values: dict[str, dict[str, list[float]]] = {}
-        for systems in self.songs.values():
-            for system, metrics in systems.items():
-                found = values.setdefault(system, {})
-                for metric, value in metrics.items():
-                    others = [other for name, other in systems.items() if name != REFERENCE]
-                    if metric not in COMPARED or all(metric in other for other in others):
-                        found.setdefault(metric, []).append(value)
-        return values
-
-    def means(self) -> SystemMetrics:
-        """system -> metric -> mean over the songs that have it."""
-        return {
-            system: {metric: float(np.mean(measured)) for metric, measured in metrics.items()}
-            for system, metrics in self.values().items()
-        }
-
-    def intervals(self) -> dict[str, dict[str, tuple[float, float] | None]]:
-        """system -> metric -> confidence interval of the mean, if there is one."""
-        return {
-            system: {metric: significance.interval(measured) for metric, measured in metrics.items()}
-            for system, metrics in self.values().items()
-        }
-
-    def pairs(self) -> dict[str, list[significance.Comparison]]:
-        """metric -> the tests between all systems that can differ in it."""
-        tests = {}
-        rivals = report.rivals(self.means())
-        for metric in COMPARED:
-            values: dict[str, dict[str, float]] = {}
-            for song, systems in self.songs.items():
-                for system in rivals:
-                    if metric in systems[system] and not (METRICS[metric].sums_match and system in SUMS):
-                        values.setdefault(system, {})[song] = systems[system][metric]
-            if len(values) > 1:
-                tests[metric] = significance.compare_pairs(values)
-        return tests
 
 
 def run(
@@ -144,7 +83,7 @@ def run(
         OutputError: ``output`` holds something else than an evaluation, or is no place to write to.
     """
     others = {**settings.evaluate.also, **(also or {})}
-    read = [data / kind for kind in _kinds(data)] or [data]
+    read = [data / kind for kind in kinds_of(data)] or [data]
     outputs.check([mixer_folder, *read, *others.values()], [outputs.Folder(output, _refuse_others, whole=False)])
     with locks.held(output):
         return _run(settings, mixer_folder, data, output, others, workers)
@@ -157,7 +96,7 @@ def _run(
     own = str(mixer.network.config["name"])
     _check_names(others, own)
     digest = mixer_digest(mixer_folder)
-    layouts = _layouts(data)
+    layouts = layouts_of(data)
     splits = {name: layout.of(settings.evaluate.split) for name, layout in layouts.items()}
     for song in (song for songs in splits.values() for song in songs):
         check_text(song.name)
@@ -168,7 +107,7 @@ def _run(
         if not layout.splits and versions[name]["digest"] == mixer.recipe.data.get("digest"):
             raise DatasetError(f"{layout.root}: expected songs to test with, found those {mixer_folder} learnt from")
     with contextlib.ExitStack() as downloads:
-        mixers = {name: downloads.enter_context(registry.mixer_directory(place)) for name, place in others.items()}
+        mixers = {name: downloads.enter_context(registered.mixer_directory(place)) for name, place in others.items()}
         for folder in mixers.values():
             Mixer.load(folder, torch.device("cpu"))  # what is wrong with it is said before hours of mixing
         results = _evaluate(settings, {own: mixer_folder, **mixers}, splits, output, workers)
@@ -183,168 +122,17 @@ def _run(
     }
     write_json(output / METRICS_FILE, metrics)
     write_json(output / SIGNIFICANCE_FILE, {split: _significance(found) for split, found in shown.items()})
-    _write_table(comparisons, output / TABLE_FILE)
+    write_table(comparisons, output / TABLE_FILE)
     _collect(shown, output)
     write_json(output / TEST_DATA_FILE, versions)
     verdicts = [report.verdict(split, found) for split, found in shown.items()]
-    write_json(output / MIXER_FILE, {"digest": digest, "code": measuring_code(), "verdicts": verdicts})
+    write_evaluated_mixer(output, digest, verdicts)
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     with run_of(mixer_folder, output, "evaluation") as tracked:
         publish(output, tracked, settings.register_.metric)
     # not before: a server that is not there must not cost hours of mixing
     outputs.remove_made(output / _FINISHED, r"[0-9a-f]{64}")
     return verdicts
-
-
-def publish(output: Path, tracked: TrackedRun, metric: str) -> None:
-    """Put what :func:`run` left in ``output`` into an MLflow run: into one more, if it was put into another before.
-
-    Args:
-        output: the report; what an older version did not write is left out.
-        tracked: the run.
-        metric: whose columns stand first in the table of songs.
-    """
-    versions = read_test_data(output)
-    description = "\n".join(f"- {verdict}" for verdict in _read(output / MIXER_FILE, _EVALUATED_MIXER).verdicts)
-    tracked.set_tags(flat_versions(versions) | ({DESCRIPTION_TAG: description} if description else {}))
-    for split, version in versions.items():
-        tracked.add_dataset(split, version, "evaluation")
-    tracked.log(0, flat(read_metrics(output)))
-    for folder in (MIXES, PICTURES):
-        if (output / folder).is_dir():
-            tracked.add_folder(output / folder, f"{RUN_FOLDER}/{folder}")
-    if (output / TABLE_FILE).is_file():
-        tracked.add_table(f"{RUN_FOLDER}/songs.json", _table(_read_table(output / TABLE_FILE), metric))
-    # the metrics last: where they are, the rest is
-    for file in (SIGNIFICANCE_FILE, TEST_DATA_FILE, MIXER_FILE, TABLE_FILE, REPORT_FILE, METRICS_FILE):
-        if (output / file).is_file():
-            tracked.add_file(output / file, RUN_FOLDER)
-
-
-def is_published(tracked: TrackedRun) -> bool:
-    """Whether :func:`publish` put a whole report into a run, and its files are there still."""
-    return tracked.has_file(f"{RUN_FOLDER}/{METRICS_FILE}")
-
-
-def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]:
-    """The metrics of a Mixer alone, as :func:`run` has them: means over the songs.
-
-    Args:
-        mixer: the Mixer.
-        data: as for :func:`run`.
-        split: the setting ``evaluate.split``.
-        name: ``test_wet`` or ``test_dry``.
-
-    Raises:
-        DatasetError: ``data`` has no such songs, or none with a reference mix.
-    """
-    songs = [song for song in songs_of(data, split, name) if song.mixture]
-    if not songs:
-        raise DatasetError(f"{data}: expected songs of {name} with a reference mix, found none")
-    comparison = Comparison()
-    for song in tqdm(songs, desc="evaluate the champion", unit="song", dynamic_ncols=True):
-        seed = song_seed(mixer.recipe.settings.seed, song.name)
-        normalized = mixer.normalize(song.read_stems(), name.endswith("dry"), seed)
-        mix = finite(mixer.mix_normalized(normalized), "the champion", str(song.folder))
-        reference = song.read_mixture()
-        length = max(mix.shape[1], reference.shape[1])
-        comparison.songs[song.name] = distances({name: audio.pad_to(mix, length)}, audio.pad_to(reference, length))
-    return comparison.means()[name]
-
-
-def songs_of(data: Path, split: str, name: str) -> list[Song]:
-    """The songs of ``test_wet`` or ``test_dry``.
-
-    Raises:
-        DatasetError: ``data`` has none.
-    """
-    layouts = _layouts(data)
-    if name not in layouts:
-        raise DatasetError(f"{data}: expected songs of {name}, found {', '.join(layouts)}")
-    return layouts[name].of(split)
-
-
-def read_metrics(report: Path) -> Metrics:
-    """What :func:`run` left in ``metrics.json``.
-
-    Raises:
-        DatasetError: there is no such file, or it holds something else.
-    """
-    return _read(report / METRICS_FILE, _METRICS)
-
-
-def read_test_data(report: Path) -> Versions:
-    """Which songs :func:`run` measured on, from ``test_data.json``.
-
-    Raises:
-        DatasetError: there is no such file, or it holds something else.
-    """
-    return _read(report / TEST_DATA_FILE, _VERSIONS)
-
-
-def read_mixer_digest(report: Path) -> str:
-    """Which Mixer :func:`run` evaluated, as :func:`fxnorm.mixer_digest.mixer_digest` tells it.
-
-    Raises:
-        DatasetError: there is no such file, or it holds something else.
-    """
-    return _read(report / MIXER_FILE, _EVALUATED_MIXER).digest
-
-
-def read_measuring_code(report: Path) -> str | None:
-    """Which code measured what a report holds, as :func:`measuring_code` tells it; None if the report does not say.
-
-    Raises:
-        DatasetError: there is no such file, or it holds something else.
-    """
-    return _read(report / MIXER_FILE, _EVALUATED_MIXER).code
-
-
-def measuring_code() -> str:
-    """A hash of the code that mixes and measures here: metrics compare only with those of the same."""
-    return code_digest("fxnorm.evaluation.songs")
-
-
-def flat(metrics: Metrics) -> dict[str, float]:
-    """Under the names that experiment trackers show: ``split.system.metric``."""
-    return {
-        f"{split}.{system}.{metric}": value
-        for split, systems in metrics.items()
-        for system, found in systems.items()
-        for metric, value in found.items()
-    }
-
-
-def flat_versions(versions: Versions) -> dict[str, str]:
-    """The songs' hashes under the names of their splits, and DVC's, which stands for all of the data."""
-    tracked = {version["dvc"] for version in versions.values() if "dvc" in version}
-    together = {"test_data.dvc": ", ".join(sorted(tracked))} if tracked else {}
-    return {f"{split}.digest": version["digest"] for split, version in versions.items()} | together
-
-
-def _read(file: Path, content: TypeAdapter[_Content]) -> _Content:
-    if not file.is_file():
-        raise DatasetError(f"{file}: no such file; evaluate again, as 'fxnorm evaluate' writes it")
-    try:
-        return content.validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DatasetError(
-            f"{file}: expected what 'fxnorm evaluate' writes, found {where or 'no JSON'} ({first['msg']})"
-        ) from error
-
-
-def _layouts(data: Path) -> dict[str, dataset.Layout]:
-    """The datasets of ``test_wet`` and ``test_dry``, as far as they are there; an empty folder is none."""
-    kinds = _kinds(data)
-    if not kinds:
-        return {"test_wet": dataset.Layout.read(data)}
-    return {f"test_{kind}": dataset.Layout.read(data / kind) for kind in kinds}
-
-
-def _kinds(data: Path) -> list[str]:
-    return [kind for kind in ("wet", "dry") if (data / kind).is_dir() and entries(data / kind)]
 
 
 def _check_names(others: dict[str, str], own: str) -> None:
@@ -419,7 +207,7 @@ def _holds(read: Callable[[Path], object], output: Path) -> bool:
 
 def _head(output: Path) -> bool:
     with open(output / TABLE_FILE, encoding="utf-8") as file:
-        return file.readline().strip() == ",".join(_COLUMNS)
+        return file.readline().strip() == ",".join(COLUMNS)
 
 
 def _mix_of_another(mixes: Path) -> str | None:
@@ -467,50 +255,3 @@ def _facts(settings: Settings, mixer: Path, others: dict[str, str], versions: di
         **{f"Code, {key}": value for key, value in code_version().items() if key.startswith("git.")},
         **settings.flat(*SECTIONS),
     }
-
-
-def _table(comparisons: dict[str, Comparison], first: str) -> list[dict[str, Any]]:
-    """One row a song, under which MLflow's pages put runs side by side; the columns of the metric ``first`` first.
-
-    A column's name has no dot, because those pages take what follows one for a part of the value.
-    """
-    rows = []
-    for split, comparison in comparisons.items():
-        for song, systems in comparison.songs.items():
-            names = {metric: None for metrics in systems.values() for metric in metrics}
-            cells = {
-                f"{system} {metric}": metrics[metric]
-                for metric in sorted(names, key=lambda name: name != first)
-                for system, metrics in reversed(systems.items())  # the network stands last
-                if metric in metrics
-            }
-            rows.append({"song": f"{split}/{song}", **cells})
-    return rows
-
-
-def _write_table(comparisons: dict[str, Comparison], path: Path) -> None:
-    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for split, comparison in comparisons.items():
-            for song, systems in comparison.songs.items():
-                for system, metrics in systems.items():
-                    writer.writerows([split, song, system, metric, value] for metric, value in metrics.items())
-
-
-def _read_table(path: Path) -> dict[str, Comparison]:
-    """What :func:`_write_table` wrote.
-
-    Raises:
-        DatasetError: it is another table.
-    """
-    comparisons: dict[str, Comparison] = {}
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                songs = comparisons.setdefault(row["split"], Comparison()).songs
-                systems = songs.setdefault(row["song"], {})
-                systems.setdefault(row["system"], {})[row["metric"]] = float(row["value"])
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DatasetError(f"{path}: expected what 'fxnorm evaluate' writes, found another table") from error
-    return comparisons

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fxnorm import object_store, outputs
-from fxnorm.dvc_file import parse
+from fxnorm.data.dvc_file import parse
 from fxnorm.errors import DatasetError
-from fxnorm.files import whole_folder
+from fxnorm.io import object_store, outputs
+from fxnorm.io.files import whole_folder
 
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem

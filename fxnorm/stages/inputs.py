@@ -7,11 +7,11 @@ them: the same bytes as long as nothing in them changes.
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fxnorm.dataset import SPLITS, Layout, file_digest
+from fxnorm.data.dataset import SPLITS, Layout, file_digest
+from fxnorm.effects import impulse_responses
 from fxnorm.errors import DatasetError
-from fxnorm.files import write_json
-from fxnorm.folders import files_below
-from fxnorm.stages.normalize import optional_impulse_responses
+from fxnorm.io.files import write_json
+from fxnorm.io.folders import files_below
 
 WET, DRY, IMPULSE_RESPONSES = "wet", "dry", "impulse_responses"
 
@@ -28,7 +28,7 @@ def run(data: Path, output: Path) -> None:
             something lies in ``impulse_responses`` that would not be used.
     """
     _check_wet(Layout.read(data / WET))
-    optional_impulse_responses(data / IMPULSE_RESPONSES)
+    impulse_responses.folders_in(data / IMPULSE_RESPONSES)
     for name in (DRY, IMPULSE_RESPONSES):
         write_json(output / f"{name}.json", _contents(data / name))
 

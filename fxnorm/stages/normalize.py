@@ -14,29 +14,29 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio, dataset, locks, outputs, shards
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
-from fxnorm.dataset import Song, is_audio, plain_name
+from fxnorm.data import dataset, shards
+from fxnorm.data.dataset import Song
+from fxnorm.data.parallel import map_songs
+from fxnorm.data.splits import read_splits
+from fxnorm.data.versions import data_version, made_by
 from fxnorm.effects import programme
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.errors import DatasetError, OutputError
-from fxnorm.files import beside, is_temporary, remove, whole_file, whole_folder
-from fxnorm.folders import entries, files_below
-from fxnorm.parallel import map_songs
-from fxnorm.recipe import CONTENTS as RECIPE_CONTENTS
-from fxnorm.recipe import FILES as RECIPE_FILES
-from fxnorm.recipe import RECIPE_FOLDER, Recipe, song_seed
+from fxnorm.io import audio, locks, outputs
+from fxnorm.io.files import beside, is_temporary, remove, whole_file, whole_folder
+from fxnorm.io.folders import files_below
+from fxnorm.normalization.recipe import CONTENTS as RECIPE_CONTENTS
+from fxnorm.normalization.recipe import FILES as RECIPE_FILES
+from fxnorm.normalization.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
-from fxnorm.splits import read_splits
 from fxnorm.statistics import DatasetStatistics
-from fxnorm.versions import data_version, made_by
 
-__all__ = ["RECIPE_FOLDER", "gather", "merge", "optional_impulse_responses", "run"]
+__all__ = ["RECIPE_FOLDER", "gather", "merge", "run"]
 
 _logger = logging.getLogger(__name__)
 
 _DIGEST_FILE = "digest"
-_REVERB, _PRE_REVERB = "reverb", "pre_reverb"
 
 
 def _foreign(folder: Path) -> str | None:
@@ -197,23 +197,6 @@ def _has_recipe(output: Path, recipe: Path) -> bool:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files_below(folder)}
-
-
-def optional_impulse_responses(folder: Path) -> tuple[Path | None, Path | None]:
-    """The folders ``reverb`` and ``pre_reverb`` of a folder, as :func:`run` takes them.
-
-    The folder may be missing, or lack one of them; that is None, and impulse responses are synthesized instead.
-
-    Raises:
-        DatasetError: there is audio elsewhere in the folder, which would not be used.
-    """
-    present = {plain_name(path.name): path for path in entries(folder)} if folder.is_dir() else {}
-    places = present.pop(_REVERB, None), present.pop(_PRE_REVERB, None)
-    for path in present.values():
-        if any(is_audio(file) for file in [path, *files_below(path)]):
-            expected = f"{_REVERB} and {_PRE_REVERB} of {folder}"
-            raise DatasetError(f"{path}: expected impulse responses in the folders {expected}")
-    return places
 
 
 def gather(parts: Sequence[Path], output: Path) -> None:
@@ -409,10 +392,10 @@ def _remove_song(folder: Path) -> None:
 
 
 def _plot_one(recipe: Recipe, song: Song, plot: Path, dry: bool) -> None:
-    from fxnorm.statistics import plot_normalization
+    from fxnorm.statistics.plots import plot_song
 
     before = song.read_stems()
     seed = song_seed(recipe.settings.seed, song.name)
     after = recipe.normalizer().normalize_stems(before, SAMPLE_RATE, seed=seed, dry=dry)
     with whole_file(plot) as temporary:
-        plot_normalization(recipe.statistics, before, after, SAMPLE_RATE, temporary)
+        plot_song(recipe.statistics, before, after, SAMPLE_RATE, temporary)

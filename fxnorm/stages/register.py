@@ -6,18 +6,31 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fxnorm import aliases, dataset, outputs, registry, served_model, tracking
-from fxnorm.aliases import CHALLENGER, CHAMPION, PREVIOUS, Version
+from fxnorm.data import dataset
 from fxnorm.errors import DatasetError, ModelError
-from fxnorm.files import write_json
-from fxnorm.mixer import Mixer
-from fxnorm.mixer_digest import mixer_digest
-from fxnorm.model_card import MODEL_DESCRIPTION, Card
-from fxnorm.names import file_part
+from fxnorm.evaluation.comparison import measure
+from fxnorm.evaluation.datasets import songs_of
+from fxnorm.evaluation.results import (
+    METRICS_FILE,
+    TEST_DATA_FILE,
+    Metrics,
+    Versions,
+    measuring_code,
+    read_measuring_code,
+    read_metrics,
+    read_mixer_digest,
+    read_test_data,
+)
+from fxnorm.io import outputs
+from fxnorm.io.files import write_json
+from fxnorm.io.names import file_part
+from fxnorm.mixing.mixer import Mixer, mixer_digest
+from fxnorm.registry import aliases, registered, served_model
+from fxnorm.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, Version
+from fxnorm.registry.model_card import MODEL_DESCRIPTION, Card
 from fxnorm.settings import RegisterSettings, Settings
-from fxnorm.stages import evaluate
-from fxnorm.stages.evaluate import METRICS_FILE, TEST_DATA_FILE, Metrics, Versions, read_metrics, read_test_data
-from fxnorm.tracking import DESCRIPTION_TAG, MIXER_TAG, TrackedRun
+from fxnorm.tracking import evaluations, runs
+from fxnorm.tracking.runs import DESCRIPTION_TAG, MIXER_TAG, TrackedRun
 
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
@@ -44,7 +57,7 @@ class _Candidate:
     @classmethod
     def read(cls, gate: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
         mixer, digest, metrics = Mixer.load(folder), mixer_digest(folder), read_metrics(report)
-        if digest != evaluate.read_mixer_digest(report):
+        if digest != read_mixer_digest(report):
             raise DatasetError(
                 f"{report}: expected a report of {folder}, found another Mixer's; 'fxnorm evaluate' makes one"
             )
@@ -115,8 +128,8 @@ class _Gate:
         tqdm.write(
             f"{champion.uri}: was not measured on the candidate's songs by this code; is measured on {self.data} now"
         )
-        mixer = registry.open_mixer(champion.uri)
-        found = evaluate.measure(mixer, self.data, self.settings.evaluate.split, gate.split)
+        mixer = registered.open_mixer(champion.uri)
+        found = measure(mixer, self.data, self.settings.evaluate.split, gate.split)
         if gate.metric not in found:
             raise ModelError(f"{champion.uri}: its {gate.metric} cannot be measured on {self.data}")
         aliases.note(champion.name, champion.number, _measured(gate, digest, found[gate.metric]))
@@ -124,7 +137,7 @@ class _Gate:
 
     def _check_data(self, data: Path, digest: str) -> None:
         gate = self.settings.register_
-        if dataset.digest(evaluate.songs_of(data, self.settings.evaluate.split, gate.split)) != digest:
+        if dataset.digest(songs_of(data, self.settings.evaluate.split, gate.split)) != digest:
             raise DatasetError(
                 f"{data}: expected the songs of {gate.split} that {self.report / TEST_DATA_FILE} tells of, found"
                 " others; 'fxnorm evaluate' makes a report of these"
@@ -169,7 +182,7 @@ def run(
         raise DatasetError(f"{curve}: no such file; expected the loss over epochs, as 'fxnorm train' writes it")
     if plots is not None and not plots.is_dir():
         raise DatasetError(f"{plots}: no such folder; expected pictures of the earlier stages")
-    with tracking.run_of(mixer_folder, report, "registration") as tracked:
+    with runs.run_of(mixer_folder, report, "registration") as tracked:
         _complete(tracked, report, gate.metric, curve, plots)
         judge = _Gate(settings, candidate, data, report, tracked)
         champion = aliases.version_at(gate.name, CHAMPION)
@@ -192,8 +205,8 @@ def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
 
 def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None, plots: Path | None) -> None:
     """Put into the run what the stages before put into one of another server, or what it lost since."""
-    if not evaluate.is_published(tracked):
-        evaluate.publish(report, tracked, metric)
+    if not evaluations.is_published(tracked):
+        evaluations.publish(report, tracked, metric)
     if curve is not None and not tracked.has_file(file_part(curve.name)):
         if not tracked.has_metric("train/loss"):
             tracked.replay(curve)
@@ -206,7 +219,7 @@ def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None
 def _kept(candidate: _Candidate, gate: RegisterSettings) -> Version | None:
     """The newest version that is this Mixer with this report and code and can be served still, if there is one."""
     versions = aliases.registered(gate.name, candidate.tags(gate))
-    return next((version for version in versions if registry.is_whole(version)), None)
+    return next((version for version in versions if registered.is_whole(version)), None)
 
 
 def _standing(version: Version, gate: RegisterSettings) -> tuple[str, str] | None:
@@ -227,7 +240,7 @@ def _version(candidate: _Candidate, gate: RegisterSettings, tracked: TrackedRun)
     if begun is not None:
         tqdm.write(f"{gate.name}: version {begun} is this Mixer's, whose registration was interrupted; it goes on")
         return begun
-    return registry.register(candidate.folder, gate.name, tracked.run_id, tags)
+    return registered.register(candidate.folder, gate.name, tracked.run_id, tags)
 
 
 def _settle(judge: _Gate, name: str, version: str) -> tuple[str, str]:
@@ -304,7 +317,7 @@ def _measured(gate: RegisterSettings, digest: str, value: float) -> dict[str, st
 
 def _value_tag(gate: RegisterSettings, digest: str) -> str:
     # one tag for each set of songs and each code: a value cannot be taken for another, whenever and whoever writes
-    return f"{_songs_tag(gate, digest)}.code.{evaluate.measuring_code()[:_TAG_LENGTH]}"
+    return f"{_songs_tag(gate, digest)}.code.{measuring_code()[:_TAG_LENGTH]}"
 
 
 def _songs_tag(gate: RegisterSettings, digest: str) -> str:
@@ -317,10 +330,10 @@ def _check_code(report: Path) -> None:
     Raises:
         DatasetError: it was measured by other code.
     """
-    code = evaluate.read_measuring_code(report)
+    code = read_measuring_code(report)
     if code is None:
         _log.warning("%s: does not say which code measured it; its metrics are taken for those of this code", report)
-    elif code != evaluate.measuring_code():
+    elif code != measuring_code():
         raise DatasetError(
             f"{report}: expected a report that this code measured, found one of other code; 'fxnorm evaluate' makes one"
         )

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from fxnorm.dataset import Layout, Song, plain_name
+from fxnorm.data.dataset import Layout, Song, plain_name
 from fxnorm.errors import DatasetError, SettingsError
 
 

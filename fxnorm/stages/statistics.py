@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fxnorm import audio, dataset, locks, outputs
-from fxnorm.bounded import read_npz
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
-from fxnorm.dataset import Song
+from fxnorm.data import dataset
+from fxnorm.data.dataset import Song
+from fxnorm.data.parallel import map_songs
+from fxnorm.data.versions import made_by
 from fxnorm.effects.features import SHAPES
 from fxnorm.errors import DatasetError
-from fxnorm.files import beside, whole_file
-from fxnorm.parallel import map_songs
+from fxnorm.io import audio, locks, outputs
+from fxnorm.io.bounded import read_npz
+from fxnorm.io.files import beside, whole_file
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import EFFECTS, DatasetStatistics, Features, measure_mixture, measure_stem
-from fxnorm.versions import made_by
 
 _KEPT = r"[0-9a-f]{64}\.npz"
 
@@ -84,7 +85,7 @@ def run(
         statistics.save(output)
         outputs.remove_made(finished, _KEPT)
     if plot is not None:
-        statistics.plot(plot)
+        _draw(statistics, plot)
     return {str(song.folder): reason for song, reason in skipped}
 
 
@@ -101,7 +102,7 @@ def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None
     _refuse_nothing(total)
     total.save(output)
     if plot is not None:
-        total.plot(plot)
+        _draw(total, plot)
 
 
 def drift(statistics_file: Path, songs_folder: Path, workers: int = 0) -> Drift:
@@ -173,3 +174,10 @@ def _say_missing(layout: dataset.Layout) -> None:
 def _refuse_nothing(statistics: DatasetStatistics) -> None:
     if all(stem == MIXTURE for _, stem in statistics):
         raise DatasetError("statistics: no song has a stem that sounds")
+
+
+def _draw(statistics: DatasetStatistics, path: Path) -> None:
+    # importing matplotlib takes longer than what most shards and merges do
+    from fxnorm.statistics.plots import plot_statistics
+
+    plot_statistics(statistics, path)

@@ -10,9 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fxnorm import aliases, registry, tracking
 from fxnorm.errors import DatasetError
-from fxnorm.files import write_json
+from fxnorm.io.files import write_json
+from fxnorm.registry import aliases, registered
+from fxnorm.tracking import runs
 
 _LOST = "lost"
 
@@ -31,7 +32,7 @@ def run(output: Path, registration: Path | None = None) -> dict[str, Any]:
     Raises:
         FxnormError: the store does not answer.
     """
-    store: dict[str, Any] = dict(tracking.store())
+    store: dict[str, Any] = dict(runs.store())
     before = _read(output) if output.is_file() else {}
     lost = before.get(_LOST, 0) if store.items() <= before.items() else 0
     # a registration that is of another store, which the file told of before, is none that this one can lose
@@ -50,7 +51,7 @@ def _missing(registration: dict[str, Any]) -> str | None:
     """What the registry lacks of a registration, if anything."""
     name, number, alias = (str(registration.get(key)) for key in ("name", "version", "alias"))
     version = aliases.version(name, number)
-    if version is None or not registry.is_whole(version):
+    if version is None or not registered.is_whole(version):
         return f"{name} version {number} is not in the registry any more"
     return None if aliases.version_at(name, alias) else f"no version of {name} is @{alias} any more"
 

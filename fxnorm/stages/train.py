@@ -7,29 +7,32 @@ front-end for that network (``train.task: front_end``), whose result is what ``t
 import contextlib
 import csv
 import logging
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import yaml
 
-from fxnorm import dataset, locks, object_store, outputs, shards
-from fxnorm.errors import DatasetError
-from fxnorm.files import whole_file, whole_folder
-from fxnorm.folders import without_foreign
-from fxnorm.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
-from fxnorm.parallel import available_cores
-from fxnorm.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
+from fxnorm.data import dataset, shards
+from fxnorm.data.parallel import available_cores
+from fxnorm.data.splits import read_splits
+from fxnorm.data.versions import code_version
+from fxnorm.errors import DatasetError, FxnormError, StoppedError
+from fxnorm.io import locks, object_store, outputs
+from fxnorm.io.files import whole_file, whole_folder
+from fxnorm.io.folders import without_foreign
+from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
+from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
-from fxnorm.splits import read_splits
-from fxnorm.tracking import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
+from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
 from fxnorm.training import checkpoints as checkpoint_files
-from fxnorm.training import initial_weights, loop, preflight
+from fxnorm.training import initial_weights, launcher, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.reverberation import Reverberation
 from fxnorm.training.tasks import Task, new_network, task
-from fxnorm.versions import code_version
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,53 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, cu
     """
     with Interruption() as interruption, Processes.joined() as processes:
         _run(settings, normalized, output, checkpoints, curve, plots, processes, interruption)
+
+
+def run_processes(
+    settings: Settings,
+    normalized: Path,
+    output: Path,
+    checkpoints: str,
+    curve: Path,
+    processes: int = 1,
+    plots: Path | None = None,
+) -> dict[str, float]:
+    """Train as :func:`run` does, in so many processes of this machine.
+
+    Args:
+        settings: of all stages.
+        normalized: what stage 2 wrote.
+        output: the Mixer directory.
+        checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption.
+        curve: a ``.csv`` file for the loss over epochs.
+        processes: how many; with more than one, torchrun starts them.
+        plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
+
+    Returns:
+        the best validation loss and its step.
+
+    Raises:
+        StoppedError: SIGTERM or SIGINT came.
+        FxnormError: what the stage raises; of several processes, that they failed, after their own words.
+    """
+    if processes == 1:
+        run(settings, normalized, output, checkpoints, curve, plots)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            params = Path(folder) / "params.yaml"
+            params.write_text(yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)), encoding="utf-8")
+            command = ["-m", "fxnorm", "train", str(normalized), str(output), "--params", str(params)]
+            command += ["--checkpoints", checkpoints, "--curve", str(curve)]
+            command += ["--plots", str(plots)] if plots is not None else []
+            status, signal_number = launcher.run(processes, command)
+            if signal_number:
+                raise StoppedError(f"training in {processes} processes: stopped, not finished", signal_number)
+            if status:
+                raise FxnormError(f"training in {processes} processes ended with status {status}")
+    with open(curve, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["validation_loss"]]
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    return {"validation.best_loss": float(best["validation_loss"]), "validation.best_step": float(best["step"])}
 
 
 def _run(

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fxnorm import bounded, object_store
 from fxnorm.errors import FxnormError, ModelError, OutputError, StoreError, first_line, printable, system_reason
-from fxnorm.files import whole_file
-from fxnorm.folders import is_foreign
-from fxnorm.mixer import write_weights
+from fxnorm.io import bounded, object_store
+from fxnorm.io.files import whole_file
+from fxnorm.io.folders import is_foreign
+from fxnorm.mixing.mixer import write_weights
 
 BEST_FILE = "best.safetensors"
 _PATTERN = "step-*.pt"

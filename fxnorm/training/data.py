@@ -15,14 +15,14 @@ import soundfile
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from fxnorm import audio as audio_io
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import AudioError, DatasetError
+from fxnorm.io import audio as audio_io
 
 # a training's identity has the code that this module imports: a song comes in by its content, and a training without
 # reverberation has nothing of the effects
 if TYPE_CHECKING:
-    from fxnorm.dataset import Song
+    from fxnorm.data.dataset import Song
     from fxnorm.training.reverberation import Reverberation
 
 Example = tuple[torch.Tensor, torch.Tensor]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fxnorm.errors import ModelError
-from fxnorm.mixer import WEIGHTS_FILE
+from fxnorm.mixing.mixer import WEIGHTS_FILE
 from fxnorm.models import CRAFx2, MixingNetwork
 
 _FRONT_END = "front_end."

@@ -10,7 +10,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from fxnorm.signals import SIGNALS
+from fxnorm.runtime.signals import SIGNALS
 
 
 class Interruption:

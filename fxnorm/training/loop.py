@@ -26,19 +26,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.data.versions import code_digest, packages_of
 from fxnorm.errors import FxnormError, StoppedError
+from fxnorm.runtime.signals import held_back
 from fxnorm.settings import TrainSettings
-from fxnorm.signals import held_back
 from fxnorm.training import preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import Example, RandomCrops, Sequences, Shares
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption, leave_to
 from fxnorm.training.tasks import Task
-from fxnorm.versions import code_digest, packages_of
 
 if TYPE_CHECKING:  # what is not imported here is not in a training's identity: see training.data
-    from fxnorm.dataset import Song
+    from fxnorm.data.dataset import Song
     from fxnorm.training.reverberation import Reverberation
 
 _log = logging.getLogger(__name__)

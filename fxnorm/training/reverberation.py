@@ -6,8 +6,8 @@ import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
-from fxnorm.normalization import REVERBERATED_STEMS, REVERBERATION, EffectNormalizer
-from fxnorm.recipe import Recipe
+from fxnorm.normalization.normalizer import REVERBERATED_STEMS, REVERBERATION, EffectNormalizer
+from fxnorm.normalization.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,532 @@
+"""The ``fxnorm`` command: a thin face over the stages and the Mixer."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fxnorm import __version__
+from fxnorm.cli.listening_test import listening_test
+from fxnorm.cli.pipeline import pipeline
+from fxnorm.constants import STEMS
+from fxnorm.errors import DatasetError, FxnormError, SettingsError, system_sentence
+from fxnorm.runtime import log
+from fxnorm.runtime.signals import Terminated, terminable
+from fxnorm.settings import Settings
+
+if TYPE_CHECKING:
+    from fxnorm.mixing.mixer import Mixer
+    from fxnorm.mixing.options import MixOptions
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(path_type=Path)
+_PARAMS = Path("params.yaml")
+_PICTURES = (".png", ".svg")
+_MIXER_FILE = "mixer.json"  # fxnorm.mixing.mixer's, which takes seconds to import
+
+
+class _OneLineErrors(click.Group):
+    """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace.
+
+    Ctrl-C and SIGTERM are one line as well, and end with the status that a shell gives for them; what the system
+    refuses, such as a folder that may not be read, is a user's error too.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        log.show_warnings()
+        context.call_on_close(log.hide_warnings)
+        try:
+            with terminable():
+                return super().invoke(context)
+        except FxnormError as error:
+            click.echo(f"fxnorm: {error}", err=True)
+            sys.exit(error.exit_status)
+        except (KeyboardInterrupt, Terminated) as error:
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+            click.echo(f"fxnorm: stopped by {number.name}{notes}", err=True)
+            sys.exit(128 + number)
+        except OSError as error:
+            if (sentence := system_sentence(error)) is None:
+                raise
+            click.echo(f"fxnorm: {sentence}", err=True)
+            sys.exit(FxnormError.exit_status)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="fxnorm")
+def main() -> None:
+    """Automatic music mixing learnt from finished multitracks."""
+
+
+main.add_command(listening_test)
+main.add_command(pipeline)
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --params and --set; the command gets ``settings``."""
+
+    def with_settings(params: Path | None, overrides: tuple[str, ...], **arguments: Any) -> None:
+        from fxnorm.io import outputs
+
+        if params is None and _PARAMS.is_file():
+            params = _PARAMS
+        outputs.refuse_inputs([arguments.get(name) for name in ("output", "plot", "curve")], [params])
+        command(settings=Settings.load(params, overrides), **arguments)
+
+    with_settings.__name__, with_settings.__doc__ = command.__name__, command.__doc__
+    with_settings.__dict__.update(command.__dict__)
+    add_set = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting.")
+    add_params = click.option("--params", type=_FILE, help="Settings file; default: params.yaml, if it is there.")
+    return add_params(add_set(with_settings))
+
+
+_workers = click.option("--workers", default=0, show_default="one a core", help="Parallel processes.")
+_on_error = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a song that cannot be used: stop, or leave it out and list it at the end.",
+)
+
+
+def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    from fxnorm.data.dataset import parse_shard
+
+    return None if value is None else parse_shard(value)
+
+
+_shard = click.option(
+    "--shard",
+    callback=_parse_shard,
+    metavar="NUMBER/COUNT",
+    help="Only this part of the songs, such as 2/8: for several machines.",
+)
+
+
+def _list(skipped: dict[str, str]) -> None:
+    """Name the songs that were left out, and why."""
+    for song, reason in skipped.items():
+        click.echo(f"left out: {song}: {reason}", err=True)
+
+
+@main.command("demo-data")
+@click.argument("folder", type=_FOLDER)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--songs", multiple=True, metavar="SPLIT=N", help="Songs of train, val, test or dry; repeatable.")
+@click.option(
+    "--seconds", type=(float, float), default=(20.0, 30.0), show_default=True, help="Shortest and longest song."
+)
+@_workers
+def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[float, float], workers: int) -> None:
+    """Render a small wet and dry dataset into FOLDER; the same bytes for the same seed."""
+    from fxnorm.demo import DEFAULT_SONGS, render_dataset
+
+    counts = dict(DEFAULT_SONGS)
+    for item in songs:
+        split, _, number = item.partition("=")
+        if split not in counts or not number.isdecimal():
+            raise DatasetError(f"--songs {item}: expected SPLIT=N with a split of {', '.join(counts)}")
+        counts[split] = int(number)
+    render_dataset(folder, seed=seed, songs=counts, seconds=seconds, workers=workers or None)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@_workers
+def check(dataset: Path, workers: int) -> None:
+    """Read every file of DATASET and say what is there, what is wrong and what is not read; exit status 1 if anything.
+
+    Songs that two splits have in common are wrong, too: 'normalize' and 'train' refuse them.
+    """
+    from fxnorm.stages import check as stage
+
+    findings = stage.run(dataset, workers)
+    for line in findings.lines():
+        click.echo(line)
+    if not findings.bad:
+        stage.refuse_shared_songs(findings)
+    if not findings.is_clean:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@click.option("--val", default=0, metavar="N", help="Songs for val; what is there stays if left out.")
+@click.option("--test", default=0, metavar="N", help="Songs for test; likewise.")
+def split(dataset: Path, val: int, test: int) -> None:
+    """Move songs of DATASET into its folders val and test, and those that lie beside the splits into train.
+
+    A hash of the songs' names decides which, so they are the same each time.
+    """
+    from fxnorm.stages import split as stage
+
+    for name, songs in stage.run(dataset, val, test).items():
+        click.echo(f"{name}: {', '.join(songs)}")
+
+
+@main.command()
+@click.argument("data", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+def inputs(data: Path, output: Path) -> None:
+    """Note in OUTPUT which of the optional folders DATA has, for DVC; and say at once what a later stage would lack.
+
+    DATA holds wet songs with their splits in wet, and may hold dry songs in dry and impulse responses in
+    impulse_responses.
+    """
+    from fxnorm.stages import inputs as stage
+
+    stage.run(data, output)
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@click.argument("output", type=_FILE)
+@click.option("--plot", type=_FILE, help="Draw the curves into this .png file.")
+@_shard
+@_workers
+@_on_error
+@_with_settings
+def statistics(settings: Settings, dataset: Path, output: Path, on_error: str, **options: Any) -> None:
+    """Measure the average effects of the wet songs of DATASET into OUTPUT (.npz)."""
+    from fxnorm.stages import statistics as stage
+
+    _list(stage.run(settings.statistics, dataset, output, skip_errors=on_error == "skip", **options))
+
+
+@main.command("merge-statistics")
+@click.argument("output", type=_FILE)
+@click.argument("parts", type=_FILE, nargs=-1, required=True)
+@click.option("--plot", type=_FILE, help="Draw the curves into this .png file.")
+def merge_statistics(output: Path, parts: tuple[Path, ...], plot: Path | None) -> None:
+    """Put PARTS, what 'fxnorm statistics --shard' made, together into OUTPUT: as if measured in one go."""
+    from fxnorm.stages import statistics as stage
+
+    stage.merge(parts, output, plot)
+
+
+@main.command()
+@click.argument("statistics", type=_FILE)
+@click.argument("dataset", type=_FOLDER)
+@_workers
+def drift(statistics: Path, dataset: Path, workers: int) -> None:
+    """Say how far the songs of DATASET lie from STATISTICS, in units of the spread between the songs behind those."""
+    from fxnorm.stages import statistics as stage
+
+    found = stage.drift(statistics, dataset, workers)
+    for name, drifts in [*found.songs.items(), ("all together", found.together)]:
+        click.echo(name)
+        for effect, stems in drifts.items():
+            click.echo(f"  {effect:<14}" + "".join(f"{stem:>10} {value:6.2f}" for stem, value in stems.items()))
+
+
+@main.command("import-statistics")
+@click.argument("source", type=_FILE)
+@click.argument("output", type=_FILE)
+def import_statistics(source: Path, output: Path) -> None:
+    """Turn the reference implementation's SOURCE (features_*.npy) into OUTPUT (.npz); nothing in it is executed."""
+    from fxnorm.io import outputs
+    from fxnorm.statistics import import_reference_statistics
+
+    outputs.check([source], files=[output])
+    import_reference_statistics(source).save(output)
+
+
+@main.command("import-weights")
+@click.argument("checkpoint", type=_FILE)
+@click.argument("output", type=_FOLDER)
+@click.option(
+    "--statistics", type=_FILE, required=True, help="What stems are brought to (.npz); see import-statistics."
+)
+@click.option("--config", type=_FILE, help="The network's settings under the reference's names (.json, .yaml).")
+@click.option("--impulse-responses", type=_FOLDER, help="Impulse responses for the reverberation; else synthesized.")
+@click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
+@_with_settings
+def import_weights(settings: Settings, checkpoint: Path, output: Path, **options: Any) -> None:
+    """Turn the reference implementation's CHECKPOINT (a state dict) into the Mixer directory OUTPUT.
+
+    Sizes are read off the weights; those of --config come before them. Nothing in CHECKPOINT is executed.
+    """
+    from fxnorm.mixing import import_weights as importing
+
+    click.echo(f"{output}: {importing.run(settings, checkpoint, output, **options)}")
+
+
+@main.command()
+@click.argument("dataset", type=_FOLDER)
+@click.argument("statistics", type=_FILE)
+@click.argument("output", type=_FOLDER)
+@click.option("--impulse-responses", type=_FOLDER, help="Impulse responses for the reverberation; else synthesized.")
+@click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
+@click.option(
+    "--impulse-responses-in",
+    "impulse_response_folder",
+    type=_FOLDER,
+    help="A folder that may be missing, with those in reverb and pre_reverb; each that it lacks is synthesized.",
+)
+@click.option("--dry", is_flag=True, help="The songs are dry recordings: the pre-reverb comes first.")
+@click.option("--plot", type=_FILE, help="Draw one song before and after into this .png file.")
+@_shard
+@_workers
+@_on_error
+@_with_settings
+def normalize(
+    settings: Settings,
+    dataset: Path,
+    statistics: Path,
+    output: Path,
+    on_error: str,
+    impulse_response_folder: Path | None,
+    **options: Any,
+) -> None:
+    """Bring every stem of DATASET to the average effects in STATISTICS; writes OUTPUT/SPLIT/SONG/STEM.wav."""
+    from fxnorm.effects.impulse_responses import folders_in
+    from fxnorm.stages import normalize as stage
+
+    if impulse_response_folder is not None:
+        if options["impulse_responses"] or options["pre_impulse_responses"]:
+            raise click.UsageError("expected either --impulse-responses-in or the two options for single folders")
+        places = folders_in(impulse_response_folder)
+        options["impulse_responses"], options["pre_impulse_responses"] = places
+    _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
+
+
+@main.command("merge-normalized")
+@click.argument("output", type=_FOLDER)
+@click.argument("parts", type=_FOLDER, nargs=-1, required=True)
+def merge_normalized(output: Path, parts: tuple[Path, ...]) -> None:
+    """Put PARTS, what 'fxnorm normalize --shard' made, together into the new folder OUTPUT."""
+    from fxnorm.stages import normalize as stage
+
+    for song in stage.merge(parts, output):
+        click.echo(f"not there: {song}: of a shard that is not among the parts, or left out in it", err=True)
+
+
+@main.command()
+@click.argument("normalized", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+@click.option(
+    "--checkpoints",
+    metavar="DIRECTORY|s3://BUCKET/KEY",
+    help="Where an interrupted run goes on from; default: OUTPUT-checkpoints.",
+)
+@click.option("--curve", type=_FILE, help="The loss over epochs (.csv); default: OUTPUT-loss.csv.")
+@click.option("--plots", type=_FOLDER, help="Pictures of earlier stages to keep with the experiment.")
+@_with_settings
+def train(
+    settings: Settings, normalized: Path, output: Path, checkpoints: str | None, curve: Path | None, plots: Path | None
+) -> None:
+    """Train a network on NORMALIZED and write the Mixer directory OUTPUT."""
+    from fxnorm.io import outputs
+    from fxnorm.stages import train as stage
+
+    checkpoints = checkpoints or str(outputs.named_after(output, "-checkpoints"))
+    curve = curve or outputs.named_after(output, "-loss.csv")
+    stage.run(settings, normalized, output, checkpoints, curve, plots)
+
+
+@main.command()
+@click.argument("mixer", type=_FOLDER)
+@click.argument("dataset", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="NAME=MIXER",
+    help="Another system of the comparison, a Mixer directory or models:/NAME@ALIAS; repeatable.",
+)
+@_workers
+@_with_settings
+def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path, also: tuple[str, ...], workers: int) -> None:
+    """Compare the mixes of MIXER with the reference mixes of DATASET (with wet/ and dry/, or one wet dataset)."""
+    from fxnorm.stages import evaluate as stage
+
+    others: dict[str, str] = {}
+    for item in also:
+        name, equals, place = item.partition("=")
+        if not (name and equals and place) or name in others:
+            raise SettingsError(f"--also {item}: expected NAME=MIXER, with a name of its own")
+        others[name] = place
+    for sentence in stage.run(settings, mixer, dataset, output, others, workers):
+        click.echo(sentence)
+    click.echo(f"{output / stage.REPORT_FILE}: the report")
+
+
+@main.command()
+@click.argument("mixer", type=_FOLDER)
+@click.argument("report", type=_FOLDER)
+@click.option("--dataset", type=_FOLDER, help="What REPORT is of: a champion that was tested on other songs is again.")
+@click.option("--curve", type=_FILE, help="The loss over epochs, for a tracking server that does not have it.")
+@click.option("--plots", type=_FOLDER, help="Pictures of earlier stages, likewise.")
+@click.option("--once", is_flag=True, help="Keep the version of a Mixer that is registered with this report and code.")
+@_with_settings
+def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None, **options: Any) -> None:
+    """Put MIXER through the quality gate and into the MLflow registry; REPORT is what 'evaluate' wrote.
+
+    A tracking server that does not know the run of MIXER gets all that the training and the evaluation had to tell.
+    """
+    from fxnorm.stages import register as stage
+
+    decision = stage.run(settings, mixer, report, dataset, **options)
+    click.echo("{name} version {version} is @{alias}: {reason}".format(**decision))
+
+
+@main.command()
+@click.argument("output", type=_FILE)
+@click.option("--registration", type=_FILE, help="What 'register' wrote last: that it is there still is looked up.")
+def store(output: Path, registration: Path | None) -> None:
+    """Write into OUTPUT to which MLflow store results go: to another, or to one that lost some, DVC brings them."""
+    from fxnorm.stages import store as stage
+
+    content = stage.run(output, registration)
+    click.echo("{tracking}, experiment {experiment}".format(**content))
+
+
+@main.command()
+@click.argument("name", required=False)
+@_with_settings
+def rollback(settings: Settings, name: str | None) -> None:
+    """Make the @previous version of the registered model NAME the @champion again; a second time undoes it."""
+    from fxnorm.registry import aliases
+    from fxnorm.tracking import runs
+
+    runs.configure()
+    name = name or settings.register_.name
+    champion, replaced = aliases.rollback(name)
+    before = f"; version {replaced}, the champion so far, is @previous" if replaced else ""
+    click.echo(f"{name} version {champion} is @champion again{before}")
+
+
+def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
+    for stem in reversed(STEMS):
+        command = click.option(f"--{stem}", metavar="FILE", help=f"The {stem} stem: WAV, FLAC or MP3, or s3://…")(
+            command
+        )
+    return command
+
+
+@main.command()
+@click.argument("mixer", required=False)
+@_stem_options
+@click.option("--endpoint", metavar="URL", help="Have a served Mixer mix the stems, such as http://127.0.0.1:5001.")
+@click.option("--output", required=True, type=_FILE, help="The mix, .wav, .flac or .mp3.")
+@click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
+@click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
+@click.option("--song", metavar="NAME", help="Reverberation of its own, as evaluation gives the song of this name.")
+@click.option("--target-loudness", type=float, metavar="LUFS", help="Bring the mix there; default: as it was mixed.")
+@click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
+@click.option("--report", type=_FILE, help="Write levels, distance from the training songs and warnings (.json).")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for --endpoint.")
+def mix(
+    mixer: str | None,
+    endpoint: str | None,
+    output: Path,
+    dry: bool,
+    seed: int | None,
+    song: str | None,
+    target_loudness: float | None,
+    plot: Path | None,
+    report: Path | None,
+    timeout: float | None,
+    **stems: str | None,
+) -> None:
+    """Mix stems with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
+
+    Stems left out are silent. The gain of --target-loudness is made smaller where the peak would pass full scale.
+    """
+    from fxnorm.io import outputs
+    from fxnorm.mixing.options import MixOptions
+
+    if (mixer is None) == (endpoint is None):
+        raise click.UsageError("expected either MIXER or --endpoint")
+    if plot is not None and endpoint is not None:
+        raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
+    if plot is not None and plot.suffix.lower() not in _PICTURES:
+        raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
+    options = MixOptions.for_file(output, dry, seed, target_loudness, song)
+    given = {stem: source for stem, source in stems.items() if source is not None}
+    # a folder that is no Mixer is told as that
+    is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
+    outputs.check([mixer if is_mixer else None, *given.values()], files=[output, plot, report])
+    if endpoint is not None:
+        _mix_there(endpoint, given, options, output, report, timeout)
+    elif mixer is not None:
+        _mix_here(mixer, given, options, output, plot, report)
+
+
+def _mix_here(
+    mixer: str, stems: dict[str, str], options: "MixOptions", output: Path, plot: Path | None, report: Path | None
+) -> None:
+    from tqdm import tqdm
+
+    from fxnorm.constants import SAMPLE_RATE
+    from fxnorm.io import audio
+
+    found = {stem: audio.read(source)[0] for stem, source in stems.items()}
+    opened = _opened(mixer)
+    with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+
+        def show(done: float) -> None:
+            bar.update(round(100 * done) - bar.n)
+
+        mixed = opened.mix(
+            found,
+            SAMPLE_RATE,
+            options.dry,
+            options.seed,
+            progress=show,
+            target_loudness=options.target_loudness,
+            song=options.song,
+        )
+        show(1.0)
+    audio.write(output, mixed, SAMPLE_RATE)
+    if plot is not None:
+        from fxnorm.evaluation.mix_plot import plot_mix
+
+        seed = opened.seed_of(options.seed, options.song)
+        plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
+    if report is not None:
+        from dataclasses import asdict
+
+        from fxnorm.io.files import write_json
+        from fxnorm.mixing.report import describe, measure_stems
+
+        described = asdict(describe(measure_stems(found), mixed, opened.recipe.statistics))
+        write_json(report, {"sample_rate": SAMPLE_RATE, "seconds": mixed.shape[1] / SAMPLE_RATE, **described})
+    click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
+
+
+def _opened(mixer: str) -> "Mixer":
+    """The Mixer in a directory, or of the registry: the latter alone needs MLflow."""
+    if mixer.startswith("models:/"):
+        from fxnorm.registry.registered import open_mixer
+
+        return open_mixer(mixer)
+    from fxnorm.mixing.mixer import Mixer
+
+    return Mixer.load(mixer)
+
+
+def _mix_there(
+    endpoint: str,
+    stems: dict[str, str],
+    options: "MixOptions",
+    output: Path,
+    report: Path | None,
+    timeout: float | None,
+) -> None:
+    from fxnorm.io.files import whole_file, write_json
+    from fxnorm.mixing.client import TIMEOUT_SECONDS, request_mix
+
+    served = request_mix(endpoint, stems, options, timeout or TIMEOUT_SECONDS)
+    with whole_file(output) as temporary:
+        temporary.write_bytes(served.content)
+    if report is not None:
+        write_json(report, served.report)
+    for warning in served.report.get("warnings", []):
+        click.echo(warning, err=True)
+    click.echo(f"{output}: {served.sentence()}")

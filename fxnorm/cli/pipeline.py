@@ -1,0 +1,141 @@
+"""``fxnorm pipeline``: write the pipeline's YAML, run it here, or start it on a cluster."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fxnorm.pipeline.parameters import Parameters
+
+_COMPILED = Path("pipeline/pipeline.yaml")
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def pipeline() -> None:
+    """The five stages as a Kubeflow pipeline."""
+
+
+_cluster = click.option("--cluster", type=_FILE, help="Image, training node, secrets, retries (YAML); else defaults.")
+
+
+def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --parameters, --params and --set; the command gets ``parameters``, checked."""
+
+    @functools.wraps(command)
+    def with_parameters(
+        parameter_file: Path | None, params: Path | None, overrides: tuple[str, ...], **arguments: Any
+    ) -> None:
+        from fxnorm.pipeline.parameters import Parameters
+
+        command(parameters=Parameters.load(parameter_file, overrides, params), **arguments)
+
+    for add in reversed((
+        click.option("--parameters", "parameter_file", type=_FILE, help="Pipeline parameters (YAML)."),
+        click.option("--params", type=_FILE, help="Settings of the stages (params.yaml), where these are not given."),
+        click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter."),
+    )):  # fmt: skip
+        with_parameters = add(with_parameters)
+    return with_parameters
+
+
+@pipeline.command("compile")
+@click.option("--output", type=_FILE, default=_COMPILED, show_default=True, help="The file to write.")
+@_cluster
+def compile_(output: Path, cluster: Path | None) -> None:
+    """Write the pipeline as the YAML that Kubeflow takes."""
+    from fxnorm.io import outputs
+    from fxnorm.pipeline import graph
+    from fxnorm.pipeline.cluster import Cluster
+
+    outputs.check([cluster], files=[output])
+    graph.compile_to(output, Cluster.load(cluster))
+    click.echo(f"{output}: written")
+
+
+@pipeline.command()
+@click.option("--runner", type=click.Choice(["subprocess", "docker"]), default="subprocess", show_default=True)
+@click.option("--root", type=_FILE, default=Path("pipeline_runs"), show_default=True, help="Where artifacts go.")
+@click.option("--environment", multiple=True, metavar="NAME", help="Environment variable to pass on to containers.")
+@click.option("--cache", is_flag=True, help="Do not do again what was done before with the same inputs.")
+@_cluster
+@_with_parameters
+def run(
+    runner: str,
+    root: Path,
+    environment: tuple[str, ...],
+    cache: bool,
+    cluster: Path | None,
+    parameters: "Parameters",
+) -> None:
+    """Run the pipeline on this machine, each task in a process or a container of its own."""
+    from fxnorm.pipeline import local
+    from fxnorm.pipeline.cluster import Cluster
+
+    settings = Cluster.load(cluster)
+    parameters.check_on(settings)
+
+    local.run(settings, parameters, root, runner == "docker", environment, cache)
+
+
+def _with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
+    for add in reversed((
+        click.option("--host", required=True, envvar="KF_PIPELINES_ENDPOINT", show_envvar=True,
+                     help="Address of Kubeflow Pipelines: its user interface, or its API."),
+        click.option("--namespace", help="Your namespace, where Kubeflow has several users."),
+        click.option("--token-file", type=_FILE, help="File with a bearer token; or have it in KFP_TOKEN."),
+        click.option("--cookie-file", type=_FILE, help="File with a session's cookie, NAME=VALUE."),
+        click.option("--ca-file", "certificate_file", type=_FILE, help="Certificates to trust (PEM)."),
+    )):  # fmt: skip
+        command = add(command)
+    return command
+
+
+@pipeline.command()
+@_with_connection
+@click.option("--experiment", default="fxnorm", show_default=True, help="Made if it is not there.")
+@click.option("--run-name", help="Default: the pipeline's name and the time.")
+@click.option("--service-account", help="Kubernetes service account of the tasks.")
+@click.option("--no-cache", is_flag=True, help="Do again what was done before with the same inputs.")
+@click.option("--schedule", metavar="CRON", help="Run at each of these times: six fields, seconds first; in UTC.")
+@click.option("--max-concurrency", type=click.IntRange(1, 10), default=1, show_default=True, help="Of a schedule.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Show what happens until a run ends.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Longest wait; the run goes on.")
+@click.option("--poll", type=click.FloatRange(min=0.01), default=10.0, show_default=True, metavar="SECONDS")
+@_cluster
+@_with_parameters
+def submit(
+    experiment: str,
+    run_name: str | None,
+    service_account: str | None,
+    no_cache: bool,
+    schedule: str | None,
+    max_concurrency: int,
+    wait: bool,
+    timeout: float | None,
+    poll: float,
+    cluster: Path | None,
+    parameters: "Parameters",
+    **connection: Any,
+) -> None:
+    """Start the pipeline on a cluster, once or by a schedule; exit status 0 when the run that was waited for succeeds.
+
+    Ctrl-C while waiting leaves the run as it is.
+    """
+    from fxnorm.pipeline.cluster import Cluster
+
+    settings = Cluster.load(cluster)
+    parameters.check_on(settings)
+    from fxnorm.pipeline import remote
+    from fxnorm.pipeline.client import Connection
+
+    job = remote.Job(settings, parameters, experiment, run_name, service_account, cache=not no_cache)
+    server = Connection(**connection)
+    if schedule is not None:
+        remote.schedule(server, job, schedule, max_concurrency, click.echo)
+    else:
+        remote.start(server, job, remote.Patience(poll, timeout) if wait else None, click.echo)

@@ -1,0 +1,392 @@
+"""Songs and their stems on disk.
+
+A dataset is a folder of songs, or of splits (``train``, ``val``, ``test``) that hold songs, as MUSDB18-HQ has it. A
+song is a folder with at least one stem: ``vocals``, ``bass``, ``drums`` or ``other`` as ``.wav``, ``.flac`` or
+``.mp3``, and usually the finished ``mixture``. A stem that is not there is silent. Upper and lower case make no
+difference, a split may have another usual name (``valid``, ``dev``, …), and what is there and not read is said.
+"""
+
+import hashlib
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fxnorm.constants import MIXTURE, STEMS
+from fxnorm.errors import DatasetError, SettingsError
+from fxnorm.io import audio
+from fxnorm.io.folders import entries, files_below, is_foreign
+
+SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_OTHER_AUDIO = frozenset(
+    f".{name}"
+    for name in (
+        "aac", "aif", "aifc", "aiff", "alac", "ape", "au", "bwf", "caf", "m4a", "mka", "mp2", "mp4", "oga", "ogg",
+        "opus", "rf64", "snd", "w64", "webm", "wma", "wv",
+    )
+)  # fmt: skip
+"""Suffixes of audio that is not read, and is said to be not."""
+_RECIPE_MARK = "normalization.json"
+"""In the folder that ``fxnorm normalize`` leaves beside the splits."""
+_HASH_BLOCK = 1 << 20
+_MOST_SAID = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Song:
+    """One song on disk: its folder, the stems that are there, and its mixture if there is one."""
+
+    name: str
+    folder: Path
+    stems: dict[str, Path]
+    mixture: Path | None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the longest file, in seconds."""
+        return max(audio.duration_seconds(path) for path in self.files)
+
+    @property
+    def files(self) -> list[Path]:
+        """The stems' files in the library's order, then the mixture's."""
+        return [*self.stems.values(), *([self.mixture] if self.mixture else [])]
+
+    def read_stems(self) -> dict[str, np.ndarray]:
+        """The stems that are there, each (1 or 2 channels, samples) at the library's sample rate."""
+        return {stem: audio.read(path)[0] for stem, path in self.stems.items()}
+
+    def read_mixture(self) -> np.ndarray:
+        """The mixture as (2, samples) at the library's sample rate.
+
+        Raises:
+            DatasetError: the song has none.
+        """
+        if self.mixture is None:
+            raise DatasetError(f"{self.folder}: expected a {MIXTURE}.wav (or .flac, .mp3) beside the stems, found none")
+        return audio.to_stereo(audio.read(self.mixture)[0])
+
+    def digest(self) -> str:
+        """A hash of the song's file names and contents, the same wherever the song lies."""
+        total = hashlib.sha256()
+        for path in self.files:
+            total.update(path.name.encode())
+            total.update(file_digest(path))
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Something in a dataset that no stage reads."""
+
+    path: Path
+    reason: str
+    holds_audio: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is in a dataset folder: its songs, and what is not read or cannot be.
+
+    Attributes:
+        root: the folder.
+        splits: the songs of each split that has a folder, in the order of ``SPLITS``; empty for a folder of songs.
+        flat: the songs that lie in ``root`` itself.
+        unused: folders and audio files that are not read.
+        problems: what makes it unclear what a song or a split is, by where it lies; one line each.
+    """
+
+    root: Path
+    splits: dict[str, list[Song]] = field(default_factory=dict)
+    flat: list[Song] = field(default_factory=list)
+    unused: list[Unused] = field(default_factory=list)
+    problems: dict[Path, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, root: str | Path) -> "Layout":
+        """Look at every folder of a dataset; no audio is read.
+
+        Raises:
+            DatasetError: the folder is missing, or the system does not let it be read.
+        """
+        layout = cls(Path(root))
+        if not layout.root.is_dir():
+            raise DatasetError(f"{root}: no such folder; expected a dataset (songs, or {'/'.join(SPLITS)} with songs)")
+        try:
+            layout._read_root()
+        except OSError as error:
+            raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})") from error
+        return layout
+
+    @property
+    def songs(self) -> list[Song]:
+        """All songs: those of the splits, or those of a folder of songs."""
+        return [song for found in self.splits.values() for song in found] if self.splits else self.flat
+
+    def of(self, split: str | None) -> list[Song]:
+        """The songs of a split, or of all; of a folder of songs without splits, all in any case.
+
+        Raises:
+            DatasetError: the split, or any song in it, is missing, or it is unclear what one of them is.
+        """
+        if split is None or not self.splits:
+            found, folder = self.songs, self.root
+        else:
+            name = split_name(split)
+            if name not in self.splits:
+                message = f"{self.root}: expected a split {split!r}, found {', '.join(self.splits)}"
+                if name == "val" and "train" in self.splits:
+                    message += f"; 'fxnorm split {self.root} --val N' takes N of the training songs"
+                raise DatasetError(message + self._not_read())
+            found, folder = self.splits[name], self.folder_of(name)
+        for path, problem in self.problems.items():
+            if path.is_relative_to(folder) or path.parent == self.root:
+                raise DatasetError(problem)
+        if not found:
+            expected = f"{folder}: expected song folders with {'.wav, '.join(STEMS)}.wav, found none"
+            raise DatasetError(expected + self._not_read())
+        return found
+
+    def say_unused(self) -> None:
+        """Log in one line what holds audio and is not read."""
+        if rest := self._not_read():
+            _log.warning("%s%s", self.root, rest.replace("; ", ": ", 1))
+
+    def _not_read(self) -> str:
+        names = [
+            f"{unused.path.relative_to(self.root)} ({unused.reason})" for unused in self.unused if unused.holds_audio
+        ]
+        if not names:
+            return ""
+        more = f" and {len(names) - _MOST_SAID} more" if len(names) > _MOST_SAID else ""
+        return f"; not read: {', '.join(names[:_MOST_SAID])}{more}; 'fxnorm check {self.root}' lists all"
+
+    def folder_of(self, split: str) -> Path:
+        """Where a split lies, or would lie if it has no folder yet."""
+        names = [path for path in entries(self.root) if _SPLIT_NAMES.get(plain_name(path.name)) == split]
+        return names[0] if names and split in self.splits else self.root / split
+
+    def _read_root(self) -> None:
+        found: dict[str, Path] = {}
+        for path in self._folders_in(self.root):
+            split = _SPLIT_NAMES.get(plain_name(path.name))
+            songs = self._songs_in(path) if split is not None else []
+            if split is None or (not songs and _has_stem(path)):
+                self._add_flat(path)
+            elif split in found:
+                both = f"{found[split].name} and {path.name}"
+                self.problems[path] = f"{self.root}: expected one folder of the split {split!r}, found {both}"
+            else:
+                found[split] = path
+                self.splits[split] = songs
+        for split in [name for name in SPLITS if name in self.splits]:
+            self.splits[split] = self.splits.pop(split)
+        if self.splits:
+            beside = f"a song beside the splits {', '.join(self.splits)}"
+            self.unused.extend(Unused(song.folder, beside, holds_audio=True) for song in self.flat)
+
+    def _add_flat(self, path: Path) -> None:
+        """A folder of the dataset that is no split."""
+        if (path / _RECIPE_MARK).is_file():
+            return
+        song = self._song_at(path)
+        if song is not None:
+            self.flat.append(song)
+        elif any(_has_stem(below) for below in entries(path) if below.is_dir()):
+            names = ", ".join(_SPLIT_NAMES)
+            self.unused.append(Unused(path, f"holds songs, but is no split: {names}", holds_audio=True))
+        else:
+            self._add_songless(path)
+
+    def _songs_in(self, folder: Path) -> list[Song]:
+        songs = []
+        for path in self._folders_in(folder):
+            song = self._song_at(path)
+            if song is None:
+                self._add_songless(path)
+            else:
+                songs.append(song)
+        return songs
+
+    def _folders_in(self, folder: Path) -> list[Path]:
+        """The folders in a folder; notes audio that lies beside them, links to nothing, and songs that are hidden."""
+        folders = []
+        for path in sorted(folder.iterdir()):
+            is_folder = path.is_dir()
+            if is_foreign(path.name, is_folder):
+                if is_folder and _has_stem(path) and not _is_temporary(path.name):
+                    self.unused.append(Unused(path, "a hidden folder, or one of the system's", holds_audio=True))
+            elif is_folder:
+                folders.append(path)
+            elif not path.exists():
+                self.problems[path] = f"{path}: a link to nothing"
+            elif is_audio(path):
+                self.unused.append(Unused(path, "lies in no song's folder", holds_audio=True))
+        return folders
+
+    def _song_at(self, folder: Path) -> Song | None:
+        """The song in a folder, if there is a stem; notes what else is there then."""
+        files: dict[str, list[Path]] = {}
+        others: list[Unused] = []
+        for path in entries(folder):
+            name, suffix = plain_name(path.stem), path.suffix.lower()
+            if name in (*STEMS, MIXTURE) and suffix in audio.AUDIO_SUFFIXES:
+                if path.is_file():
+                    files.setdefault(name, []).append(path)
+                else:
+                    what = "a folder" if path.is_dir() else "a link to nothing" if not path.exists() else "no file"
+                    self.problems[path] = f"{path}: expected an audio file, found {what}"
+            elif path.is_dir():
+                if any(is_audio(below) for below in files_below(path)):
+                    others.append(Unused(path, "a folder in a song's folder", holds_audio=True))
+            elif is_audio(path):
+                others.append(Unused(path, _why_not(path), holds_audio=True))
+        for name, candidates in files.items():
+            candidates.sort(key=lambda path: audio.AUDIO_SUFFIXES.index(path.suffix.lower()))
+            for path in candidates[1:]:
+                if path.suffix.lower() == candidates[0].suffix.lower():
+                    self.problems[folder] = (
+                        f"{folder}: expected one file of {name}, found {candidates[0].name} and {path.name}"
+                    )
+                others.append(Unused(path, f"{candidates[0].name} is read", holds_audio=True))
+        stems = {stem: files[stem][0] for stem in STEMS if stem in files}
+        if not stems:
+            return None
+        self.unused.extend(others)
+        return Song(folder.name, folder, stems, files[MIXTURE][0] if MIXTURE in files else None)
+
+    def _add_songless(self, folder: Path) -> None:
+        """A folder where a song could be, without a stem."""
+        if any(is_audio(path) for path in files_below(folder)):
+            others = sorted({path.suffix for path in files_below(folder) if path.suffix.lower() in _OTHER_AUDIO})
+            formats = f", but {', '.join(others)}" if others else ""
+            reason = f"no {', '.join(STEMS)} as {', '.join(audio.AUDIO_SUFFIXES)} in it{formats}"
+            self.unused.append(Unused(folder, reason, holds_audio=True))
+        elif not any(path.is_relative_to(folder) for path in self.problems):
+            self.unused.append(Unused(folder, "no audio in it", holds_audio=False))
+
+
+def split_name(name: str) -> str:
+    """``train``, ``val`` or ``test``, for any of the usual names.
+
+    Raises:
+        SettingsError: another name.
+    """
+    try:
+        return _SPLIT_NAMES[plain_name(name)]
+    except KeyError:
+        raise SettingsError(f"{name!r}: no name of a split; expected one of {', '.join(_SPLIT_NAMES)}") from None
+
+
+def songs(root: str | Path, split: str | None = None) -> list[Song]:
+    """The songs of a dataset, by name. What is there and not read is logged in one line.
+
+    Args:
+        root: a folder of splits, or of songs.
+        split: the split wanted. A folder of songs without splits serves for any; None asks for all songs there are.
+
+    Raises:
+        DatasetError: the folder, the split or any song in it is missing, or it is unclear what a song or split is.
+    """
+    layout = Layout.read(root)
+    found = layout.of(split)
+    layout.say_unused()
+    return found
+
+
+def shard_of(songs: list[Song], shard: tuple[int, int] | None) -> list[Song]:
+    """Every ``shard[1]``-th song, from the ``shard[0]``-th on; all without a shard.
+
+    With more shards than songs the last ones are empty: how many there are may have been counted on another split.
+
+    Raises:
+        SettingsError: there is no such shard.
+    """
+    if shard is None:
+        return songs
+    number, count = shard
+    if not 1 <= number <= count:
+        raise SettingsError(f"shard {number}/{count}: expected a number from 1 to {count}")
+    return songs[number - 1 :: count]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` as (2, 8).
+
+    Raises:
+        SettingsError: another text.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise SettingsError(f"shard {text}: expected NUMBER/COUNT, such as 2/8")
+    return int(number), int(count)
+
+
+def shard_names(songs: list[Song], count: int) -> list[str]:
+    """The names of ``count`` shards, or of as many as there are songs."""
+    count = max(1, min(count, len(songs)))
+    return [f"{number}/{count}" for number in range(1, count + 1)]
+
+
+def digest(dataset: Iterable[Song]) -> str:
+    """A hash of many songs' names and contents: what a cached result depends on."""
+    dataset = list(dataset)
+    total = hashlib.sha256()
+    pool = ThreadPoolExecutor()  # hashing releases the interpreter's lock
+    try:
+        for song, value in zip(dataset, pool.map(Song.digest, dataset), strict=True):
+            total.update(f"{song.name}\0{value}\n".encode())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all the others
+    return total.hexdigest()
+
+
+def plain_name(name: str) -> str:
+    """A name without differences of case and of how accents are encoded (macOS has other codes for them)."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a file's name says that it is audio, be it in a format that is read or in another."""
+    return path.suffix.lower() in audio.AUDIO_SUFFIXES or path.suffix.lower() in _OTHER_AUDIO
+
+
+def _has_stem(folder: Path) -> bool:
+    """Whether a file lies directly in a folder that is a stem by its name."""
+    return any(
+        plain_name(path.stem) in STEMS and path.suffix.lower() in audio.AUDIO_SUFFIXES for path in entries(folder)
+    )
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a folder is one of :func:`fxnorm.io.files.whole_folder` by its name: a run that is killed leaves such."""
+    return re.fullmatch(r"\..+\.[a-z0-9_]{8}", name) is not None
+
+
+def _why_not(path: Path) -> str:
+    if path.suffix.lower() in _OTHER_AUDIO:
+        return f"{path.suffix} is not read: expected {', '.join(audio.AUDIO_SUFFIXES)}"
+    return f"expected {', '.join(STEMS)} or {MIXTURE}"
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's content."""
+    total = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_HASH_BLOCK):
+                total.update(block)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return total.digest()

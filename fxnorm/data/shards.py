@@ -1,0 +1,45 @@
+"""Which songs the shards of a normalization have between them: a note in each one's output, for whoever uses it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from fxnorm.errors import DatasetError
+from fxnorm.io.files import write_json
+
+SONGS_FILE = ".songs.json"
+"""Of an output for shards: the names of all songs by split, so that it can be said which are not there."""
+
+_SONGS = TypeAdapter(dict[str, list[str]])
+
+
+def note(folder: Path, names: dict[str, list[str]]) -> None:
+    """Leave in ``folder`` the names of the songs of all shards together, by split."""
+    write_json(folder / SONGS_FILE, names)
+
+
+def noted(parts: Sequence[Path]) -> dict[str, list[str]]:
+    """By split the names of what was to be normalized in all shards together, as far as the parts tell.
+
+    Raises:
+        DatasetError: a note is not as :func:`note` writes it.
+    """
+    names: dict[str, list[str]] = {}
+    for file in (part / SONGS_FILE for part in parts):
+        if file.is_file():
+            try:
+                songs_by_split = _SONGS.validate_json(file.read_bytes())
+            except ValidationError as error:
+                raise DatasetError(f"{file}: expected songs by split, as 'fxnorm normalize' writes them") from error
+            for split, songs in songs_by_split.items():
+                names[split] = sorted({*names.get(split, []), *songs})
+    return names
+
+
+def lacking(folder: Path, names: dict[str, list[str]] | None = None) -> list[str]:
+    """``SPLIT/SONG`` of the songs that a folder lacks of ``names``; without these, of those that its own note has."""
+    wanted = noted([folder]) if names is None else names
+    return [
+        f"{split}/{name}" for split, songs in wanted.items() for name in songs if not (folder / split / name).is_dir()
+    ]

@@ -1,0 +1,148 @@
+"""What an evaluation leaves on disk, and which code it is of."""
+
+import csv
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fxnorm.data.versions import code_digest
+from fxnorm.errors import DatasetError
+from fxnorm.evaluation.comparison import Comparison
+from fxnorm.io.files import whole_file, write_json
+
+METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
+TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.json", "evaluated_mixer.json"
+COLUMNS = ("split", "song", "system", "metric", "value")
+"""Of the table."""
+
+Metrics = dict[str, dict[str, dict[str, float]]]
+"""split -> system -> metric -> value"""
+
+Versions = dict[str, dict[str, str]]
+"""split -> what is known of the version of its songs"""
+
+
+class _EvaluatedMixer(BaseModel):
+    digest: str
+    verdicts: list[str] = []
+    code: str | None = None
+
+
+_EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
+_METRICS, _VERSIONS = TypeAdapter(Metrics), TypeAdapter(Versions)
+_Content = TypeVar("_Content")
+
+
+def read_metrics(report: Path) -> Metrics:
+    """What an evaluation left in ``metrics.json``.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / METRICS_FILE, _METRICS)
+
+
+def read_test_data(report: Path) -> Versions:
+    """Which songs an evaluation measured on, from ``test_data.json``.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / TEST_DATA_FILE, _VERSIONS)
+
+
+def read_mixer_digest(report: Path) -> str:
+    """Which Mixer was evaluated, as :func:`fxnorm.mixing.mixer.mixer_digest` tells it.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / MIXER_FILE, _EVALUATED_MIXER).digest
+
+
+def read_measuring_code(report: Path) -> str | None:
+    """Which code measured what a report holds, as :func:`measuring_code` tells it; None if the report does not say.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / MIXER_FILE, _EVALUATED_MIXER).code
+
+
+def measuring_code() -> str:
+    """A hash of the code that mixes and measures here: metrics compare only with those of the same."""
+    return code_digest("fxnorm.evaluation.songs")
+
+
+def flat(metrics: Metrics) -> dict[str, float]:
+    """Under the names that experiment trackers show: ``split.system.metric``."""
+    return {
+        f"{split}.{system}.{metric}": value
+        for split, systems in metrics.items()
+        for system, found in systems.items()
+        for metric, value in found.items()
+    }
+
+
+def flat_versions(versions: Versions) -> dict[str, str]:
+    """The songs' hashes under the names of their splits, and DVC's, which stands for all of the data."""
+    tracked = {version["dvc"] for version in versions.values() if "dvc" in version}
+    together = {"test_data.dvc": ", ".join(sorted(tracked))} if tracked else {}
+    return {f"{split}.digest": version["digest"] for split, version in versions.items()} | together
+
+
+def read_verdicts(report: Path) -> list[str]:
+    """A sentence on each split: who is better.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    return _read(report / MIXER_FILE, _EVALUATED_MIXER).verdicts
+
+
+def write_evaluated_mixer(report: Path, digest: str, verdicts: list[str]) -> None:
+    """Say which Mixer was evaluated, by which code, and with which verdicts."""
+    write_json(report / MIXER_FILE, {"digest": digest, "code": measuring_code(), "verdicts": verdicts})
+
+
+def write_table(comparisons: dict[str, Comparison], path: Path) -> None:
+    """Write every metric of every song, split and system: a row each."""
+    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for split, comparison in comparisons.items():
+            for song, systems in comparison.songs.items():
+                for system, metrics in systems.items():
+                    writer.writerows([split, song, system, metric, value] for metric, value in metrics.items())
+
+
+def read_table(path: Path) -> dict[str, Comparison]:
+    """What :func:`write_table` wrote.
+
+    Raises:
+        DatasetError: it is another table.
+    """
+    comparisons: dict[str, Comparison] = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                songs = comparisons.setdefault(row["split"], Comparison()).songs
+                systems = songs.setdefault(row["song"], {})
+                systems.setdefault(row["system"], {})[row["metric"]] = float(row["value"])
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DatasetError(f"{path}: expected what 'fxnorm evaluate' writes, found another table") from error
+    return comparisons
+
+
+def _read(file: Path, content: TypeAdapter[_Content]) -> _Content:
+    if not file.is_file():
+        raise DatasetError(f"{file}: no such file; evaluate again, as 'fxnorm evaluate' writes it")
+    try:
+        return content.validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DatasetError(
+            f"{file}: expected what 'fxnorm evaluate' writes, found {where or 'no JSON'} ({first['msg']})"
+        ) from error

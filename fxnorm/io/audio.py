@@ -1,0 +1,476 @@
+"""Reading, checking, resampling and writing audio.
+
+Audio in the library is a float32 array of shape (channels, samples), full scale at 1. What comes in is checked here,
+once: a file that is truncated, empty, not finite, far beyond full scale or has more than two channels is refused with
+one line that names it.
+"""
+
+import io
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import scipy.io.wavfile
+import soundfile
+import soxr
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.errors import AudioError, FxnormError, first_line
+from fxnorm.io import object_store
+from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, flac, inspect, shown
+from fxnorm.io.files import whole_file
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
+"""What is looked for on disk, in this order when a stem is there more than once."""
+
+MAX_CHANNELS = 2
+
+MAX_DBFS = 60.0
+"""The highest peak that is read or written. No recording comes near; samples close to float32's own limit give a mix
+that is not finite, and somewhere above +80 dBFS the MP3 encoder ends the process."""
+
+_FORMATS = ("WAV", "FLAC", "MP3")
+"""Those of files from strangers; libsndfile reads dozens of others, which nobody checked against hostile files."""
+_QUALITY = "HQ"  # of soxr
+_BLOCK = 2**18  # frames that are read at once
+_RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
+_UNKNOWN_FRAMES = 2**62  # libsndfile's number where a header does not say how long a file is is higher
+_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}
+_UNBOUNDED = ("FLOAT", "DOUBLE", "MPEG_LAYER_III")
+"""Sample formats that hold more than full scale."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DecodingLimits:
+    """What a file from a stranger may hold. The header is held against it before anything is decoded.
+
+    Attributes:
+        seconds: the longest song.
+        bytes: the most for its samples as float32, at their own rate or resampled, whichever is more.
+        channels: 1 or 2.
+    """
+
+    seconds: float
+    bytes: int
+    channels: int = MAX_CHANNELS
+
+
+def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.ndarray, int]:
+    """Audio of a WAV, FLAC or MP3 file, local or ``s3://bucket/key``.
+
+    Args:
+        path: the file.
+        sample_rate: Hz to resample to; ``None`` keeps the file's own.
+
+    Returns:
+        float32 array (channels, samples) with one or two channels, and its sample rate in Hz.
+
+    Raises:
+        AudioError: the file is missing, not audio, truncated, empty, has more than two channels, or holds values
+            that are not finite or beyond ``MAX_DBFS``.
+    """
+    name = str(path)
+    if object_store.is_address(name):
+        return decode(_fetch_s3(name), name, sample_rate)
+    if not os.path.isfile(name):
+        raise AudioError(f"{name}: no such file")
+    try:
+        with open(name, "rb") as file:
+            return _read_open(file, name, sample_rate)
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from error
+
+
+def decode(
+    content: bytes, name: str, sample_rate: int | None = SAMPLE_RATE, limits: DecodingLimits | None = None
+) -> tuple[np.ndarray, int]:
+    """As :func:`read`, for the bytes of a file; ``name`` stands in the errors.
+
+    Raises:
+        AudioError: as :func:`read`, or the file announces or holds more than ``limits`` allow.
+    """
+    return _read_open(io.BytesIO(content), name, sample_rate, limits)
+
+
+def duration_seconds(path: str | Path) -> float:
+    """Length of a local audio file in seconds, by what is in it; nothing is decoded.
+
+    Raises:
+        AudioError: the file is missing, not audio or truncated.
+    """
+    samples, sample_rate = length(path)
+    return samples / sample_rate
+
+
+def length(path: str | Path) -> tuple[int, int]:
+    """Samples of a local audio file, by what is in it, and its sample rate in Hz; nothing is decoded.
+
+    Raises:
+        AudioError: as :func:`duration_seconds`.
+    """
+    name, total, sample_rate = str(path), 0, 1
+    try:
+        with open(name, "rb") as file:
+            layout = _inspect(file, name)
+            if layout.fault is not None:
+                raise AudioError(f"{name}: {layout.fault}")
+            for part in layout.parts:
+                if part.samples is not None and total:
+                    total += part.samples  # of a file with so many parts, one is opened
+                    continue
+                sound, _, samples = _open(file, part, name)
+                total, sample_rate = total + samples, int(sound.samplerate)
+                sound.close()
+    except OSError as error:
+        raise AudioError(f"{name}: not readable as audio ({error.strerror or error})") from error
+    if total == 0:
+        raise AudioError(f"{name}: holds no samples")
+    return total, sample_rate
+
+
+def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str | None = None) -> None:
+    """Write ``audio`` (channels, samples); the format follows the suffix, the file appears only when it is whole.
+
+    Args:
+        path: ``.wav``, ``.flac`` or ``.mp3``.
+        audio: float array (channels, samples).
+        sample_rate: Hz.
+        subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
+            which add no audible rounding. What passes full scale is cut off there by all formats but float WAV and MP3;
+            a warning says so.
+
+    Raises:
+        AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
+        OutputError: the system refuses to write it.
+    """
+    path = Path(path)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        _write_open(file, audio, sample_rate, path.suffix.lower(), subtype, str(path))
+
+
+def subtype_that_holds(audio: np.ndarray, subtype: str = "PCM_24") -> str:
+    """``subtype``, soundfile's name of a sample format of WAV, or 32-bit float where ``audio`` passes full scale.
+
+    For files that something is computed from later: an integer format would cut off what passes full scale.
+    """
+    return "FLOAT" if peak_dbfs(audio) > 0 else subtype
+
+
+def clipping(audio: np.ndarray, suffix: str, subtype: str | None = None) -> str | None:
+    """A sentence on what :func:`write` cuts off at full scale in this format; ``None`` where it keeps all."""
+    peak = peak_dbfs(audio)
+    if peak <= 0 or (subtype or _SUBTYPES[suffix]) in _UNBOUNDED:
+        return None
+    return f"its peak of {peak:+.1f} dBFS is cut off at full scale, since {suffix} with integers holds no more"
+
+
+def encode(audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None = None) -> bytes:
+    """The bytes of a file that :func:`write` would write.
+
+    Raises:
+        AudioError: as :func:`write`.
+    """
+    buffer = io.BytesIO()
+    _write_open(buffer, audio, sample_rate, suffix, subtype, suffix)
+    return buffer.getvalue()
+
+
+def resample(audio: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """``audio`` (channels, samples) from one rate to another (both Hz), band-limited (soxr, "HQ")."""
+    if source_rate == target_rate:
+        return audio
+    resampled = soxr.resample(audio.T, source_rate, target_rate, quality=_QUALITY)
+    return np.ascontiguousarray(resampled.T, dtype=np.float32)
+
+
+def to_stereo(audio: np.ndarray) -> np.ndarray:
+    """Two channels: a mono signal is repeated, a stereo one is returned as it is."""
+    return np.repeat(audio, 2, axis=0) if audio.shape[0] == 1 else audio
+
+
+def pad_to(audio: np.ndarray, samples: int) -> np.ndarray:
+    """``audio`` with zeros at its end, so that it is at least ``samples`` long."""
+    missing = samples - audio.shape[-1]
+    return np.pad(audio, ((0, 0), (0, missing))) if missing > 0 else audio
+
+
+def peak_dbfs(audio: np.ndarray) -> float:
+    """Highest absolute sample in dBFS; digital silence and an empty array give -600."""
+    # no array of absolute values: a song's is as large as the song
+    peak = max(float(np.max(audio, initial=0.0)), -float(np.min(audio, initial=0.0)))
+    return float(20 * np.log10(peak + 1e-30))
+
+
+def check(audio: np.ndarray, name: str) -> None:
+    """Refuse what no stage can work with.
+
+    Raises:
+        AudioError: not (channels, samples), no sample, more than two channels, or a sample that is NaN, infinite or
+            beyond ``MAX_DBFS``.
+    """
+    if audio.ndim != 2:
+        raise AudioError(f"{name}: expected an array (channels, samples), found {audio.ndim} dimensions")
+    if audio.shape[0] > MAX_CHANNELS or audio.shape[0] == 0:
+        raise AudioError(f"{name}: expected 1 or 2 channels, found {audio.shape[0]}")
+    if audio.shape[1] == 0:
+        raise AudioError(f"{name}: holds no samples")
+    _refuse_unbounded(audio, name)
+
+
+def _refuse_unbounded(audio: np.ndarray, name: str, start: int = 0) -> None:
+    """Refuse samples that are not finite or beyond ``MAX_DBFS``; ``start`` is the number of the first one here."""
+    peak = peak_dbfs(audio)
+    if peak <= MAX_DBFS:
+        return
+    finite = np.isfinite(audio)
+    if not finite.all():
+        first = start + int(np.argmin(finite.all(axis=0)))
+        raise AudioError(f"{name}: holds NaN or infinite samples, the first at sample {first}")
+    raise AudioError(f"{name}: a peak of {peak:+.0f} dBFS, expected at most {MAX_DBFS:+.0f} dBFS")
+
+
+def _fetch_s3(address: str) -> bytes:
+    try:
+        return object_store.read(address)
+    except FxnormError as error:
+        raise AudioError(str(error)) from error
+
+
+def _read_open(
+    file: BinaryIO, name: str, sample_rate: int | None, limits: DecodingLimits | None = None
+) -> tuple[np.ndarray, int]:
+    layout = _inspect(file, name, None if limits is None else _FORMATS)
+    try:
+        samples, rate = _read_layout(file, layout, name, sample_rate, limits)
+    except FormatError as error:
+        raise AudioError(f"{name}: {error}") from error
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
+    check(samples, name)
+    for doubt in layout.doubts:
+        _logger.warning("%s: %s", name, doubt)
+    return samples, rate
+
+
+def _inspect(file: BinaryIO, name: str, expected: Collection[str] | None = None) -> Layout:
+    try:
+        return inspect(file, expected)
+    except FormatError as error:
+        raise AudioError(f"{name}: {error}") from error
+
+
+def _read_layout(
+    file: BinaryIO, layout: Layout, name: str, sample_rate: int | None, limits: DecodingLimits | None
+) -> tuple[np.ndarray, int]:
+    """All parts of a file one behind the other, and their sample rate."""
+    joined: _Joined | None = None
+    known = sum(part.samples or 0 for part in layout.parts)
+    for part in layout.parts:
+        if part.samples == 0:
+            continue
+        sound, reading, samples = _open(file, part, name)
+        with sound:
+            if sound.channels > MAX_CHANNELS:
+                raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
+            if joined is None:
+                joined = _Joined(sound, int(sound.samplerate) if sample_rate is None else sample_rate, name)
+            joined.refuse_other(sound)
+            if limits is not None:
+                _refuse_beyond(limits, sound, max(known, joined.read + samples), joined.target_rate, name)
+            if layout.fault is not None:
+                raise AudioError(f"{name}: {layout.fault}")
+            joined.reserve(max(known, joined.read + samples))
+            found = joined.add(sound, reading.skip, samples)
+        if found < samples:
+            raise AudioError(f"{name}: truncated: {samples} samples announced, {found} found")
+        if layout.container == "FLAC":
+            flac.refuse_another(file, file.tell() - flac.READ_AHEAD)
+    if joined is None:
+        raise AudioError(f"{name}: holds no samples")
+    return joined.samples(), joined.target_rate
+
+
+def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, Reading, int]:
+    """A part as libsndfile reads it to its end, how it is shown to it, and the number of its samples.
+
+    Raises:
+        AudioError: libsndfile cannot read it, or does not find what is there.
+    """
+    reason = "no samples"
+    for reading in part.readings:
+        file.seek(0)
+        source = shown(file, reading)
+        try:
+            sound = soundfile.SoundFile(source)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            reason = _reason(error)
+            continue
+        frames = int(sound.frames)
+        if part.samples is None and frames < _UNKNOWN_FRAMES:
+            return sound, reading, frames
+        if part.samples is None:
+            reason = "the header does not say how long it is; write the file once more"
+        elif frames == part.samples or (reading.zeros and frames >= reading.skip + part.samples):
+            return sound, reading, part.samples
+        else:
+            reason = f"{part.samples} samples are there, its decoder finds {frames}"
+        sound.close()
+    raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({reason})")
+
+
+class _Joined:
+    """Samples of one file after the other at one rate; they are read block by block, so that one copy is enough.
+
+    Args:
+        first: the first file.
+        target_rate: Hz.
+        name: of all of them, in errors.
+    """
+
+    def __init__(self, first: soundfile.SoundFile, target_rate: int, name: str) -> None:
+        self.target_rate = target_rate
+        self.read = 0
+        self._rate, self._channels, self._name = int(first.samplerate), int(first.channels), name
+        self._resampler = None
+        if target_rate != self._rate:
+            self._resampler = soxr.ResampleStream(self._rate, target_rate, self._channels, "float32", _QUALITY)
+        self._samples = np.empty((self._channels, 0), np.float32)
+        self._filled = 0
+
+    def refuse_other(self, sound: soundfile.SoundFile) -> None:
+        """Refuse a file that cannot follow the first."""
+        if (sound.samplerate, sound.channels) != (self._rate, self._channels):
+            raise AudioError(
+                f"{self._name}: begins with {self._rate} Hz and {self._channels} channels, goes on with"
+                f" {sound.samplerate} Hz and {sound.channels} at {self.read / self._rate:.1f} s"
+            )
+
+    def reserve(self, samples: int) -> None:
+        """Make room for all that is read until the end, ``samples`` at the files' own rate."""
+        try:
+            self._grow(_resampled_length(samples, self._rate, self.target_rate))
+        except MemoryError as error:
+            message = f"{self._name}: {samples} samples announced, which is more than memory holds"
+            raise AudioError(message) from error
+
+    def add(self, sound: soundfile.SoundFile, skip: int, samples: int) -> int:
+        """Read ``samples`` behind the first ``skip``; gives how many there were."""
+        before = self.read
+        for block in _blocks(sound, skip, samples, self._name):
+            self.read += len(block)
+            self._put(block if self._resampler is None else self._resampler.resample_chunk(block))
+        return self.read - before
+
+    def samples(self) -> np.ndarray:
+        """What was read, (channels, samples)."""
+        if self._resampler is not None:
+            self._put(self._resampler.resample_chunk(np.empty((0, self._channels), np.float32), last=True))
+        return np.ascontiguousarray(self._samples[:, : self._filled])
+
+    def _put(self, block: np.ndarray) -> None:
+        self._grow(self._filled + len(block))  # should soxr round up where we round down
+        self._samples[:, self._filled : self._filled + len(block)] = block.T
+        self._filled += len(block)
+
+    def _grow(self, samples: int) -> None:
+        if samples > self._samples.shape[1]:
+            larger = np.empty((self._channels, samples), np.float32)
+            larger[:, : self._filled] = self._samples[:, : self._filled]
+            self._samples = larger
+
+
+def _blocks(sound: soundfile.SoundFile, skip: int, samples: int, name: str) -> Iterator[np.ndarray]:
+    """``samples`` of a file behind the first ``skip``, (samples, channels) at a time; fewer if there are fewer.
+
+    soundfile seeks between two reads, after which an MP3's first frames lack those before them: it is read at once.
+    """
+    at_once = skip + samples if sound.format == "MP3" else _BLOCK
+    read, stop = -skip, samples
+    while len(part := sound.read(min(at_once, stop - read), dtype="float32", always_2d=True)):
+        wanted = part[max(0, -read) :]
+        _refuse_unbounded(wanted.T, name, start=max(0, read))
+        read += len(part)
+        for start in range(0, len(wanted), _BLOCK):
+            yield wanted[start : start + _BLOCK]
+
+
+def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
+    """To the nearest sample."""
+    return (2 * samples * target_rate + source_rate) // (2 * source_rate)
+
+
+def _refuse_beyond(
+    limits: DecodingLimits, sound: soundfile.SoundFile, samples: int, target_rate: int, name: str
+) -> None:
+    """Refuse a file of so many ``samples`` before they are decoded."""
+    lowest, highest = _RATES
+    if sound.channels > limits.channels:
+        raise AudioError(f"{name}: {sound.channels} channels, expected at most {limits.channels}")
+    if not lowest <= sound.samplerate <= highest:
+        raise AudioError(f"{name}: {sound.samplerate} Hz, expected a sample rate from {lowest} to {highest} Hz")
+    if samples > limits.seconds * sound.samplerate:
+        seconds = samples / sound.samplerate
+        raise AudioError(f"{name}: {seconds:.0f} s, expected at most {limits.seconds:g} s")
+    longest = max(samples, _resampled_length(samples, sound.samplerate, target_rate))
+    needed = longest * sound.channels * np.dtype(np.float32).itemsize
+    if needed > limits.bytes:
+        raise AudioError(f"{name}: {needed} bytes of samples when decoded, expected at most {limits.bytes}")
+
+
+def _write_open(
+    file: BinaryIO, audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None, name: str
+) -> None:
+    if suffix not in AUDIO_SUFFIXES:
+        raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
+    _refuse_unbounded(audio, name)  # before an encoder sees it: LAME would end the process
+    subtype = subtype or _SUBTYPES[suffix]
+    if clipped := clipping(audio, suffix, subtype):
+        _logger.warning("%s: %s", name, clipped)
+    if (suffix, subtype) == (".wav", "FLOAT"):
+        # libsndfile puts the time of day into float WAVs (the PEAK chunk); the same audio shall give the same bytes
+        scipy.io.wavfile.write(file, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
+        return
+    sink = _Sink(file)
+    try:
+        soundfile.write(sink, audio.T, sample_rate, subtype=subtype, format=suffix[1:].upper())
+    except (soundfile.LibsndfileError, AssertionError):
+        if sink.error is None:
+            raise
+    if sink.error is not None:
+        raise sink.error
+
+
+class _Sink:
+    """A file for libsndfile, whose encoders may end well where a write fails: the first error is kept here."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        return self._try(lambda: self._file.write(data))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._try(lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._try(self._file.tell)
+
+    def _try(self, work: Callable[[], int]) -> int:
+        if self.error is None:
+            try:
+                return work()
+            except OSError as error:
+                self.error = error
+        return 0
+
+
+def _reason(error: BaseException) -> str:
+    said = str(getattr(error, "error_string", "")).strip()
+    return (said or first_line(error)).rstrip(".").partition("\n")[0]

@@ -1,0 +1,125 @@
+"""What is said about a mix beside its samples: levels, and how far its stems lie from what the network was trained on.
+
+A network mixes what it has seen the like of. Normalization brings most stems there; one that lies far outside of the
+training songs before it may not get there, and whoever hears the mix should know.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
+from fxnorm.effects import loudness, programme
+from fxnorm.effects.features import EFFECTS, Features
+from fxnorm.effects.levels import is_silent
+from fxnorm.errors import DatasetError
+from fxnorm.io.audio import to_stereo
+from fxnorm.statistics import DatasetStatistics, measure_stem
+
+FAR = 4.0
+"""Spreads from the training songs' average from which a stem lies far outside: Chebyshev's inequality puts less than a
+sixteenth of any distribution there, and of a normal one less than a ten-thousandth."""
+
+
+@dataclass(frozen=True)
+class MixReport:
+    """Levels of a mix and its stems.
+
+    Attributes:
+        loudness_lufs: of the mix; ``None`` for one that never passes the gate of -70 LUFS.
+        stem_loudness_lufs: of each stem as it came in, a mono one on both sides, as it is mixed; ``None`` for a silent
+            one.
+        drift: by effect and stem, in units of the spread between the training songs (see
+            :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
+            averages alone, without their spread.
+        warnings: a sentence for each stem that lies far outside, of which something cannot be compared, or that carries
+            no programme and so was not normalized; the endpoint adds one where the mix is cut off at full scale.
+    """
+
+    loudness_lufs: float | None
+    stem_loudness_lufs: dict[str, float | None]
+    drift: dict[str, dict[str, float | None]]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class MeasuredStem:
+    """A stem as it came in.
+
+    Attributes:
+        loudness_lufs: ``None`` for a silent one.
+        features: of :func:`fxnorm.statistics.measure_stem`, also of one that carries no programme.
+        sounds: it is more than digital silence.
+        silent: it counts as silence.
+        remark: on a channel without programme, if it has one.
+    """
+
+    loudness_lufs: float | None
+    features: Features
+    sounds: bool
+    silent: bool
+    remark: str | None
+
+
+def measure_stems(stems: Mapping[str, np.ndarray]) -> dict[str, MeasuredStem]:
+    """Measure the stems (1 or 2 channels, samples) of a mix at 44.1 kHz, by name, as they came in."""
+    return {
+        stem: MeasuredStem(
+            loudness_lufs=_finite(loudness.measure(to_stereo(audio), SAMPLE_RATE)),
+            features=measure_stem(audio, SAMPLE_RATE, stem, residue=True),
+            sounds=bool(audio.any()),
+            silent=is_silent(audio),
+            remark=programme.remark(audio, SAMPLE_RATE),
+        )
+        for stem, audio in stems.items()
+    }
+
+
+def describe(stems: Mapping[str, MeasuredStem], mix: np.ndarray, statistics: DatasetStatistics) -> MixReport:
+    """Measure a mix, and compare the stems it was made of with those of the training songs.
+
+    Args:
+        stems: what :func:`measure_stems` found.
+        mix: (2, samples) at 44.1 kHz.
+        statistics: of the training songs.
+    """
+    try:
+        drifts = statistics.drift({stem: found.features for stem, found in stems.items() if found.features})
+    except DatasetError:  # published averages come without spread
+        drifts = {}
+    return MixReport(
+        loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
+        stem_loudness_lufs={stem: found.loudness_lufs for stem, found in stems.items()},
+        drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
+        warnings=[warning for stem, found in stems.items() if (warning := _warning(stem, found, drifts)) is not None],
+    )
+
+
+def _warning(stem: str, found: MeasuredStem, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
+    """A sentence on a stem that lies far outside in some effect, or cannot be compared; digital silence is no stem."""
+    if not found.features:
+        if not found.sounds:
+            return None
+        if found.silent:
+            return f"{stem}: counts as silence, because its peak does not pass {SILENCE_DBFS:g} dBFS"
+        return f"{stem}: too quiet to be compared with the training songs"
+    effects = [
+        f"{effect} by {value:.1f}" if math.isfinite(value) else f"{effect} beyond any, because they do not differ"
+        for effect, by_stem in drifts.items()
+        if abs(value := by_stem.get(stem, 0.0)) > FAR
+    ]
+    sentences = []
+    if effects:
+        sentences.append(f"far from the training songs, in units of their spread: {', '.join(effects)}")
+    if missing := [effect for effect in EFFECTS if effect not in found.features]:
+        sentences.append(f"not to be compared with the training songs: {', '.join(missing)}")
+    if found.remark:
+        sentences.append(found.remark)
+    return f"{stem}: {'; '.join(sentences)}" if sentences else None
+
+
+def _finite(value: float) -> float | None:
+    """``None`` for what JSON has no word for."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""MLflow's model registry: what a registered model holds, its card and its aliases."""

@@ -1,0 +1,117 @@
+"""The MLflow model registry: a Mixer goes in as a pyfunc, and comes out as a Mixer directory again."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import mlflow
+from tqdm import tqdm
+
+from fxnorm.errors import FxnormError, ModelError
+from fxnorm.mixing.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer
+from fxnorm.registry import served_model
+from fxnorm.registry.aliases import MODEL_PREFIX, Version
+from fxnorm.registry.served_model import MIXER_ARTIFACT
+from fxnorm.tracking import runs
+from fxnorm.tracking.errors import one_line, registry_server
+
+_LARGEST_MIXER_BYTES = 4 * 2**30
+_MOST_FILES = 10_000
+
+
+def open_mixer(name: str) -> Mixer:
+    """A Mixer from its directory, or from the registry under ``models:/name@alias`` (or ``models:/name/version``).
+
+    Raises:
+        ModelError: it is not there, or not a Mixer.
+    """
+    with mixer_directory(name) as folder:
+        return Mixer.load(folder)
+
+
+@contextlib.contextmanager
+def mixer_directory(name: str) -> Iterator[Path]:
+    """The directory of such a Mixer; that of one from the registry is there until the block ends.
+
+    Raises:
+        ModelError: the registry does not have it.
+    """
+    if not name.startswith(MODEL_PREFIX):
+        yield Path(name)
+        return
+    runs.configure()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with one_line(f"{name}: not in the registry at {registry_server()}"):
+                downloaded = _download(name, folder)
+        except FxnormError as error:
+            raise ModelError(str(error)) from error
+        yield downloaded
+
+
+def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> str:
+    """Log a Mixer directory as a pyfunc into its run, and register it; no version is there without its tags.
+
+    Returns:
+        the new version.
+
+    Raises:
+        FxnormError: the tracking server or the artifacts' store does not take it.
+    """
+    with (
+        one_line(f"{name}: the registry at {registry_server()} does not take {mixer}"),
+        mlflow.start_run(run_id=run_id),
+    ):
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            **served_model.contents(mixer),
+            registered_model_name=name,
+            tags=dict(tags),
+        )
+    return str(logged.registered_model_version)
+
+
+def is_whole(version: Version) -> bool:
+    """Whether a version can be served still: neither its run is deleted, nor its files."""
+    if version.run_id and not runs.is_alive(version.run_id):
+        return False
+    try:
+        with one_line(version.uri):
+            path = _mixer_path(version.uri)
+            files = mlflow.artifacts.list_artifacts(artifact_uri=f"{version.uri}/{path}") if path else []
+            return {MIXER_FILE, WEIGHTS_FILE} <= {PurePosixPath(file.path).name for file in files}
+    except FxnormError as error:
+        tqdm.write(f"{version.uri}: cannot be read any more ({error})")
+        return False
+
+
+def _mixer_path(name: str) -> str | None:
+    """Where a registered model has its Mixer, if it has one."""
+    described = mlflow.models.get_model_info(name).flavors.get("python_function", {}).get("artifacts", {})
+    path = described.get(MIXER_ARTIFACT, {}).get("path")
+    return None if path is None else str(path)
+
+
+def _download(name: str, folder: str) -> Path:
+    """Only the Mixer directory of a registered model, into ``folder``; nothing of the model is executed."""
+    path = _mixer_path(name)
+    if path is None:
+        raise ModelError(f"{name}: expected a model with a Mixer, found another")
+    _refuse_large(f"{name}/{path}")
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{name}/{path}", dst_path=folder))
+
+
+def _refuse_large(uri: str) -> None:
+    """What somebody registered under a name may be anything; a disk should not fill with it."""
+    base, _, _ = uri.rpartition("/artifacts/")
+    folders, files, size = [uri.removeprefix(f"{base}/")], 0, 0
+    while folders:
+        for found in mlflow.artifacts.list_artifacts(artifact_uri=f"{base}/{folders.pop()}"):
+            files += 1
+            size += found.file_size or 0
+            if found.is_dir:
+                folders.append(found.path)
+            if files > _MOST_FILES or size > _LARGEST_MIXER_BYTES:
+                limits = f"{_MOST_FILES} files and {_LARGEST_MIXER_BYTES} bytes"
+                raise ModelError(f"{uri}: expected a Mixer of at most {limits}, found a larger one")

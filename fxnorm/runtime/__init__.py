@@ -1,0 +1,1 @@
+"""What every process of the library needs below all else: compiled kernels, the log, signals."""

@@ -1,0 +1,1 @@
+"""The MLflow run of one execution of the pipeline."""

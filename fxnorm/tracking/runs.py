@@ -1,0 +1,465 @@
+"""The MLflow run of one pipeline execution.
+
+``train`` opens the run and leaves its id in the Mixer directory; ``evaluate`` and ``register`` write into the same run.
+Where the tracking server does not know that run, they share another, which begins with the same parameters and whose
+id stays with the report.
+Without ``MLFLOW_TRACKING_URI`` everything goes to ``mlflow.db`` (SQLite) and ``mlartifacts`` in the working directory.
+"""
+
+import contextlib
+import csv
+import getpass
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import torch
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_USER
+from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
+from pydantic import BaseModel, ValidationError
+from tqdm import tqdm
+
+from fxnorm import __version__
+from fxnorm.data.versions import code_version
+from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
+from fxnorm.io import object_store
+from fxnorm.io.files import write_json
+from fxnorm.io.folders import files_below
+from fxnorm.io.names import file_part
+from fxnorm.mixing.mixer import Mixer, mixer_digest
+from fxnorm.tracking import embedded_store, system_metrics
+from fxnorm.tracking.errors import first_line, one_line, server, shown, unless_missing
+from fxnorm.tracking.system_metrics import SystemMetrics
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_EXPERIMENT = "fxnorm"
+RUN_FILE = "mlflow_run.json"
+PARAMS_FILE = "params.yaml"
+"""Among the run's artifacts: all settings, as ``--params`` takes them."""
+MIXER_TAG = "mixer.digest"
+"""Of a run that was begun for a Mixer that was trained elsewhere, and of a registered version."""
+NETWORK_TAG = "network"
+DESCRIPTION_TAG = MLFLOW_RUN_NOTE
+"""The text on the run's page, in Markdown."""
+
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
+_CURVES = {
+    "learning_rate": "train/learning_rate",
+    "train_loss": "train/loss",
+    "validation_loss": "validation/loss",
+}
+"""Column of the file of the loss over epochs -> metric."""
+_BATCH = 500  # a request to the server may hold 1,000 metrics
+_FLUSH_SECONDS = 5.0
+_RETRY_SECONDS = 600.0
+_FINISHED, _FAILED, _STOPPED = "FINISHED", "FAILED", "KILLED"
+
+
+def configure() -> str:
+    """Point MLflow to the tracking server, or to the embedded default, and return the address."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    mlflow.set_tracking_uri(uri)
+    object_store.ask_plainly()  # where artifacts lie in an S3 store, MLflow asks it itself
+    for address in {uri, mlflow.get_registry_uri()}:
+        embedded_store.settle(address)
+    if shown(uri) != uri:
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # else MLflow prints it whole, credentials included
+    return uri
+
+
+class Experiment(BaseModel):
+    """What a run begins with, here and in each store to which its results are brought later."""
+
+    name: str
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    settings: str = ""
+    """YAML, for :data:`PARAMS_FILE`."""
+    data: dict[str, dict[str, str]] = {}
+    """Name of what is read for the training -> its version."""
+
+
+class _Left(BaseModel):
+    """What :meth:`TrackedRun.leave_in` writes."""
+
+    run_id: str
+    mixer: str | None = None
+    experiment: Experiment | None = None
+
+
+class TrackedRun:
+    """One MLflow run that can be left and taken up again by its id.
+
+    Metrics are sent in batches; leaving the ``with`` block sends the rest and sets the run's status. While the tracking
+    server does not answer, metrics wait here: what is computed in the meantime does not depend on it. Whatever else the
+    server does not take is an FxnormError.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = mlflow.MlflowClient()
+        self._waiting: list[Metric] = []
+        self._last_steps: dict[str, int] = {}
+        self._system_metrics: SystemMetrics | None = None
+        self._sent_at = time.monotonic()
+        self._retry_at = 0.0
+
+    @classmethod
+    def start(cls, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "TrackedRun":
+        """A new run with its parameters and tags, beside what is known of the code's version."""
+        uri = configure()
+        with one_line(f"{server()}: MLflow cannot start a run"):
+            client = mlflow.MlflowClient()
+            created = client.create_run(_experiment(client, uri), run_name=name)
+        run = cls(created.info.run_id)
+        run.set_params(params)
+        run.set_tags({MLFLOW_SOURCE_NAME: f"fxnorm {__version__}", **_user(), **code_version(), **tags})
+        return run
+
+    @classmethod
+    def begin(cls, experiment: Experiment) -> "TrackedRun":
+        """A new run with all that it begins with."""
+        run = cls.start(experiment.name, experiment.params, experiment.tags)
+        if experiment.settings:
+            run.add_text(PARAMS_FILE, experiment.settings)
+        for name, version in experiment.data.items():
+            run.add_dataset(name, version, "training")
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path) -> "TrackedRun | None":
+        """The run whose id was left in ``folder``; None if that run is not known to this tracking server.
+
+        Raises:
+            ModelError: the file that names the run is not as :meth:`leave_in` writes it.
+        """
+        configure()
+        left = _left_in(folder)
+        return None if left is None or not is_alive(left.run_id) else cls(left.run_id)
+
+    def leave_in(self, folder: Path, mixer: str | None = None, experiment: Experiment | None = None) -> None:
+        """Write the run's id into a folder, with the digest of its Mixer or what it began with."""
+        left = _Left(run_id=self.run_id, mixer=mixer, experiment=experiment)
+        write_json(folder / RUN_FILE, left.model_dump(exclude_none=True))
+
+    def go_on(self) -> None:
+        """Leave out the steps that the run has already: those that are done again after an interruption."""
+        with self._one_line("read"):
+            # a metric's last step stands nowhere else but at the end of its whole history
+            for metric in self._client.get_run(self.run_id).data._metric_objs:
+                self._last_steps[metric.key] = metric.step
+
+    def watch_system(self) -> None:
+        """Measure what the machine does until the ``with`` block ends, unless that is switched off."""
+        if system_metrics.wanted():
+            done = [step for name, step in self._last_steps.items() if name.startswith(system_metrics.PREFIX)]
+            self._system_metrics = SystemMetrics(self._note, max(done, default=-1) + 1)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Note values at a step; they are sent every few seconds."""
+        self._note(step, values)
+        seconds = time.monotonic()
+        if seconds >= self._retry_at and (len(self._waiting) >= _BATCH or seconds - self._sent_at > _FLUSH_SECONDS):
+            self._send_or_keep()
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Parameters of the whole execution; values that are set already must be the same."""
+        with self._one_line("written"):
+            self._client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Tags of the run; a later value replaces an earlier one."""
+        with self._one_line("written"):
+            self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+    def params(self) -> dict[str, str]:
+        """All parameters of the run."""
+        with self._one_line("read"):
+            return dict(self._client.get_run(self.run_id).data.params)
+
+    def tags(self) -> dict[str, str]:
+        """All tags of the run."""
+        with self._one_line("read"):
+            return dict(self._client.get_run(self.run_id).data.tags)
+
+    def add_dataset(self, name: str, version: Mapping[str, str], context: str) -> None:
+        """Note what the run has read.
+
+        Args:
+            name: which part of which dataset.
+            version: as :func:`fxnorm.data.versions.data_version` gives it. DVC's hash stands beside the name
+                where there is one, else the hash of the songs.
+            context: what for, such as ``training``.
+        """
+        digest = version.get("dvc", version["digest"])[:MAX_DATASET_DIGEST_SIZE]
+        dataset = Dataset(name, digest, source_type="code", source=CodeDatasetSource(dict(version)).to_json())
+        given = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        with self._one_line("written"):
+            self._client.log_inputs(self.run_id, datasets=[given])
+
+    def replay(self, curve: Path) -> None:
+        """Note the loss over epochs from the file that the training wrote, as the training notes it.
+
+        Raises:
+            DatasetError: it is another file.
+        """
+        try:
+            with open(curve, newline="", encoding="utf-8") as file:
+                rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            for row in rows:
+                self.log(int(row["step"]), {_CURVES[name]: row[name] for name in _CURVES if name in row})
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise DatasetError(f"{curve}: expected the loss over epochs, as 'fxnorm train' writes it") from error
+        validated = [row for row in rows if "validation_loss" in row]
+        if validated:
+            best = min(validated, key=lambda row: row["validation_loss"])
+            values = {"validation/best_loss": best["validation_loss"], "validation/best_step": best["step"]}
+            self.log(int(rows[-1]["step"]), values)
+
+    def has_metric(self, name: str) -> bool:
+        """Whether the run has a value of this name."""
+        with self._one_line("read"):
+            return name in self._client.get_run(self.run_id).data.metrics
+
+    def has_file(self, name: str) -> bool:
+        """Whether ``name`` is among the run's artifacts."""
+        folder, _, _ = name.rpartition("/")
+        with self._one_line("read"):
+            return name in {file.path for file in self._client.list_artifacts(self.run_id, folder or None)}
+
+    def add_file(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file with the run, in ``folder`` of its artifacts."""
+        with self._one_line("written"), _safely_named(path) as file:
+            self._client.log_artifact(self.run_id, str(file), folder)
+
+    def add_folder(self, path: Path, folder: str | None = None) -> None:
+        """Keep the files of a folder with the run, in ``folder`` of its artifacts.
+
+        What is called otherwise than :func:`fxnorm.io.names.file_part` says is called so there.
+        """
+        with self._one_line("written"), _safely_named(path) as safe:
+            self._client.log_artifacts(self.run_id, str(safe), folder)
+
+    def add_text(self, name: str, text: str) -> None:
+        """Keep a text file with the run, as ``name`` among its artifacts; it replaces an earlier one."""
+        with self._one_line("written"):
+            self._client.log_text(self.run_id, text, name)
+
+    def add_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A table that MLflow's pages show as one; it replaces an earlier one.
+
+        Args:
+            name: of the artifact, with the suffix ``.json``.
+            rows: columns and values; a value that is not there stays empty.
+        """
+        table = pd.DataFrame(rows)
+        is_there = self.has_file(name)
+        with self._one_line("written"):
+            if is_there:
+                # MLflow would append the rows to those of before
+                self._client.log_dict(self.run_id, json.loads(table.to_json(orient="split", index=False)), name)
+            else:
+                self._client.log_table(self.run_id, table, name)
+
+    def __enter__(self) -> "TrackedRun":
+        with self._one_line("written"):
+            self._client.update_run(self.run_id, status="RUNNING")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._system_metrics is not None:
+            self._system_metrics.stop()
+        try:
+            with self._one_line("completed"):
+                self._send()
+                self._finish(kind)
+        except FxnormError as error:
+            if kind is None:
+                raise
+            tqdm.write(str(error))  # the error that ends the block is the one to be seen
+
+    def _tell_where(self) -> None:
+        """Say so if the run is in another experiment than the one that is asked for now."""
+        with self._one_line("read"):
+            experiment = self._client.get_experiment(self._client.get_run(self.run_id).info.experiment_id).name
+        if experiment != _experiment_name():
+            tqdm.write(
+                f"MLflow: run {self.run_id} is in the experiment {experiment!r}, not in {_experiment_name()!r};"
+                " results go to where it is"
+            )
+
+    def _finish(self, kind: type[BaseException] | None) -> None:
+        stopped = kind is not None and issubclass(kind, StoppedError)
+        self._client.set_terminated(self.run_id, _FINISHED if kind is None else _STOPPED if stopped else _FAILED)
+
+    def _note(self, step: int, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        new = {name: value for name, value in values.items() if step > self._last_steps.get(name, -1)}
+        self._waiting += [Metric(name, value, now, step) for name, value in new.items()]
+
+    def _send_or_keep(self) -> None:
+        try:
+            self._send()
+        except MlflowException as error:
+            # the client has waited minutes for the server by now, which not every step should do
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            tqdm.write(f"MLflow: metrics cannot be sent ({first_line(error)}); they wait for {_RETRY_SECONDS:.0f} s")
+
+    def _send(self) -> None:
+        while self._waiting:
+            batch = self._waiting[:_BATCH]  # the system's metrics may be appended while these are on their way
+            self._client.log_batch(self.run_id, metrics=batch)
+            del self._waiting[: len(batch)]
+        self._sent_at = time.monotonic()
+
+    def _one_line(self, done: str) -> contextlib.AbstractContextManager[None]:
+        return one_line(f"MLflow: run {self.run_id} cannot be {done}")
+
+
+def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
+    """The run that trained ``mixer``, or, said aloud, a new one where the tracking server does not know that run.
+
+    The new run begins as the training's did. Its id stays in ``report``, where the next stage finds it; in the Mixer it
+    would change what ``train`` made.
+    """
+    run = TrackedRun.resume(mixer)
+    if run is None:
+        digest = mixer_digest(mixer)
+        left = _left_in(report)
+        if left is not None and left.mixer == digest:  # not that of a Mixer that was evaluated there before
+            run = TrackedRun.resume(report)
+        if run is None:
+            run = _begun_for(digest)
+        if run is None:
+            tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
+            run = TrackedRun.begin(_experiment_of(mixer, name, digest))
+        run.leave_in(report, mixer=digest)
+    run._tell_where()
+    return run
+
+
+def store() -> dict[str, str]:
+    """Which store results go to: addresses without credentials, the experiment, and since when that is there.
+
+    A store that was deleted and made anew is another one, at the same address. An experiment that is not there is made.
+    """
+    uri = configure()
+    with one_line(f"{server()}: MLflow does not tell of its experiments"):
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment(_experiment(client, uri))
+    return {
+        "tracking": _address(mlflow.get_tracking_uri()),
+        "registry": _address(mlflow.get_registry_uri()),
+        "experiment": experiment.name,
+        "since": str(experiment.creation_time),
+    }
+
+
+def _address(uri: str) -> str:
+    """Without credentials; of an embedded store without its folder, with which it may move."""
+    database = embedded_store.database_of(uri)
+    return shown(uri) if database is None else f"sqlite:///{database.name}"
+
+
+def is_alive(run_id: str) -> bool:
+    """Whether the tracking server knows a run, and has not deleted it."""
+    with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
+        run = unless_missing(mlflow.MlflowClient().get_run, run_id)
+    return run is not None and run.info.lifecycle_stage != LifecycleStage.DELETED
+
+
+def _begun_for(digest: str) -> TrackedRun | None:
+    """The run of the experiment that was begun for a Mixer that was trained elsewhere, if there is one."""
+    with one_line(f"{server()}: MLflow cannot look up the runs of a Mixer"):
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(_experiment_name())
+        if experiment is None:
+            return None
+        runs = client.search_runs([experiment.experiment_id], f"tags.`{MIXER_TAG}` = '{digest}'", max_results=1)
+    return TrackedRun(runs[0].info.run_id) if runs else None
+
+
+def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
+    """What the training of a Mixer began with, or what the Mixer itself tells of it."""
+    left = _left_in(mixer)
+    if left is not None and left.experiment is not None:
+        experiment = left.experiment
+    else:
+        opened = Mixer.load(mixer, torch.device("cpu"))
+        sizes = {f"train.sizes.{key}": str(value) for key, value in opened.network.config.items() if key != "name"}
+        experiment = Experiment(
+            name=name,
+            params={"train.network": str(opened.network.config["name"]), **sizes},
+            tags={f"data.{key}": value for key, value in opened.recipe.data.items()},
+        )
+    return experiment.model_copy(update={"tags": {**experiment.tags, MIXER_TAG: digest}})
+
+
+@contextlib.contextmanager
+def _safely_named(path: Path) -> Iterator[Path]:
+    """A file, or a folder of files, under names that are addresses as they stand; itself, if they are.
+
+    Files that are nobody's, such as the note of what a command made in a folder, are left out.
+    """
+    present = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
+    parts = {file: (file.relative_to(path).parts if path.is_dir() else (file.name,)) for file in files}
+    safe = {file: tuple(map(file_part, names)) for file, names in parts.items()}
+    if safe == parts and len(files) == len(present):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in files:
+            linked = Path(temporary, *safe[file])
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            linked.symlink_to(file.absolute())
+        yield Path(temporary) if path.is_dir() else linked
+
+
+def _left_in(folder: Path) -> _Left | None:
+    """What :meth:`TrackedRun.leave_in` wrote into a folder, if it did."""
+    file = folder / RUN_FILE
+    if not file.is_file():
+        return None
+    try:
+        return _Left.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ModelError(f"{file}: expected the id of an MLflow run, found none") from error
+
+
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+
+
+def _experiment(client: mlflow.MlflowClient, uri: str) -> str:
+    name = _experiment_name()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # a server chooses where artifacts go; an embedded database would put them into ./mlruns
+        location = embedded_store.new_location() if uri.startswith("sqlite:") else None
+        try:
+            created = str(client.create_experiment(name, location, _EXPERIMENT_TAGS))
+            embedded_store.settle(uri)  # MLflow makes any address absolute
+            return created
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)  # perhaps made by another process, a moment ago
+
+
+def _user() -> dict[str, str]:
+    try:
+        return {MLFLOW_USER: getpass.getuser()}
+    except (KeyError, OSError):  # containers run as users without a name
+        return {}
