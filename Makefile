@@ -12,11 +12,13 @@ COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/
 # the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
 PAGE := fxnorm/listening_test/page
 
-.PHONY: help demo test test-containers lint bench image install page check-page
+.PHONY: help demo quick test test-all test-containers lint bench image install page check-page
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
-	@echo "make test    the test suite"
+	@echo "make quick   unit tests alone: no servers, browsers or pipelines (a minute)"
+	@echo "make test    the test suite (ten minutes on two cores)"
+	@echo "make test-all   with the slow tests too: a song of 20 minutes, a model in an empty environment"
 	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
@@ -45,8 +47,16 @@ demo: $(INSTALLED)
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 	@echo 'The endpoint    PATH="$$PWD/.venv/bin:$$PATH" MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion'
 
+PYTEST = pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
+
+quick: $(INSTALLED)
+	$(PYTEST) -m "not slow and not system" --durations 10
+
 test: $(INSTALLED)
-	pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder --durations 25
+	$(PYTEST) -m "not slow" --durations 25
+
+test-all: $(INSTALLED)
+	$(PYTEST) --durations 40
 
 test-containers: $(INSTALLED) image
 	pytest tests/containers.py

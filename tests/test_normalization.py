@@ -109,6 +109,7 @@ def test_a_normalized_stem_has_the_target_s_loudness(
     assert features["loudness"] == pytest.approx(float(statistics.mean("loudness", stem)), abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_a_song_of_20_minutes_goes_through(normalizer: EffectNormalizer, statistics: DatasetStatistics) -> None:
     minutes = np.tile(audio.read(DATA / "song" / "vocals.flac")[0], (1, 200))

@@ -77,6 +77,7 @@ def test_every_package_is_pinned_and_no_build_of_pytorch_is_preferred() -> None:
     assert not [line for line in requirements if line.startswith(("nvidia-", "triton", "dvc", "kfp", "mlflow=="))]
 
 
+@pytest.mark.slow
 def test_a_registered_model_serves_from_an_empty_environment_and_mixes_the_same_samples(
     registry: str, empty_environment: Path, tmp_path: Path
 ) -> None:

@@ -1,11 +1,11 @@
 """``fxnorm train`` as real processes: signalled, killed, in pairs; what remains is what an undisturbed run leaves."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fxnorm import Mixer
-from fxnorm.errors import SettingsError
+from fxnorm.errors import FxnormError, SettingsError
+from fxnorm.settings import Settings
+from fxnorm.stages import train_processes
 from fxnorm.training.distributed import Processes
 from tests import servers
 from tests.conftest import SIZES
@@ -148,10 +150,11 @@ def train(processes, output, spoil=lambda network: None):
     network = models.build(settings.network, **settings.sizes)
     spoil(network)
     songs = [dataset.songs("normalized", split) for split in ("train", "val")]
-    loop.train(
-        task(network, settings), settings, *songs, Checkpoints(output), lambda step, values: None,
-        processes=processes, interruption=Interruption(),
-    )
+    with Interruption() as interruption:
+        loop.train(
+            task(network, settings), settings, *songs, Checkpoints(output), lambda step, values: None,
+            processes=processes, interruption=interruption,
+        )
     if processes.first:
         save_file(network.state_dict(), output / "weights.safetensors")
 """
@@ -210,11 +213,21 @@ def first_gradient(project: Project, output: str) -> dict[int, Tensor]:
 
 
 SHARED_BATCHES = """
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.training.data import RandomCrops
 
 def without_dropout(network):
     network.latent_mixer.recurrent.dropout = 0.0  # each process draws its own
+
+crop = RandomCrops.__getitem__
+
+def signal_to_one(network):
+    def crop_and_be_told(self, number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return crop(self, number)
+
+    if processes.rank == 1:
+        RandomCrops.__getitem__ = crop_and_be_told
 
 def broken_in_one(network):
     if processes.rank == 1:
@@ -224,13 +237,19 @@ try:
     with Processes.joined() as processes:
         train(processes, output, without_dropout)
         if processes.count > 1:
+            try:
+                train(processes, output / "stopped", signal_to_one)
+            except StoppedError as error:
+                print("STOPPED:", processes.rank, error)
             train(processes, output / "broken", broken_in_one)
 except FxnormError as error:
     print("SAID:", error)
 """
 
 
-def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_broken_loss(project: Project) -> None:
+def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_signal_to_one_and_at_a_broken_loss(
+    project: Project,
+) -> None:
     project.set(
         loss="a",  # which is no mean over examples
         batch_size=4,
@@ -249,6 +268,9 @@ def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_b
     assert process.returncode != 0, "the second process ends with status 1"
     assert output.count("SAID: training: the loss is nan at step 1 (songs: ") == 1, output
     assert not list((project.folder / "two/broken").glob("step-*"))
+    for rank in (0, 1):
+        assert f"STOPPED: {rank} training: stopped by SIGTERM after step 1 of 1" in output
+    assert (project.folder / "two/stopped/step-000000001.pt").is_file()
     one, two = first_gradient(project, "one"), first_gradient(project, "two")
     whole = torch.cat([gradient.flatten() for gradient in one.values()])
     difference = torch.cat([(two[number] - gradient).flatten() for number, gradient in one.items()])
@@ -273,35 +295,32 @@ print(f"BEST: {best['validation.best_step']:.0f}")
 """
 
 
-def test_the_training_of_a_node_with_two_accelerators_is_one_call_and_both_processes_stop_together(
-    project: Project,
-) -> None:
+def test_the_training_of_a_node_with_two_accelerators_is_one_call(project: Project) -> None:
     script = project.folder / "node.py"
     script.write_text(TRAIN_ON_TWO)
     project.set()
-
-    def stopped_after(step: int, to_whom: Callable[[int], int]) -> str:
-        process = project.start(str(script))
-        project.wait_for_step("node-checkpoints", step)
-        os.kill(to_whom(process.pid), signal.SIGTERM)
-        output, _ = process.communicate(timeout=_PATIENCE)
-        assert process.returncode == 1
-        assert output.count("fxnorm: training: stopped by SIGTERM after step") == 1, "both had the time to save"
-        assert not (project.folder / "node").exists()
-        return str(output)
-
-    output = stopped_after(3, rank_one)
-    assert "SAID: training in 2 processes ended with status 1" in output
-    reached = int(project.checkpoint("node-checkpoints").stem.removeprefix("step-"))
-    output = stopped_after(reached + 3, lambda process: process)
-    assert f"goes on at step {reached} of {STEPS}" in output
+    process = project.start(str(script))
+    project.wait_for_step("node-checkpoints", 3)
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=_PATIENCE)
     assert "SAID: training in 2 processes: stopped, not finished" in output
+    assert output.count("fxnorm: training: stopped by SIGTERM after step") == 1, "both had the time to save"
+    assert not (project.folder / "node").exists()
     output = project.run(str(script))
     assert output.count("goes on at step") == 1
     assert "BEST: " in output
     assert Mixer.load(project.folder / "node").network.config["filters"] == SIZES["filters"]
     with open(project.folder / "node.csv", encoding="utf-8") as file:
-        assert len(file.readlines()) == 1 + 8, "the curve of all parts"
+        assert len(file.readlines()) == 1 + 8, "the curve of both parts"
+
+
+def test_processes_that_fail_are_an_error_that_tells_their_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    places = (tmp_path / "normalized", tmp_path / "out", str(tmp_path / "checkpoints"), tmp_path / "loss.csv")
+    with pytest.raises(FxnormError, match="training in 2 processes ended with status 1"):
+        train_processes.run(Settings(), *places, processes=2)
 
 
 def test_a_batch_that_the_processes_cannot_share_evenly_is_refused() -> None:
@@ -343,12 +362,3 @@ def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_obje
         "step-000000029.pt",
         "step-000000030.pt",
     ]
-
-
-def rank_one(process: int) -> int:
-    """The process that torchrun started second, somewhere below this one."""
-    below = [process]
-    for parent in below:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            below += [int(child) for child in children.read_text().split()]
-    return next(child for child in below if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes())
