@@ -66,7 +66,7 @@ $(DOCS_INSTALLED): $(INSTALLED)
 	touch $@
 
 docs: $(DOCS_INSTALLED)
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done
