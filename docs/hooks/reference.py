@@ -1,8 +1,8 @@
-"""MkDocs hook: tables of settings, made from the models that read them, and drawings within the page.
+"""MkDocs hook: tables of settings and pages of commands, made from the code that reads them; drawings within the page.
 
 A line ``<!-- fields: fxnorm.settings:TrainSettings -->`` becomes a table of that model's fields: name, type, default
 and meaning. A line ``<!-- drawing: assets/data.svg -->`` becomes that file's content, so that it takes the page's
-colours.
+colours. A line ``<!-- command: fxnorm.cli:main as fxnorm -->`` becomes the help of a click command and all below it.
 """
 
 import ast
@@ -13,17 +13,21 @@ import sys
 import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 _ROOT = Path(__file__).parents[2]
 _FIELDS = re.compile(r"^<!-- fields: ([\w.]+):(\w+)(?: prefix=(\S+))?(?: (upper))? -->$", re.MULTILINE)
 _DRAWING = re.compile(r"^<!-- drawing: (\S+) -->$", re.MULTILINE)
+_COMMAND = re.compile(r"^<!-- command: ([\w.]+):(\w+) as (\w+) -->$", re.MULTILINE)
+_DEFAULT = re.compile(r" *\[default: \(?([^\]]*?)\)?\]$")
+_ROLE = re.compile(r":\w+:<code>~?")  # as in docstrings, :meth:`mix`
 _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-_LONGEST_DEFAULT = 60  # characters
 
 
 def on_config(config: Any, **_: Any) -> None:
@@ -34,12 +38,58 @@ def on_config(config: Any, **_: Any) -> None:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put tables and drawings in."""
     markdown = _FIELDS.sub(lambda match: _table(*match.groups()), markdown)
+    markdown = _COMMAND.sub(lambda match: _commands(*match.groups()), markdown)
     return _DRAWING.sub(lambda match: _drawing(_ROOT / "docs" / match[1]), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave out the roles of names in docstrings, which are written for another tool."""
+    return _ROLE.sub("<code>", html)
+
+
+def _commands(module: str, name: str, program: str) -> str:
+    command = getattr(importlib.import_module(module), name)
+    context = click.Context(command, info_name=program)
+    sections = list(_sections(command, context))
+    links = [f"| [`{title}`](#{title.replace(' ', '-')}) | {summary} |" for title, summary, _ in sections]
+    return "\n".join(["| command | what it does |", "| --- | --- |", *links, "", *(text for *_, text in sections)])
+
+
+def _sections(command: click.Command, context: click.Context) -> Iterator[tuple[str, str, str]]:
+    """Title, summary and text of all commands below one, by name."""
+    assert isinstance(command, click.Group)
+    for name in sorted(command.commands):
+        below = command.commands[name]
+        inner = click.Context(below, info_name=name, parent=context)
+        if isinstance(below, click.Group):
+            yield from _sections(below, inner)
+            continue
+        paragraphs = inspect.cleandoc(below.help or "").split("\n\n")
+        title = inner.command_path.removeprefix(f"{context.find_root().info_name} ")
+        usage = " ".join([inner.command_path, *below.collect_usage_pieces(inner)])
+        options = [option for option in below.params if isinstance(option, click.Option)]
+        records = [record for option in options if (record := option.get_help_record(inner))]
+        rows = [f"| `{key}` | {_cell(_DEFAULT.sub(_default_text, text))} |" for key, text in records]
+        table = ["| option | meaning |", "| --- | --- |", *rows, ""] if rows else []
+        text = [f"## {title}", "", *(f"{_escaped(part)}\n" for part in paragraphs), "```", usage, "```", "", *table]
+        yield title, _cell(" ".join(paragraphs[0].split())), "\n".join(text)
+
+
+def _default_text(match: re.Match[str]) -> str:
+    return f"{' ' if match.start() else ''}Default: {match[1]}."
+
+
+def _cell(text: str) -> str:
+    return _escaped(" ".join(text.split())).replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([<*_\[\]])", r"\\\1", text)
 
 
 def _drawing(path: Path) -> str:
     # within a block that Markdown leaves alone
-    return f"<div>\n{path.read_text(encoding='utf-8').strip()}\n</div>"
+    return f'<div class="drawing-box">\n{path.read_text(encoding="utf-8").strip()}\n</div>'
 
 
 def _table(module: str, name: str, prefix: str | None, upper: str | None) -> str:
