@@ -101,7 +101,12 @@ def _table(module: str, name: str, prefix: str | None, upper: str | None) -> str
         meaning = info.description or meanings.get(field, "")
         if not meaning:
             raise ValueError(f"{module}.{name}.{field}: has no meaning to print; write a string under the field")
-        cells = (f"`{key.upper() if upper else key}`", _type(info), _default(info), _sentence(meaning))
+        cells = (
+            f"`{key.upper() if upper else key}`",
+            _type(info),
+            _default(info, upper is not None),
+            _sentence(meaning),
+        )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
@@ -129,12 +134,18 @@ def _sentence(meaning: str) -> str:
 
 def _type(info: FieldInfo) -> str:
     bounds = [
-        f"{sign} {getattr(item, name):g}" if getattr(item, name) < 2**62 else f"{sign} 2⁶³"
+        f"{sign} {_number(getattr(item, name))}"
         for item in info.metadata
         for name, sign in _BOUNDS.items()
         if getattr(item, name, None) is not None
     ]
     return " ".join([_written(info.annotation), *([", ".join(bounds)] if bounds else [])])
+
+
+def _number(value: float) -> str:
+    if value >= 2**62:
+        return "2⁶³"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _written(annotation: Any) -> str:
@@ -156,9 +167,9 @@ def _written(annotation: Any) -> str:
     return names.get(annotation) or str(annotation.__name__)
 
 
-def _default(info: FieldInfo) -> str:
+def _default(info: FieldInfo, variable: bool) -> str:
     if info.is_required():
-        return "needed"
+        return "see meaning" if variable else "needed"  # what reads the variables fills it in
     value = info.get_default(call_default_factory=True)
     if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
         return "see below"
