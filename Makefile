@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
 # the image that the pipeline's tasks run in; podman or docker builds it
@@ -12,12 +13,13 @@ COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/
 # the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
 PAGE := fxnorm/listening_test/page
 
-.PHONY: help demo test test-containers lint bench image install page check-page check-folder check-repository
+.PHONY: help demo test test-containers lint docs bench image install page check-page check-folder check-repository
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
 	@echo "make test    the test suite"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
@@ -77,6 +79,13 @@ lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done
