@@ -1,6 +1,7 @@
 """Sounds and songs that several tests use."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ torch.set_num_threads(1)
 # songs are done in one process where a test does not ask for more: each takes seconds to start, and the other cores
 # have other tests to run
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
+# a shell has what it starts in the background ignore Ctrl-C, and so would the processes that tests start
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
 """Of a network that computes in no time."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from fxnorm import Mixer
 from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.settings import Settings
-from fxnorm.stages import train_processes
+from fxnorm.stages import train
 from fxnorm.training.distributed import Processes
 from tests import servers
 from tests.conftest import SIZES
@@ -320,7 +320,7 @@ def test_processes_that_fail_are_an_error_that_tells_their_status(
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     places = (tmp_path / "normalized", tmp_path / "out", str(tmp_path / "checkpoints"), tmp_path / "loss.csv")
     with pytest.raises(FxnormError, match="training in 2 processes ended with status 1"):
-        train_processes.run(Settings(), *places, processes=2)
+        train.run_processes(Settings(), *places, processes=2)
 
 
 def test_a_batch_that_the_processes_cannot_share_evenly_is_refused() -> None:
