@@ -35,12 +35,18 @@ SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "re
 
 _LONG = (
     "project",
-    "test_serving",
     "test_training_processes",
     "test_serving_environment",
     "test_tracking_servers",
-    "test_registry",
+    "test_wheel",
+    "test_own_data",
+    "test_evaluation_stage",
+    "test_kept_results",
+    "test_serving",
+    "test_training_stage",
     "test_stages",
+    "test_registry",
+    "test_listening_test",
 )
 """Groups of tests that take longest, longest first: begun first, they do not keep one process busy at the end."""
 _OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project")
