@@ -1,6 +1,7 @@
 """Sounds and songs that several tests use."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ torch.set_num_threads(1)
 # songs are done in one process where a test does not ask for more: each takes seconds to start, and the other cores
 # have other tests to run
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
+# a shell has what it starts in the background ignore Ctrl-C, and so would the processes that tests start
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1}
 """Of a network that computes in no time."""
@@ -31,12 +35,18 @@ SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "re
 
 _LONG = (
     "project",
-    "test_serving",
     "test_training_processes",
     "test_serving_environment",
     "test_tracking_servers",
-    "test_registry",
+    "test_wheel",
+    "test_own_data",
+    "test_evaluation_stage",
+    "test_kept_results",
+    "test_serving",
+    "test_training_stage",
     "test_stages",
+    "test_registry",
+    "test_listening_test",
 )
 """Groups of tests that take longest, longest first: begun first, they do not keep one process busy at the end."""
 _OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project")

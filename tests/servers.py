@@ -16,6 +16,8 @@ from typing import Any
 import boto3
 import psycopg2
 
+from tests import stores
+
 _PATIENCE = 120  # seconds
 
 
@@ -102,6 +104,7 @@ def git(folder: Path, log: Path) -> Iterator[str]:
 def mlflow(folder: Path) -> Iterator[str]:
     """An MLflow tracking server that keeps all in ``folder``; gives its address."""
     artifacts = ["--artifacts-destination", str(folder / "artifacts")]
+    stores.new_database(folder / "mlflow.db")
     with mlflow_on(f"sqlite:///{folder / 'mlflow.db'}", artifacts, folder / "mlflow.log") as address:
         yield address
 
@@ -122,6 +125,9 @@ def mlflow_on(
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", database, *artifacts]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
+        "false"  # whose processes take seconds to start, for nothing here
+    )
     with running(command, port, log, environment | dict(credentials or {})):
         yield f"http://127.0.0.1:{port}"
 

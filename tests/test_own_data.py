@@ -35,7 +35,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("dvc", "init", "-q")
     shutil.copy(REPOSITORY / ".dvcignore", project.folder / ".dvcignore")
     for number, split in enumerate(("train", "val", "test")):
-        stems = {stem: noise(3.0, 0.2, 10 * number + index) for index, stem in enumerate(("Vocals", "bass", "drums"))}
+        stems = {stem: noise(1.5, 0.2, 10 * number + index) for index, stem in enumerate(("Vocals", "bass", "drums"))}
         for stem, samples in (stems | {"mixture": np.sum(list(stems.values()), axis=0)}).items():
             audio.write(project.folder / f"data/wet/{split}/Song {number}/{stem}.wav", samples, subtype="PCM_16")
     project.set("train", **TINY)

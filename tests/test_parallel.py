@@ -36,6 +36,8 @@ def work(song, output):
         (folder / "process").write_text(str(os.getpid()))
         if song.name == "quick":
             return
+        while not (output / "quick").is_dir():  # which another process may begin later than this one
+            time.sleep(0.01)
         if song.name.startswith("lost"):
             os.kill(os.getpid(), getattr(signal, song.name.split()[1]))
         if song.name == "defect":
