@@ -1,5 +1,6 @@
 """The project's pages as a reader takes them: their blocks of commands, and the commands that stand in a text."""
 
+import argparse
 import itertools
 import re
 import shlex
@@ -120,9 +121,10 @@ def refusal(group: click.Group, words: list[str]) -> str | None:
     rest = list(words)
     while isinstance(command, click.Group) and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
         name = rest.pop(0)
-        if name not in command.commands:
+        found = command.get_command(click.Context(command), name)
+        if found is None:
             return f"there is no {command.name} {name}"
-        command = command.commands[name]
+        command = found
     known = {"-h", "--help", "--version"}
     for parameter in command.params:
         known |= {*parameter.opts, *parameter.secondary_opts}
@@ -130,4 +132,18 @@ def refusal(group: click.Group, words: list[str]) -> str | None:
         option = re.match(r"--[a-z][a-z-]*", word)
         if option and option[0] not in known and not (isinstance(command, click.Group) and rest[0].isupper()):
             return f"{command.name} has no {option[0]}"
+    return None
+
+
+def refusal_by_parser(parser: argparse.ArgumentParser, words: list[str]) -> str | None:
+    """The same for a command that argparse reads."""
+    for word in words:
+        option = re.match(r"--[a-z][a-z-]*", word)
+        if option and option[0] not in parser._option_string_actions:
+            return f"{parser.prog} has no {option[0]}"
+        groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        if groups and not word.startswith("-"):
+            if word not in groups[0].choices:
+                return f"there is no {parser.prog} {word}"
+            parser = groups[0].choices[word]
     return None

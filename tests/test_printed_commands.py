@@ -130,13 +130,9 @@ def refused(words: list[str]) -> str | None:
 
         return pages.refusal(cli, rest)
     if name == "dvc":
-        from dvc.cli import parse_args
-        from dvc.exceptions import DvcException
+        from dvc.cli import get_main_parser
 
-        try:
-            parse_args(rest)
-        except DvcException as error:
-            return f"dvc does not take it ({error})"
+        return pages.refusal_by_parser(get_main_parser(), rest)
     if name == "make":
         targets = [word for word in rest if re.fullmatch(r"[a-z][a-z-]*", word)]
         made = subprocess.run(["make", "-n", *targets], cwd=REPOSITORY, capture_output=True, text=True, check=False)
