@@ -130,7 +130,7 @@ def refused(words: list[str]) -> str | None:
 
         return pages.refusal(cli, rest)
     if name == "dvc":
-        from dvc.cli import get_main_parser
+        from dvc.cli.parser import get_main_parser
 
         return pages.refusal_by_parser(get_main_parser(), rest)
     if name == "make":
@@ -199,17 +199,23 @@ def test_what_make_says_exists(demo: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "what, page, ended_by", [("Experiments", "/health", signal.SIGTERM), ("The endpoint", "/ping", signal.SIGTERM),
-                             ("The endpoint", "/ping", signal.SIGINT)]
-)  # fmt: skip
+    "what, page, more, ended_by",
+    [("Experiments", "/health", "--workers 1", signal.SIGTERM), ("The endpoint", "/ping", "", signal.SIGINT)],
+)
 def test_a_server_starts_as_make_demo_says_and_ends_with_a_signal(
-    what: str, page: str, ended_by: signal.Signals, demo: Project, environment: dict[str, str], tmp_path: Path
+    what: str,
+    page: str,
+    more: str,
+    ended_by: signal.Signals,
+    demo: Project,
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     port = servers.free_port()
     log = tmp_path / "log"
     with open(log, "w", encoding="utf-8") as output:
         server = subprocess.Popen(
-            ["bash", "-c", f"exec {command_of(what)} --port {port}"],
+            ["bash", "-c", f"exec {command_of(what)} --port {port} {more}"],
             cwd=demo.folder,
             env=environment,
             stdout=output,
