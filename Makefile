@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
 # the image that the pipeline's tasks run in; podman or docker builds it
@@ -12,14 +13,15 @@ COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/
 # the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
 PAGE := fxnorm/listening_test/page
 
-.PHONY: help demo quick test test-all test-containers lint bench image install page check-page
+.PHONY: help demo quick test test-all test-containers lint docs bench image install page check-page check-folder check-repository
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
 	@echo "make quick   unit tests alone: no servers, browsers or pipelines (a minute)"
 	@echo "make test    the test suite (ten minutes on two cores)"
-	@echo "make test-all   with the slow tests too: a song of 20 minutes, a model in an empty environment"
+	@echo "make test-all   with the slow tests too: a song of 20 minutes, packages in empty environments"
 	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
@@ -32,12 +34,31 @@ ifeq ($(shell test ! -e $(INSTALLED) || grep -qsF "$$(realpath $(VENV))/bin/" $(
 $(warning $(VENV) was made in another folder; 'rm -r $(VENV)' has it made anew)
 endif
 
-$(INSTALLED): pyproject.toml constraints.txt
+# Said before the minutes of an installation. Links that lead out of fxnorm/ make serving, components and pipeline part of
+# the package; tools that do not keep links leave small text files in their place.
+check-folder:
+	@for name in serving components pipeline; do test -d fxnorm/$$name || { \
+		echo "fxnorm/$$name: expected a link to ../$$name, found none; unpack the archive with tar or unzip, which keep" \
+			"links, or clone the repository with 'git clone -c core.symlinks=true'" >&2; exit 1; }; done
+	@test -e $(INSTALLED) || { command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON): not found; expected Python 3.11 or newer, as in 'make demo PYTHON=python3.11'" >&2; exit 1; }; \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$($(PYTHON) --version): expected Python 3.11 or newer, as in 'make demo PYTHON=python3.11'" >&2; exit 1; }; \
+		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON): cannot make a virtual environment; Debian has what is missing in python3-venv" >&2; exit 1; }; }
+
+# a downloaded archive is no git repository: DVC does without one where it is told to, in a file that git ignores
+IS_REPOSITORY := git rev-parse --git-dir >/dev/null 2>&1
+check-repository: check-folder
+	@$(IS_REPOSITORY) || echo "no git repository here: DVC will do without one (core.no_scm in .dvc/config.local)"
+
+$(INSTALLED): pyproject.toml constraints.txt | check-folder
 	$(PYTHON) -m venv $(VENV)
 	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)
+demo: check-repository $(INSTALLED)
+	@$(IS_REPOSITORY) || dvc config --local core.no_scm true
 	fxnorm demo-data data
 	dvc add --quiet data
 	dvc repro
@@ -45,7 +66,7 @@ demo: $(INSTALLED)
 	@echo "Mixes to hear   reports/mixes/test_dry and reports/mixes/test_wet"
 	@echo "The report      reports/report.html"
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
-	@echo 'The endpoint    PATH="$$PWD/.venv/bin:$$PATH" MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow models serve --env-manager local --timeout 600 -m models:/fxnorm-automix@champion'
+	@echo "The endpoint    .venv/bin/fxnorm serve"
 
 PYTEST = pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
 
@@ -70,6 +91,13 @@ lint: $(INSTALLED)
 	mypy
 	lint-imports
 	deptry .
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done

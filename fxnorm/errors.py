@@ -1,8 +1,22 @@
 """Errors that a user can cause. Their text is one line that names the file or key and says what was expected."""
 
+import importlib.util
 import itertools
 import os
 import shutil
+
+EXTRAS = {
+    "mlops": (
+        "boto3", "botocore", "docker", "dvc", "dvc_data", "fastapi", "fsspec", "kfp", "kfp_kubernetes",
+        "kfp_server_api", "mlflow", "pandas", "psutil", "pynvml", "s3fs", "sqlalchemy", "uvicorn",
+    ),
+    "demo": ("midirenderer", "pretty_midi", "pyloudnorm"),
+    "listening-test": ("statsmodels", "pandas"),
+}  # fmt: skip
+"""Extra of this distribution -> what a plain installation, which is enough to mix, lacks without it.
+
+Where two bring the same package, the first is named.
+"""
 
 _MOST_SHOWN = 60  # characters
 
@@ -61,6 +75,29 @@ class StoppedError(FxnormError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signal_number
+
+
+def missing_package(error: ImportError, who: str = "this command", extra: str | None = None) -> str | None:
+    """What to install where a package of one of the extras is not there, in one line; None for any other error.
+
+    Args:
+        error: what an import raised.
+        who: needs the package.
+        extra: the one to name; by default the first in :data:`EXTRAS` that brings the package.
+    """
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    package = error.name.partition(".")[0]
+    extra = extra or next((name for name, packages in EXTRAS.items() if package in packages), None)
+    # a part that is missing of a package that is there is a defect, which keeps its trace
+    if extra is None or package not in EXTRAS[extra] or importlib.util.find_spec(package) is not None:
+        return None
+    return needs(who, package, extra)
+
+
+def needs(who: str, package: str, extra: str) -> str:
+    """The line that says who needs which package, and what to install."""
+    return f"{who} needs {package}, which is not installed: pip install 'fxnorm-automix[{extra}]'"
 
 
 def system_reason(error: OSError) -> str:

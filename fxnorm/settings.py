@@ -48,6 +48,7 @@ class StatisticsSettings(_Section):
     """Which songs the averages are measured on."""
 
     split: Split = "train"
+    """The split that is measured."""
 
 
 class NormalizeSettings(_Section):
@@ -61,6 +62,7 @@ class NormalizeSettings(_Section):
     """Bring the spectrum of every third of an octave and the panning to the targets themselves, instead of as near as
     the published filters come; only for networks that are trained behind it."""
     splits: tuple[str, ...] = ("train", "val")
+    """The splits that are normalized."""
     seed: int = 0
     """Draws the impulse response and the reverberation's shelves, for each song by its name."""
 
@@ -69,7 +71,9 @@ class ScheduleStep(_Section):
     """A part of the training at one learning rate."""
 
     epochs: PositiveInt
+    """How many, of ``batches_per_epoch`` steps each."""
     learning_rate: NonNegative
+    """Adam's, in these epochs."""
 
 
 class TrainSettings(_Section):
@@ -78,6 +82,7 @@ class TrainSettings(_Section):
     task: Literal["mix", "front_end"] = "mix"
     """What is learnt: to mix; or, as a start for that, CRAFx2's front-end alone, to rebuild the stems it is given."""
     network: Literal["crafx2", "wave_u_net"] = "crafx2"
+    """What learns: the network of the method, or the Wave-U-Net that it is compared with."""
     sizes: dict[str, int | str] = {}
     """Sizes of the network that differ from the published ones."""
     initial_weights: str | None = None
@@ -86,9 +91,11 @@ class TrainSettings(_Section):
     loss: Literal["a", "b"] = "b"
     """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
     sequence_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 440_960 / 44_100
+    """Length of an example."""
     batch_size: Annotated[int, Field(gt=0, le=65_536)] = 4
     """Examples of a step, of all processes together."""
     batches_per_epoch: PositiveInt = 1_600
+    """Steps of an epoch. After each epoch the validation loss is measured."""
     warm_up_batches: int = Field(default=1_600, ge=0)
     """Steps at learning rate 0 that only fill Adam's moments."""
     schedule: tuple[ScheduleStep, ...] = (
@@ -99,8 +106,11 @@ class TrainSettings(_Section):
         ScheduleStep(epochs=25, learning_rate=1e-5),
         ScheduleStep(epochs=10, learning_rate=1e-6),
     )
+    """Epochs and learning rates, one after the other."""
     weight_decay: NonNegative = 1e-7
+    """Adam's."""
     gradient_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 0.2
+    """Gradients are scaled down to this norm where theirs is greater; .inf is no limit."""
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay a step of an exponential moving average of the weights; validated and kept in place of the weights
     themselves, it evens out what small batches leave of noise. 0, as published, is no average."""
@@ -128,12 +138,14 @@ class TrainSettings(_Section):
     run_in_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = 30.0
     """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Draws the first weights, the crops, the swaps and the reverberation."""
 
 
 class EvaluateSettings(_Section):
     """The comparison of the network's mixes with the reference mixes."""
 
     split: Split = "test"
+    """The split whose songs are mixed."""
     also: dict[str, str] = {}
     """Other Mixers to compare with, by the name they get in the report: directories or models:/NAME@ALIAS. DVC does not
     see when one of them changes."""
@@ -156,9 +168,13 @@ class RegisterSettings(_Section):
     """The quality gate and the name in the registry."""
 
     name: Annotated[str, AfterValidator(_model_name)] = "fxnorm-automix"
+    """Name of the registered model."""
     split: str = "test_wet"
+    """Of ``metrics.json``: whose songs decide."""
     metric: str = "stereo_loss_b"
+    """Of ``metrics.json``: what decides; lower is better."""
     baseline: str = "normalized_sum"
+    """The system that has to be beaten."""
     margin: float = 0.0
     """How much lower than the baseline's (and the champion's) the metric must be, in the metric's own unit."""
 

@@ -26,15 +26,20 @@ class Toleration(_Section):
     """A taint of nodes that training may run on; as Kubernetes has it."""
 
     key: str | None = None
+    """Of the taint."""
     operator: Literal["Equal", "Exists"] = "Equal"
+    """Whether the taint's value has to be ``value``, or may be any."""
     value: str | None = None
+    """Of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Of the taint; null for any."""
 
 
 class Secret(_Section):
     """A Kubernetes secret whose keys become environment variables; secrets themselves are in no file of ours."""
 
     name: str
+    """Of the secret."""
     keys: dict[str, str]
     """Key of the secret -> environment variable."""
     optional: bool = False
@@ -47,12 +52,17 @@ class Training(_Section):
     """The node that trains."""
 
     accelerator: str = "nvidia.com/gpu"
+    """What Kubernetes calls it."""
     accelerators: Count = 1
     """How many; with more than one, training runs in as many processes. 0 trains on the CPU."""
     node_selector: dict[str, str] = {}
+    """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
+    """Taints that the node may have."""
     cpu: Cores = "8"
+    """Cores."""
     memory: Bytes = "32Gi"
+    """Memory, at most."""
     shared_memory: Bytes = "8Gi"
     """Of ``/dev/shm``, through which reading processes hand over crops; Kubernetes' own 64 MiB is too little."""
 
@@ -66,9 +76,11 @@ class Retries(_Section):
     training: Count = 5
     """It goes on from its checkpoint, so a retry costs little; see the pipeline parameter ``checkpoints``."""
     training_days: Annotated[int, Field(gt=0)] = 60
+    """Longest time, retries included."""
     others: Count = 2
     """Few: what fails for a reason of its own, such as a revision that is not there, fails each time."""
     others_days: Annotated[int, Field(gt=0)] = 7
+    """Longest time, retries included."""
     pause_seconds: Count = 60
     """Before each retry."""
 
@@ -77,13 +89,17 @@ class Cluster(_Section):
     """All of the above."""
 
     image: Annotated[str, Field(min_length=1)] = IMAGE
+    """What all tasks run in; ``make image`` builds it."""
     cpu: Cores = "2"
+    """Cores of every task but the training."""
     memory: Bytes = "8Gi"
     """Of every task but the training."""
     parallel_shards: Count = 8
     """How many shards are worked on at a time; 0 is no limit."""
     training: Training = Training()
+    """The node that trains."""
     retries: Retries = Retries()
+    """How often failed tasks are done again."""
     secrets: tuple[Secret, ...] = (
         Secret(
             name="fxnorm-s3",
@@ -107,6 +123,7 @@ class Cluster(_Section):
             },
         ),
     )
+    """Secrets of the run's namespace that tasks get as environment variables."""
 
     @classmethod
     def load(cls, path: Path | None) -> "Cluster":

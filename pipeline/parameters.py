@@ -35,12 +35,19 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
+    """Address of the git repository that tracks the data with DVC, or a folder on this machine."""
     revision: Annotated[str, Field(min_length=1)] = "main"
+    """Branch, tag or commit. The run works on the commit that it names when the run begins."""
     path: Annotated[str, Field(min_length=1), AfterValidator(_relative)] = "data"
+    """The folder of the data in the repository."""
     remote: str = ""
+    """Name of the DVC remote; empty for the repository's default."""
     shards: Annotated[int, Field(gt=0)] = 4
+    """Into how many parts statistics and normalization divide the songs."""
     checkpoints: str = ""
+    """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
     settings: dict[str, Any] = {}
+    """The sections of ``params.yaml``."""
 
     @classmethod
     def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> "Parameters":

@@ -191,7 +191,7 @@ def test_settings_that_cannot_be_are_named_and_nothing_is_written(tmp_path: Path
 
 def test_a_missing_renderer_is_named_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "find_spec", lambda name: None if name == "midirenderer" else object())
-    with pytest.raises(FxnormError, match=r"midirenderer not found: install fxnorm-automix\[demo\]"):
+    with pytest.raises(FxnormError, match=r"needs midirenderer, .*: pip install 'fxnorm-automix\[demo\]'"):
         render_dataset(tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

@@ -23,6 +23,7 @@ from tests import servers
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+PAGE = ROOT / "docs/cluster.md"
 KUBERNETES = DEPLOY / "kubernetes"
 STORES = KUBERNETES / "stores"
 SECRETS = KUBERNETES / "pipeline"
@@ -167,10 +168,10 @@ def test_the_tracking_server_s_version_is_the_client_s() -> None:
     assert f"mlflow=={version}\n" in requirements
     assert _kustomization(STORES)["images"][0]["newTag"] == version
     containerfile = (DEPLOY / "mlflow/Containerfile").read_text(encoding="utf-8")
-    readme = (DEPLOY / "README.md").read_text(encoding="utf-8")
-    for text in (containerfile, readme):
+    page = PAGE.read_text(encoding="utf-8")
+    for text in (containerfile, page):
         assert set(re.findall(r"fxnorm-mlflow:([\d.]+)", text)) == {version}
-    assert f"MLflow {version}" in readme
+    assert f"MLflow {version}" in page
 
 
 def test_every_manifest_is_used_and_every_named_file_is_there() -> None:
@@ -227,7 +228,7 @@ def test_containers_run_without_rights_within_bounds_and_are_watched() -> None:
 
 
 def test_the_page_names_options_and_files_that_exist() -> None:
-    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     submit = pipeline.commands["submit"]
     known = {option for parameter in submit.params if isinstance(parameter, click.Option)
              for option in (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
@@ -333,7 +334,7 @@ def test_who_only_reads_has_the_reader_s_login_and_no_container_the_administrato
     configuration = configparser.ConfigParser()
     configuration.read(DEPLOY / "mlflow/auth.ini")
     assert configuration["mlflow"]["default_permission"] in ("READ", "NO_PERMISSIONS")
-    for page in (ROOT / "README.md", DEPLOY / "README.md", ROOT / "serving/kserve.yaml"):
+    for page in (ROOT / "README.md", PAGE, ROOT / "serving/kserve.yaml"):
         assert "login" in page.read_text(encoding="utf-8"), page
 
 

@@ -102,3 +102,19 @@ def test_a_registered_model_serves_from_an_empty_environment_and_mixes_the_same_
             run(*mix, "--endpoint", endpoint, *stems, "--output", "there.wav", folder=tmp_path, **library)
             here, there = (audio.read(tmp_path / name)[0] for name in ("here.wav", "there.wav"))
             assert np.array_equal(here, there), song
+
+
+def test_a_registered_model_runs_its_own_code_whatever_library_is_installed(registry: str, tmp_path: Path) -> None:
+    """So one that was registered by an older version, whose modules lay elsewhere, still serves."""
+    for name in ("fxnorm", "serving"):
+        (tmp_path / "newer" / name).mkdir(parents=True)
+        (tmp_path / "newer" / name / "__init__.py").write_text("raise ImportError('of another version')\n")
+    program = "\n".join([
+        "import mlflow, numpy as np",
+        f"model = mlflow.pyfunc.load_model('models:/{NAME}/1')",
+        "from fxnorm import Mixer",
+        "print(Mixer.__module__, model.metadata.signature.outputs.input_names()[0])",
+    ])  # fmt: skip
+    said = run(sys.executable, "-c", program, folder=tmp_path, MLFLOW_TRACKING_URI=registry,
+               PYTHONPATH=str(tmp_path / "newer"))  # fmt: skip
+    assert said.splitlines()[-1] == "fxnorm.mixing.mixer mix"

@@ -77,3 +77,11 @@ def test_the_package_alone_mixes_four_files_as_it_does_here(
     finished(
         str(programs / "python"), "-c", "import fxnorm.listening_test, fxnorm.serving, fxnorm.pipeline", cwd=tmp_path
     )
+
+
+def test_a_command_whose_extra_is_missing_names_it(programs: Path, tmp_path: Path) -> None:
+    for command in (["pipeline", "compile"], ["mix", "models:/a@champion", "--output", "mix.wav"]):
+        done = run(str(programs / "fxnorm"), *command, cwd=tmp_path)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "pip install 'fxnorm-automix[mlops]'" in line

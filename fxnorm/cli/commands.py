@@ -1,5 +1,6 @@
 """The ``fxnorm`` command: a thin face over the stages and the Mixer."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from fxnorm import __version__
 from fxnorm.cli.listening_test import listening_test
 from fxnorm.cli.pipeline import pipeline
 from fxnorm.constants import STEMS
-from fxnorm.errors import DatasetError, FxnormError, SettingsError, system_sentence
+from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, system_sentence
 from fxnorm.runtime import log
 from fxnorm.runtime.signals import Terminated, terminable
 from fxnorm.settings import Settings
@@ -32,7 +33,7 @@ class _OneLineErrors(click.Group):
     """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace.
 
     Ctrl-C and SIGTERM are one line as well, and end with the status that a shell gives for them; what the system
-    refuses, such as a folder that may not be read, is a user's error too.
+    refuses, such as a folder that may not be read, is a user's error too, and so is an extra that is not installed.
     """
 
     def invoke(self, context: click.Context) -> Any:
@@ -49,8 +50,9 @@ class _OneLineErrors(click.Group):
             notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
             click.echo(f"fxnorm: stopped by {number.name}{notes}", err=True)
             sys.exit(128 + number)
-        except OSError as error:
-            if (sentence := system_sentence(error)) is None:
+        except (OSError, ModuleNotFoundError) as error:
+            sentence = system_sentence(error) if isinstance(error, OSError) else missing_package(error)
+            if sentence is None:
                 raise
             click.echo(f"fxnorm: {sentence}", err=True)
             sys.exit(FxnormError.exit_status)
@@ -399,6 +401,30 @@ def rollback(settings: Settings, name: str | None) -> None:
     champion, replaced = aliases.rollback(name)
     before = f"; version {replaced}, the champion so far, is @previous" if replaced else ""
     click.echo(f"{name} version {champion} is @champion again{before}")
+
+
+@main.command()
+@click.argument("model", default="models:/fxnorm-automix@champion")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True, help="The port to listen at.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1),
+    envvar="MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT",
+    default=600,
+    show_default=True,
+    show_envvar=True,
+    metavar="SECONDS",
+    help="Give a request up after so long.",
+)
+def serve(model: str, host: str, port: int, timeout: int) -> None:
+    """Serve the registered MODEL with MLflow until Ctrl-C or SIGTERM; default: models:/fxnorm-automix@champion.
+
+    The server has no login, and by default this machine alone reaches it. 'fxnorm mix --endpoint' sends stems to it.
+    """
+    from fxnorm.registry import endpoint
+
+    endpoint.serve_command(model, host, port, timeout, os.environ).replace_process()
 
 
 def _stem_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,7 +17,7 @@ from scipy import signal
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.demo.composition import Note, Part, Score
-from fxnorm.errors import FxnormError
+from fxnorm.errors import FxnormError, needs
 from fxnorm.io.audio import pad_to, resample
 
 _SOUNDFONT = "TimGM6mb.sf2"
@@ -37,9 +37,9 @@ _CONSONANT_SHARE = 0.6  # of the notes; the others start with a vowel
 
 def check_installed() -> None:
     """Raise :class:`FxnormError` where one of the optional packages is missing."""
-    missing = [name for name in ("pretty_midi", "midirenderer") if find_spec(name) is None]
-    if missing:
-        raise FxnormError(f"{' and '.join(missing)} not found: install fxnorm-automix[demo]")
+    for name in ("pretty_midi", "midirenderer"):
+        if find_spec(name) is None:
+            raise FxnormError(needs("the demo data", name, "demo"))
 
 
 def render(score: Score, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:

@@ -85,14 +85,14 @@ def compare_mixes(mix: np.ndarray, reference: np.ndarray, sample_rate: int) -> d
         reference (its frames with 0 are left out), such as the panning of a mono reference. Means leave these out.
 
         - ``loudness``: ``d_lufs`` (integrated); ``d_peak``, which divides by a level near 0 dBFS and is no part of the
-          mean for that reason: read ``peak_difference_db``; ``loudness_difference_lu``, ``true_peak_difference_db``,
-          ``loudness_range_difference_lu``.
+            mean for that reason: read ``peak_difference_db``; ``loudness_difference_lu``,
+            ``true_peak_difference_db``, ``loudness_range_difference_lu``.
         - ``spectral``: ``centroid_mean``, ``bandwidth_mean``, ``contrast_{l,m,h}_mean`` (lowest band, three middle
-          ones, highest) and their mean ``contrast_mean``, ``rolloff_mean``, ``flatness_mean``. Not in the mean and no
-          MAPE is ``multi_resolution_stft``: of middle and side, spectral convergence plus mean absolute difference of
-          the natural logarithms of the magnitudes.
+            ones, highest) and their mean ``contrast_mean``, ``rolloff_mean``, ``flatness_mean``. Not in the mean and no
+            MAPE is ``multi_resolution_stft``: of middle and side, spectral convergence plus mean absolute difference of
+            the natural logarithms of the magnitudes.
         - ``panning``: ``P_t_mean`` over all frequencies, ``P_l_mean`` up to 250 Hz, ``P_m_mean`` up to 2,500 Hz,
-          ``P_h_mean`` above; ``side_to_middle_difference_db``, positive where the mix is wider.
+            ``P_h_mean`` above; ``side_to_middle_difference_db``, positive where the mix is wider.
         - ``dynamic``: ``rms_mean``, ``dyn_mean`` (dynamic spread), ``crest_mean``.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, missing_package
 from fxnorm.evaluation.significance import holm
 from fxnorm.listening_test.formats import Attribute
 
@@ -245,7 +245,10 @@ def _fitted(values: np.ndarray) -> Any:
         import pandas as pd
         from statsmodels.formula.api import mixedlm
     except ImportError as error:
-        raise SettingsError(f"the analysis needs {error.name}: pip install 'fxnorm-automix[listening-test]'") from error
+        sentence = missing_package(error, "the analysis", "listening-test")
+        if sentence is None:
+            raise
+        raise SettingsError(sentence) from error
 
     participant, song, system = (index.ravel() for index in np.indices(values.shape))
     table = pd.DataFrame({"rating": values.ravel(), "participant": participant, "song": song, "system": system})

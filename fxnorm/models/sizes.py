@@ -63,6 +63,7 @@ class Crafx2Sizes(NetworkSizes):
     blocks: FewParts = 6
     """Temporal blocks in a repeat; the dilation doubles from each to the next."""
     repeats: FewParts = 4
+    """How often the row of blocks is there, one behind the other."""
     squeeze_ratio: PositiveInt = 16
     """Width of the squeeze-and-excitation's hidden layer in multiples of ``filters``."""
     front_end: Literal["perfect_reconstruction", "random"] = "perfect_reconstruction"
@@ -83,6 +84,7 @@ class WaveUNetSizes(NetworkSizes):
     features: PositiveInt = 24
     """Features of the first level; they double with each level."""
     levels: Annotated[int, Field(ge=2, le=_MOST_PARTS)] = 5
+    """Levels of decimation, the first one included."""
     kernel: PositiveInt = 5
     """Samples in a convolution's kernel; odd."""
     stride: PositiveInt = 1
