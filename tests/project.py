@@ -78,3 +78,22 @@ def reproduced(folder: Path) -> Project:
     project.commit("start")
     assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
     return project
+
+
+def after_make_demo(original: Project, folder: Path) -> Project:
+    """A copy of a project in which all stages have run, with what else lies in a checkout after ``make demo``.
+
+    It has a champion, its own MLflow store, and in ``.venv`` the environment that the tests run in.
+    """
+    shutil.copytree(original.folder, folder, symlinks=True)
+    project = Project(folder)
+    del project.environment["MLFLOW_TRACKING_URI"]
+    for name in ("docs", "configs", "deploy"):
+        shutil.copytree(REPOSITORY / name, folder / name, dirs_exist_ok=True)
+    for name in ("Makefile", "README.md", "pyproject.toml", "constraints.txt", ".dvc/config"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    project.set("register", margin=-1.0e6)  # lets any candidate pass
+    project.run("dvc", "repro")
+    project.commit("as make demo leaves it")
+    return project
