@@ -58,8 +58,16 @@ def _group_of(path: str) -> str:
     return "project" if module in _OF_THE_PROJECT else module
 
 
+_OF_A_SYSTEM = frozenset(("browser", "project", "s3_environment"))
+"""Fixtures that start a browser, a pipeline or a server."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the groups that take longest."""
+    """Mark the tests that start more than themselves, and begin with the groups that take longest."""
+    for item in items:
+        if _OF_A_SYSTEM.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("system")
     ranks = {name: rank for rank, name in enumerate(_LONG)}
     items.sort(key=lambda item: ranks.get(_group_of(str(item.path)), len(ranks)))
 

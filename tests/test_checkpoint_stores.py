@@ -19,6 +19,8 @@ from fxnorm.errors import FxnormError, ModelError, StoreError
 from fxnorm.io import object_store
 from fxnorm.training.checkpoints import StoredCheckpoints, opened
 
+pytestmark = pytest.mark.system
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ADDRESS = "s3://fxnorm/checkpoints"
 _CHECKSUMS = ("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", "HTTP_X_AMZ_TRAILER", "HTTP_X_AMZ_CHECKSUM_CRC32")

@@ -15,6 +15,8 @@ from fxnorm.demo.processors import Band, Compressor
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
 from fxnorm.io import audio
 
+pytestmark = pytest.mark.system
+
 SONGS = {"train": 1, "val": 1, "test": 1, "dry": 1}
 SECONDS = (4.5, 5.0)
 ONE_SONG = {"val": 1}

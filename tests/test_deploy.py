@@ -21,6 +21,8 @@ from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.parameters import Parameters
 from tests import servers
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs/cluster.md"

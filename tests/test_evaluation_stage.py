@@ -29,6 +29,8 @@ from fxnorm.tracking import runs
 from tests.conftest import noise
 from tests.mixers import changed
 
+pytestmark = pytest.mark.system
+
 MakeSong = Callable[..., Path]
 
 

@@ -11,6 +11,8 @@ from fxnorm.stages import fetch
 from tests import servers
 from tests.project import Project
 
+pytestmark = pytest.mark.system
+
 FILES = {"wet/train/A/bass.wav": b"one", "wet/train/B/bass.wav": b"two"}
 
 

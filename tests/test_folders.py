@@ -22,6 +22,8 @@ from fxnorm.stages.normalize import gather
 from fxnorm.training.checkpoints import StoredCheckpoints
 from tests.conftest import noise
 
+pytestmark = pytest.mark.system
+
 FILES = (
     "._a{0}", ".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini", ".~lock.a{0}#", "a{0}~", "a{0}.part", ".a{0}.swp",
     "a{0}.tmp", "a{0}.crdownload", ".a.x8_k2bq1{0}", "~$a{0}", "#a{0}#", "Icon\r", ".nfs00000000a8", ".directory",

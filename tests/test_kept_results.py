@@ -37,6 +37,8 @@ from tests.conftest import SIZES, noise
 from tests.mixers import changed
 from tests.project import REPOSITORY
 
+pytestmark = pytest.mark.system
+
 MakeSong = Callable[..., Path]
 QUICK = NormalizeSettings(effects=("loudness",))
 

@@ -31,6 +31,8 @@ from tests.browser import PATIENCE, chromium
 from tests.conftest import noise
 from tests.listening import PREFERENCE, SYSTEMS, Person, made_up_answers, write_answers, write_mixes
 
+pytestmark = pytest.mark.system
+
 PAGE = Path(excerpts.__file__).with_name("page")
 MINIMUM = ("--minimum-listening", "0.3")
 CAPTURE = """

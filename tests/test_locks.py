@@ -26,6 +26,8 @@ from fxnorm.io import audio, locks
 from fxnorm.io.locks import LockedError, held
 from tests.conftest import noise
 
+pytestmark = pytest.mark.system
+
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -36,6 +36,8 @@ from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import task
 from tests.conftest import SIZES
 
+pytestmark = pytest.mark.system
+
 SOUNDS = np.array([[1.0, -3.0], [2.0, 0.5]], dtype=np.float32)
 PEAK_OF_A_SOUND = """
 import os, sys, warnings

@@ -26,6 +26,8 @@ from fxnorm.tracking.runs import TrackedRun
 from tests import servers
 from tests.project import Project
 
+pytestmark = pytest.mark.system
+
 MODEL = "models:/fxnorm-automix@champion"
 FOLDERS = ["plain", "with a blank", "half #1", "100%", "a%20b", "Who?", "Größe & Maß", "it's"]
 

@@ -30,6 +30,8 @@ from tests.test_models_reference import checkpoint
 from tests.test_stages import fxnorm, the_line
 from tests.test_training_stage import TINY
 
+pytestmark = pytest.mark.system
+
 COMMANDS = {
     "train": "train ../normalized {out}",
     "import-weights": "import-weights ../weights.pt {out} --statistics ../statistics.npz --impulse-responses ../rooms",

@@ -20,6 +20,8 @@ from fxnorm.stages import inputs
 from tests.conftest import noise
 from tests.project import REPOSITORY, STAGES, TINY, Project
 
+pytestmark = pytest.mark.system
+
 MakeSong = Callable[..., Path]
 
 

@@ -20,6 +20,8 @@ from fxnorm.data.parallel import map_songs
 from fxnorm.errors import DatasetError, FxnormError
 from fxnorm.runtime.signals import Terminated
 
+pytestmark = pytest.mark.system
+
 PROGRAM = """
 import functools, os, signal, sys, time
 from pathlib import Path

@@ -25,6 +25,8 @@ from fxnorm.io import audio
 from fxnorm.tracking.runs import RUN_FILE
 from tests.project import REPOSITORY, Project
 
+pytestmark = pytest.mark.system
+
 MODEL = "models:/fxnorm-automix@champion"
 
 

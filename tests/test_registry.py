@@ -33,6 +33,8 @@ from fxnorm.stages import store as stores
 from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, servers
 
+pytestmark = pytest.mark.system
+
 MakeSong = Callable[..., Path]
 TEST = "test_wet.stereo_loss_b"
 

@@ -25,6 +25,8 @@ from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
 from tests.test_serving_gate import CONTENT_TYPES
 
+pytestmark = pytest.mark.system
+
 SONG = {stem: noise(1.0, 0.2, seed=number) for number, stem in enumerate(STEMS)}
 MEMORY_MB = 1_100.0
 """What a hostile request may cost: 100 MB of body with its copies in the gate, Starlette, MLflow and pandas."""

@@ -23,6 +23,8 @@ from fxnorm.registry import served_model
 from tests import servers
 from tests.conftest import noise
 
+pytestmark = pytest.mark.system
+
 REPOSITORY = Path(__file__).parents[1]
 NAME = "fxnorm-automix"
 REAL_SONG = REPOSITORY.parent / "shared/songs/song-a"

@@ -17,6 +17,8 @@ from fxnorm.io import audio
 from fxnorm.statistics import DatasetStatistics
 from tests.conftest import noise
 
+pytestmark = pytest.mark.system
+
 MakeSong = Callable[..., Path]
 
 

@@ -13,6 +13,8 @@ from fxnorm.tracking.runs import RUN_FILE, TrackedRun, run_of
 from fxnorm.tracking.system_metrics import SystemMetrics
 from tests import mixers, servers
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:

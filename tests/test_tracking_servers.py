@@ -28,6 +28,8 @@ from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, servers
 from tests.conftest import noise
 
+pytestmark = pytest.mark.system
+
 STORES = ("through_the_server", "directly")
 
 Store = dict[str, str]

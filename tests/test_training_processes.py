@@ -22,6 +22,8 @@ from fxnorm.training.distributed import Processes
 from tests import servers
 from tests.conftest import SIZES
 
+pytestmark = pytest.mark.system
+
 SETTINGS = {
     "sizes": dict(SIZES),
     "sequence_seconds": 0.25,

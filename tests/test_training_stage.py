@@ -22,6 +22,8 @@ from fxnorm.tracking import runs
 from fxnorm.training import loop
 from tests.conftest import SIZES, noise
 
+pytestmark = pytest.mark.system
+
 TINY = {
     "sizes": dict(SIZES),
     "sequence_seconds": 0.25,
