@@ -40,7 +40,7 @@ def test_a_connection_that_breaks_off_is_an_error(monkeypatch: pytest.MonkeyPatc
         raise http.client.RemoteDisconnected("gone")
 
     monkeypatch.setattr(endpoint.urllib.request, "urlopen", broken)
-    found = endpoint.load("http://127.0.0.1:9", os.getpid(), b"", 1, 1, 0.01)
+    found = endpoint.load("http://127.0.0.1:9", os.getpid(), b"", 1, 1, 0.5)
     assert found.latencies == []
     assert all("RemoteDisconnected" in error for error in found.errors)
     assert found.errors

@@ -26,6 +26,7 @@ from fxnorm.normalization.recipe import song_seed
 from fxnorm.registry import registered
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.tracking import runs
+from tests.commands import the_line
 from tests.conftest import noise
 from tests.mixers import changed
 
@@ -36,12 +37,6 @@ MakeSong = Callable[..., Path]
 
 def fxnorm_evaluate(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["evaluate", *(str(argument) for argument in arguments)])
-
-
-def the_line(result: Result) -> str:
-    assert result.exit_code == 1, result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import yaml
 from fxnorm.errors import DatasetError
 from fxnorm.stages import fetch
 from tests import servers
+from tests.folders import contents
 from tests.project import Project
 
 pytestmark = pytest.mark.system
@@ -46,16 +47,12 @@ def address(published: Project, s3_environment: dict[str, str], tmp_path: Path, 
     return str(clone)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
 def test_a_revision_stands_for_its_commit_and_its_data(published: Project, address: str, tmp_path: Path) -> None:
     for revision, suffix in (("v0", b""), ("v1", b" again"), ("main", b" again")):
         commit = fetch.resolve(address, revision)
         assert commit == published.run("git", "rev-parse", f"{revision}^{{commit}}").strip()
         digest = fetch.run(address, commit, tmp_path / "out")
-        assert content(tmp_path / "out/data") == {name: text + suffix for name, text in FILES.items()}
+        assert contents(tmp_path / "out/data") == {name: text + suffix for name, text in FILES.items()}
         tracked = published.run("git", "show", f"{revision}:data.dvc")
         assert (tmp_path / "out/data.dvc").read_text() == tracked
         assert digest == yaml.safe_load(tracked)["outs"][0]["md5"]
@@ -138,7 +135,7 @@ def test_a_folder_that_is_tracked_in_another_way_is_brought_too(
 ) -> None:
     """The kind: a ``.dvc`` file is taken to be as ``dvc add`` writes it with a plain remote."""
     digest = fetch.run(str(imported.folder), "main", tmp_path / "out", path, remote)
-    assert content(tmp_path / "out" / path) == FILES
+    assert contents(tmp_path / "out" / path) == FILES
     assert digest.endswith(".dir")
 
 

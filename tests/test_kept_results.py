@@ -34,6 +34,7 @@ from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import task
 from tests.conftest import SIZES, noise
+from tests.folders import contents
 from tests.mixers import changed
 from tests.project import REPOSITORY
 
@@ -79,10 +80,6 @@ def normalized(wet: Path, targets: Path, output: Path, settings: NormalizeSettin
 
 def inodes(output: Path) -> dict[str, int]:
     return {folder.name: folder.stat().st_ino for folder in output.glob("*/?")}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def other_code(monkeypatch: pytest.MonkeyPatch, name: str, gain: float = 1.0) -> None:

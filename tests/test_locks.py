@@ -25,6 +25,7 @@ from fxnorm.data import shards
 from fxnorm.io import audio, locks
 from fxnorm.io.locks import LockedError, held
 from tests.conftest import noise
+from tests.folders import contents
 
 pytestmark = pytest.mark.system
 
@@ -122,10 +123,6 @@ def fxnorm(made: Path) -> Fxnorm:
         return result
 
     return run
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,10 @@ import numba
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from numba.core import caching
 
 import fxnorm
 from fxnorm import Mixer, models
-from fxnorm.cli import main
 from fxnorm.errors import FxnormError, ModelError
 from fxnorm.evaluation import comparison, songs
 from fxnorm.runtime import compiled
@@ -34,6 +32,7 @@ from fxnorm.settings import Settings, TrainSettings
 from fxnorm.training import loop, preflight
 from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import task
+from tests import commands
 from tests.conftest import SIZES
 
 pytestmark = pytest.mark.system
@@ -211,13 +210,6 @@ def test_a_kernel_reads_as_its_function_and_calls_others() -> None:
     assert inner.__doc__ == "Two times."
 
 
-def the_line(*arguments: str, status: int = 1) -> str:
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == status, result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
-    return line
-
-
 @pytest.mark.parametrize(
     "setting, said",
     [
@@ -258,7 +250,7 @@ def test_a_setting_at_its_extreme_is_one_line_before_the_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ["--set", "train.sizes={filters: 8}", "--set", "train.warm_up_batches=0", "--set", "train.loader_workers=0"]
-    line = the_line("train", str(normalized_folder), "output", *tiny, "--set", setting)
+    line = commands.the_line(commands.fxnorm("train", str(normalized_folder), "output", *tiny, "--set", setting))
     assert said in line
     assert list(tmp_path.iterdir()) == [], "before anything is written"
 

@@ -227,7 +227,9 @@ def test_nothing_that_travels_names_the_folder_that_it_was_made_in(project: Proj
     travelling = [path for path in files(moved.folder) if path.relative_to(moved.folder).parts[0] not in own]
     # in MLmodel, MLflow notes where it put a model, and does not look there
     assert not [path for path in travelling if path.name != "MLmodel" and made_in in path.read_bytes()]
-    assert not [path for path in moved.folder.rglob("*") if path.is_symlink() and ".dvc" not in path.parts]
+    links = [path for path in moved.folder.rglob("*") if path.is_symlink() and ".dvc" not in path.parts]
+    assert {path.parent for path in links} <= {moved.folder / "fxnorm"}, "of the code, to its neighbours"
+    assert not [path for path in links if path.readlink().is_absolute()]
 
 
 def test_results_are_brought_to_the_store_that_is_named_and_nothing_is_registered_twice(

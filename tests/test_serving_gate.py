@@ -300,7 +300,7 @@ def test_where_there_is_no_gate_it_is_said_what_does_not_hold(
         monkeypatch.delitem(sys.modules, name, raising=False)
     if server is not None:
         monkeypatch.setitem(sys.modules, server, ModuleType(server))
-    with caplog.at_level("INFO", logger="serving.gate"):
+    with caplog.at_level("INFO", logger=gate.__name__):
         gate.warn_without()
     (record,) = caplog.records
     assert record.levelname == level

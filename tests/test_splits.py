@@ -19,18 +19,11 @@ from fxnorm.io import audio
 from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import NormalizeSettings, StatisticsSettings
 from fxnorm.stages import normalize, statistics
+from tests.commands import fxnorm, the_line
 from tests.conftest import noise
 
 MakeSong = Callable[..., Path]
 STATISTICS = Path(__file__).parent / "data/effects/musdb18_statistics.npz"
-
-
-def the_line(*arguments: object) -> str:
-    """The one line that a command gives before it writes anything."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 1, result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
-    return line
 
 
 @pytest.fixture
@@ -83,7 +76,7 @@ def test_normalizing_refuses_a_song_in_two_splits(
 ) -> None:
     source = next((data / splits[0]).iterdir())
     twin(data, f"{splits[0]}/{source.name}", f"{splits[1]}/Twin")
-    line = the_line("normalize", data, STATISTICS, tmp_path / "out")
+    line = the_line(fxnorm("normalize", data, STATISTICS, tmp_path / "out"))
     assert f"{data}: expected each song in one split, found {splits[0]}/" in line
     assert f"{splits[1]}/" in line
     assert not (tmp_path / "out").exists()
@@ -101,7 +94,7 @@ def test_training_refuses_a_song_in_both_splits(
     normalized: Path, tmp_path: Path, twin: Callable[[Path, str, str], None]
 ) -> None:
     twin(normalized, "train/A", "val/Twin")
-    assert "expected each song in one split" in the_line("train", normalized, tmp_path / "out")
+    assert "expected each song in one split" in the_line(fxnorm("train", normalized, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -110,7 +103,7 @@ def test_evaluation_and_the_check_refuse_songs_to_test_with_that_are_in_another_
     with pytest.raises(DatasetError, match="found train/A and test/Twin with the same sound"):
         refuse_tested_before(Layout.read(data), "testing")
     refuse_tested_before(Layout.read(data), "val")  # is in no other split
-    assert "train/A and test/Twin" in the_line("check", data, "--workers", 1)
+    assert "train/A and test/Twin" in the_line(fxnorm("check", data, "--workers", 1))
 
 
 def test_songs_that_share_silence_are_different_songs_and_a_shared_stem_is_said(
@@ -129,7 +122,7 @@ def test_songs_that_share_silence_are_different_songs_and_a_shared_stem_is_said(
 def test_a_folder_of_songs_does_not_serve_for_training_and_validation(
     data: Path, tmp_path: Path, shard: tuple[str, ...]
 ) -> None:
-    line = the_line("normalize", data / "train", STATISTICS, tmp_path / "out", *shard)
+    line = the_line(fxnorm("normalize", data / "train", STATISTICS, tmp_path / "out", *shard))
     assert f"{data / 'train'}: expected the folders train and val" in line
     assert f"'fxnorm split {data / 'train'} --val N'" in line
     assert not (tmp_path / "out").exists()
@@ -140,7 +133,7 @@ def test_training_refuses_a_folder_of_songs(normalized: Path, tmp_path: Path) ->
         song.folder.rename(normalized / song.name)
     for split in ("train", "val", "test"):
         (normalized / split).rmdir()
-    assert "expected the folders train and val" in the_line("train", normalized, tmp_path / "out")
+    assert "expected the folders train and val" in the_line(fxnorm("train", normalized, tmp_path / "out"))
 
 
 def test_a_folder_of_songs_serves_for_a_single_split(data: Path) -> None:
@@ -160,7 +153,7 @@ def test_without_songs_for_validation_nothing_is_normalized(
     data: Path, tmp_path: Path, change: Callable[[Path], None], said: str
 ) -> None:
     change(data)
-    assert said in the_line("normalize", data, STATISTICS, tmp_path / "out")
+    assert said in the_line(fxnorm("normalize", data, STATISTICS, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(("splits", "said"), [(("val", "valid"), "named twice"), ((), "at least one"), (("x",), "'x'")])

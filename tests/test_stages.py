@@ -8,34 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 
-from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects.loudness import measure
 from fxnorm.io import audio
 from fxnorm.statistics import DatasetStatistics
+from tests.commands import fxnorm, the_line
 from tests.conftest import noise
+from tests.folders import contents
 
 pytestmark = pytest.mark.system
 
 MakeSong = Callable[..., Path]
-
-
-def fxnorm(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def the_line(result: Result) -> str:
-    """The one line that a user's error gets."""
-    assert result.exit_code == 1, result.output
-    assert "Traceback" not in result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
-    return line
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

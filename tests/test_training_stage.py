@@ -20,6 +20,7 @@ from fxnorm.cli import main
 from fxnorm.io import audio
 from fxnorm.tracking import runs
 from fxnorm.training import loop
+from tests.commands import the_line
 from tests.conftest import SIZES, noise
 
 pytestmark = pytest.mark.system
@@ -53,11 +54,6 @@ def train(normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return result
 
     return run
-
-
-def the_line(result: Result) -> str:
-    (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]
-    return line
 
 
 def curve(output: str) -> list[list[str]]:
@@ -208,7 +204,7 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
 ) -> None:
     train("whole")
     interrupt(method)
-    assert f"stopped by SIGINT after step {step} of 7, not finished" in the_line(train("out", status=130, seed=0))
+    assert f"stopped by SIGINT after step {step} of 7, not finished" in the_line(train("out", status=130, seed=0), 130)
     client = mlflow.MlflowClient()
     (run,) = [run for run in runs_of(client) if run.info.status != "FINISHED"]
     assert run.info.status == "KILLED"
