@@ -30,10 +30,12 @@ PATIENCE_SECONDS = 600
 PORTS = (5000, 5001)  # that the pages' servers listen at
 SHELL, PYTHON = "sh", "python"
 
+# 'fxnorm listening test …' are kinds of files
 _NAMED_IN_CODE = re.compile(
-    r"['`](?!fxnorm listening test )((?:fxnorm|dvc|make|mlflow) [^'`\n]*)['`]|^(fxnorm .*)", re.MULTILINE
+    r"['`](?!fxnorm listening test )((?:fxnorm|dvc|make|mlflow) [^'`\n]*)['`]|^(fxnorm (?!listening test ).*)",
+    re.MULTILINE,
 )
-"""A command in quotes, or on a line of its own as in the card of a model; 'fxnorm listening test …' are kinds of files."""
+"""A command in quotes, or on a line of its own as in the card of a model."""
 
 SHELL_BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page) if block.language == SHELL]
 PROGRAMS = [block for page in pages.PAGES for block in pages.blocks(page) if block.language in (SHELL, PYTHON)]
