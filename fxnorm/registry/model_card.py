@@ -107,7 +107,7 @@ class Card:
         return (
             "**Use**\n\n```sh\n"
             f"fxnorm mix {uri} --vocals v.wav --bass b.wav --drums d.wav --other o.wav --output mix.wav\n"
-            f"mlflow models serve --timeout 600 -m {uri}\n```"
+            f"fxnorm serve {uri}\n```"
         )
 
     def _origin(self) -> str:
