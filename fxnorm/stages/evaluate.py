@@ -17,7 +17,7 @@ from fxnorm.data.versions import code_version, data_version
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import REFERENCE, SUMS, present
-from fxnorm.evaluation.comparison import Comparison
+from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.datasets import kinds_of, layouts_of
 from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.results import (
@@ -35,7 +35,7 @@ from fxnorm.evaluation.results import (
     write_evaluated_mixer,
     write_table,
 )
-from fxnorm.evaluation.songs import MIXES, PICTURES, Result, Task, evaluate
+from fxnorm.evaluation.songs import MIXES, PICTURES, EvaluationTask, Result, evaluate
 from fxnorm.io import locks, outputs
 from fxnorm.io.files import copy_file, whole_folder, write_json
 from fxnorm.io.folders import entries
@@ -112,7 +112,7 @@ def _run(
             Mixer.load(folder, torch.device("cpu"))  # what is wrong with it is said before hours of mixing
         results = _evaluate(settings, {own: mixer_folder, **mixers}, splits, output, workers)
     comparisons = {
-        split: Comparison({name: result.metrics() for name, result in songs.items()})
+        split: SplitMetrics({name: result.metrics() for name, result in songs.items()})
         for split, songs in results.items()
     }
     metrics = {split: comparison.means() for split, comparison in comparisons.items()}
@@ -157,7 +157,7 @@ def _evaluate(
     mixes = len(songs) * (len(mixers) + len(SUMS) + 1)
     seconds = affordable_seconds(settings.evaluate.excerpt_seconds, settings.evaluate.report_megabytes, mixes)
     dry = frozenset(song.folder for split, found in splits.items() if split.endswith("dry") for song in found)
-    task = Task(mixers, dry, seconds, output / _FINISHED)
+    task = EvaluationTask(mixers, dry, seconds, output / _FINISHED)
     evaluated, _ = map_songs(functools.partial(evaluate, task=task), songs, "evaluate", workers or None)
     results = {song.folder: result for song, result in evaluated}
     return {split: {song.name: results[song.folder] for song in found} for split, found in splits.items()}
