@@ -23,7 +23,7 @@ Note = Callable[[int, Mapping[str, float]], None]
 """Takes the number of the sample and the values."""
 
 
-def wanted() -> bool:
+def enabled() -> bool:
     """Whether they are not switched off by MLflow's own variable, ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING``."""
     variable = variables.MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
     return bool(variable.get()) if variable.is_set() else True
