@@ -49,7 +49,7 @@ class Limits(BaseModel):
     """Requests that wait while another is mixed; the next is answered 503. Songs are mixed one at a time, because one
     uses all cores; ``mlflow models serve --workers`` mixes more, each with limits of its own."""
     timeout_seconds: Annotated[float, Field(gt=0)]
-    """From a request's arrival to its answer; the default is 95 % of what ``mlflow models serve --timeout`` says."""
+    """From a request's arrival to its answer; the default is 95 % of ``mlflow models serve --timeout``."""
     s3_prefixes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """Where the columns ``vocals_uri`` and so on may point, such as ``s3://bucket/stems, s3://other``; by default
     nowhere. The server's own credentials read them."""
@@ -72,11 +72,11 @@ class Limits(BaseModel):
                 f"{printable(misspelt[0])}: unknown, expected some of "
                 f"{', '.join(sorted(name for name in known if name.startswith(_MOST)))}"
             )
-        found = {
+        variables = {
             field: environment[name] for field in cls.model_fields if (name := _PREFIX + field.upper()) in environment
         }
         try:
-            limits = cls.model_validate({"timeout_seconds": _SHARE_OF_SERVER_TIME * server_timeout} | found)
+            limits = cls.model_validate({"timeout_seconds": _SHARE_OF_SERVER_TIME * server_timeout} | variables)
         except ValidationError as error:
             first = error.errors()[0]
             name = _PREFIX + str(first["loc"][0]).upper()

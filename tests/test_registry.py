@@ -1,4 +1,4 @@
-"""The acceptance rule: what a candidate is compared with, what its version records, and what stays as it is when something fails."""
+"""The acceptance rule: what a candidate is compared with, what its version records, and what stays after a failure."""
 
 import dataclasses
 import json
