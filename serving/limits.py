@@ -2,9 +2,9 @@
 
 Memory at worst, beside the model: one mix, which for ten minutes of four stereo stems takes about 2 GB with the decoded
 stems (``max_seconds`` and ``max_decoded_mb`` bound it; a file's own samples are resampled block by block, and only an
-MP3's are there as a whole beside the result); the decoded stems of another song, which is mixed next; up to nine times
-their bodies for these two, which together are no larger than one may be; four times its body for another one that is
-checked, and for each one that waits (``max_waiting``) its body.
+MP3's are in memory as a whole beside the result); the decoded stems of another song, which is mixed next; up to nine
+times their bodies for these two, which together are no larger than one may be; four times its body for another one that
+is checked, and for each one that waits (``max_waiting``) its body.
 """
 
 from collections.abc import Mapping

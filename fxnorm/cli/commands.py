@@ -383,7 +383,7 @@ def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None
 
 @main.command()
 @click.argument("output", type=_FILE)
-@click.option("--registration", type=_FILE, help="What 'register' wrote last: that it is there still is looked up.")
+@click.option("--registration", type=_FILE, help="What 'register' wrote last: the store is searched for it.")
 def store(output: Path, registration: Path | None) -> None:
     """Write into OUTPUT to which MLflow store results go: to another, or to one that lost some, DVC brings them."""
     from fxnorm.stages import store as stage

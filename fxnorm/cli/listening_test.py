@@ -49,7 +49,9 @@ def _parse_starts(
     metavar="[SONG=]SECONDS",
     help="Where the excerpts, or that of one song, begin; default: each song's loudest part. Repeatable.",
 )
-@click.option("--repeats", default=1, show_default=True, help="How many songs are rated twice, without being told.")
+@click.option(
+    "--repeats", default=1, show_default=True, help="How many songs are rated twice; participants do not know."
+)
 @click.option("--loudness", default=-23.0, show_default=True, help="LUFS of every mix; less where peaks demand it.")
 @click.option(
     "--minimum-listening", default=5.0, show_default=True, help="Seconds each mix has to be heard before the next song."
@@ -70,7 +72,7 @@ def build(
 ) -> None:
     """Make a static page, the folder OUTPUT, that compares MIXES: SONG/SYSTEM.flac, as 'fxnorm evaluate' writes them.
 
-    Publish OUTPUT on any web server, or open its index.html. Keep the key file: it alone says which mix is whose.
+    Publish OUTPUT on any web server, or open its index.html. Keep the key file: it alone lists which mix is whose.
     """
     from fxnorm.io import outputs
     from fxnorm.listening_test import build as stage

@@ -1,6 +1,6 @@
 """What the page, its key and the answers consist of, as files: JSON with a format's name and version.
 
-The page holds nothing but random identifiers; the key says which system and song each stands for. Answers come from
+The page holds nothing but random identifiers; the key lists which system and song each stands for. Answers come from
 participants' browsers and are taken as untrusted: every field has a type, a range and a greatest length.
 """
 
@@ -126,7 +126,7 @@ class Key(_Strict):
 
 
 class Participant(_Strict):
-    """Who answered: what the page asks of a participant."""
+    """Who answered, by the page's questions on the participant."""
 
     id: Identifier
     """Drawn by the page."""

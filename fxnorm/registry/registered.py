@@ -32,7 +32,7 @@ def open_mixer(name: str) -> Mixer:
 
 @contextlib.contextmanager
 def mixer_directory(name: str) -> Iterator[Path]:
-    """The directory of such a Mixer; that of one from the registry is there until the block ends.
+    """The directory of such a Mixer; that of one from the registry exists until the block ends.
 
     Raises:
         ModelError: the registry does not have it.
@@ -51,7 +51,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
 
 
 def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> str:
-    """Log a Mixer directory as a pyfunc into its run, and register it; no version is there without its tags.
+    """Log a Mixer directory as a pyfunc into its run, and register it; no version exists without its tags.
 
     Returns:
         the new version.

@@ -23,7 +23,7 @@ def run(output: Path, registration: Path | None = None) -> dict[str, Any]:
     """Write which store results go to.
 
     Args:
-        output: the file; it stays as it is while results are where it says.
+        output: the file; it stays as it is while the results are in the store that it names.
         registration: what stage 5 wrote, if it ran: that the store still has this is looked up.
 
     Returns:

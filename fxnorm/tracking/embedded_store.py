@@ -43,7 +43,7 @@ def database_of(uri: str) -> Path | None:
 def new_location() -> str:
     """Where a new experiment's artifacts go: a folder of the working directory, which is made.
 
-    Were it not there, it could not be told from one that was moved away.
+    Without it, a new location could not be distinguished from one that was moved away.
     """
     Path(ARTIFACTS).mkdir(exist_ok=True)
     return Path(ARTIFACTS).absolute().as_uri()

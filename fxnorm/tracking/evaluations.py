@@ -51,7 +51,7 @@ def publish(output: Path, tracked: TrackedRun, metric: str) -> None:
 
 
 def is_published(tracked: TrackedRun) -> bool:
-    """Whether :func:`publish` put a whole report into a run, and its files are there still."""
+    """Whether :func:`publish` put a whole report into a run, and its files still exist."""
     return tracked.has_file(f"{RUN_FOLDER}/{METRICS_FILE}")
 
 

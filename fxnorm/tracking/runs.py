@@ -291,7 +291,7 @@ class TrackedRun:
             tqdm.write(str(error))  # the error that ends the block is the one to be seen
 
     def _report_other_experiment(self) -> None:
-        """Tell the user if the run is in another experiment than ``MLFLOW_EXPERIMENT_NAME`` names now."""
+        """Report it to the user if the run is in another experiment than ``MLFLOW_EXPERIMENT_NAME`` names now."""
         with self._as_user_error("read"):
             experiment = self._client.get_experiment(self._client.get_run(self.run_id).info.experiment_id).name
         if experiment != _experiment_name():

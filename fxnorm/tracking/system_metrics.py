@@ -1,7 +1,7 @@
 """What the machine did while a run went on: processor, memory, disk, network and GPUs, measured by MLflow's monitors.
 
-MLflow's own thread asks the server about the run at every sample, ends for good when it gets no answer, and keeps
-whoever stops it waiting until then. This one talks to no server: its values go where the run's other metrics wait.
+MLflow's own thread requests the run from the server at every sample, ends for good when it gets no answer, and whoever
+stops it waits until then. This one sends nothing: its values go into the queue of the run's other metrics.
 """
 
 import threading

@@ -120,7 +120,7 @@ class Checkpoints:
         A checkpoint that cannot be read is reported and renamed, and the one before it is used.
 
         Raises:
-            ModelError: checkpoints are there and none can be read.
+            ModelError: checkpoints exist and none can be read.
         """
         for leftover in self.folder.glob(".step-*.pt"):
             leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote: this one has the lock

@@ -1,4 +1,4 @@
-"""Signals that ask a training run to end: they are noted, and the run ends where it can go on from.
+"""Signals that request the end of a training run: they are noted, and the run ends where it can be resumed.
 
 A node that is taken away sends SIGTERM and, some seconds later, SIGKILL; Ctrl-C sends SIGINT. Further ones of the same
 kind change nothing: batch systems and ``torchrun`` pass the same signal on more than once.
