@@ -267,7 +267,7 @@ def answers_in_time(server: "subprocess.Popen[bytes]", address: str, log: Path) 
 def test_serve_hands_its_time_limit_the_store_and_the_programs_to_mlflow(
     variables: dict[str, str], arguments: list[str], timeout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fxnorm.registry import endpoint
+    from fxnorm.cli import endpoint
 
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
@@ -276,7 +276,7 @@ def test_serve_hands_its_time_limit_the_store_and_the_programs_to_mlflow(
     started: list[tuple[list[str], Mapping[str, str]]] = []
     monkeypatch.setattr(endpoint.runs, "configure", lambda: "sqlite:///mlflow.db")
     monkeypatch.setattr(endpoint, "_check_store", lambda address: None)
-    monkeypatch.setattr(endpoint, "_check_model", lambda model: None)
+    monkeypatch.setattr(endpoint.registered, "check", lambda model: None)
     monkeypatch.setattr(os, "execve", lambda program, command, variables: started.append((command, variables)))
     main.main(["serve", "--port", "5003", *arguments], standalone_mode=False)
     ((command, passed),) = started

@@ -426,7 +426,7 @@ def serve(model: str, host: str, port: int, timeout: int) -> None:
 
     The server has no login, and by default this machine alone reaches it. 'fxnorm mix --endpoint' sends stems to it.
     """
-    from fxnorm.registry import endpoint
+    from fxnorm.cli import endpoint
 
     endpoint.serve_command(model, host, port, timeout, os.environ).replace_process()
 

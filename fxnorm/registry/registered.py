@@ -42,12 +42,28 @@ def mixer_directory(name: str) -> Iterator[Path]:
         return
     runs.configure()
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            with as_user_error(f"{name}: not in the registry at {registry_server()}"):
-                downloaded = _download(name, folder)
-        except FxnormError as error:
-            raise ModelError(str(error)) from error
+        with _only_there(name):
+            downloaded = _download(name, folder)
         yield downloaded
+
+
+@contextlib.contextmanager
+def _only_there(name: str) -> Iterator[None]:
+    try:
+        with as_user_error(f"{name}: not in the registry at {registry_server()}"):
+            yield
+    except FxnormError as error:
+        raise ModelError(str(error)) from error
+
+
+def check(name: str) -> None:
+    """Look up whether the registry has the model ``models:/name@alias`` (or ``models:/name/version``).
+
+    Raises:
+        ModelError: it does not.
+    """
+    with _only_there(name):
+        mlflow.models.get_model_info(name)
 
 
 def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> str:

@@ -7,13 +7,11 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import mlflow
-
 from fxnorm.errors import FxnormError, ModelError
+from fxnorm.registry import registered
 from fxnorm.registry.aliases import CHAMPION, MODEL_PREFIX
 from fxnorm.tracking import runs
 from fxnorm.tracking.embedded_store import database_of
-from fxnorm.tracking.errors import as_user_error, registry_server
 
 _SERVER = "uvicorn"  # which MLflow starts by its name, from PATH
 
@@ -53,7 +51,7 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
         )
     address = runs.configure()
     _check_store(address)
-    _check_model(model)
+    registered.check(model)
     # so that MLflow finds the server's program in an environment that nobody activated, too
     programs = sysconfig.get_path("scripts")
     path = os.pathsep.join(filter(None, (programs, environment.get("PATH"))))
@@ -70,11 +68,3 @@ def _check_store(address: str) -> None:
         raise FxnormError(
             f"{database}: no MLflow store; run this in a project's folder after 'dvc repro', or set MLFLOW_TRACKING_URI"
         )
-
-
-def _check_model(model: str) -> None:
-    try:
-        with as_user_error(f"{model}: not in the registry at {registry_server()}"):
-            mlflow.models.get_model_info(model)
-    except FxnormError as error:
-        raise ModelError(str(error)) from error
