@@ -1,7 +1,7 @@
 """One Kubeflow component for each stage, all in the image of ``Containerfile``.
 
-A component is a few lines round a function of ``fxnorm.stages``: it says which artifacts go in and come out, and fills
-in what Kubeflow shows of them. Each body is shipped as its text, so what it needs is imported inside.
+A component is a few lines round a function of ``fxnorm.stages``: it declares which artifacts go in and come out, and
+fills in what Kubeflow shows of them. Each body is shipped as its text, so what it needs is imported inside.
 """
 
 from fxnorm.components.stages import evaluate, fetch, merge_statistics, normalize, register, resolve, statistics, train

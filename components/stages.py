@@ -11,7 +11,7 @@ from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
 
 IMAGE = "localhost/fxnorm-automix:0.1.0"
-"""What ``make image`` builds; ``pipeline.cluster.Cluster.image`` says under which name a cluster finds it."""
+"""What ``make image`` builds; ``pipeline.cluster.Cluster.image`` is the name under which a cluster finds it."""
 
 # the image has kfp; nothing is installed when a component starts
 _component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
@@ -56,8 +56,8 @@ def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, code
     from fxnorm.stages import statistics
 
     wet = Path(data.path) / Path(path).name / "wet"
-    found = Settings.of({"statistics": settings}).statistics
-    statistics.run(found, wet, Path(part.path) / "statistics.npz", shard=parse_shard(shard))
+    statistics_settings = Settings.of({"statistics": settings}).statistics
+    statistics.run(statistics_settings, wet, Path(part.path) / "statistics.npz", shard=parse_shard(shard))
 
 
 @_component()
@@ -154,7 +154,7 @@ def evaluate(
     metrics: Output[Metrics],
     summary: Output[Markdown],
 ) -> bool:
-    """Compare the network's mixes of the test songs with the reference mixes; says whether the gate would pass them."""
+    """Compare the network's mixes of the test songs with the reference mixes; gives whether it may be registered."""
     from pathlib import Path
 
     from fxnorm.evaluation.report import markdown
@@ -162,19 +162,19 @@ def evaluate(
     from fxnorm.settings import Settings
     from fxnorm.stages import evaluate, register
 
-    found = Settings.of({
+    settings = Settings.of({
         "statistics": statistics_settings,
         "normalize": normalize_settings,
         "train": train_settings,
         "evaluate": evaluate_settings,
         "register": register_settings,
     })  # fmt: skip
-    verdicts = evaluate.run(found, Path(mixer.path), Path(data.path) / Path(path).name, Path(report.path))
+    verdicts = evaluate.run(settings, Path(mixer.path), Path(data.path) / Path(path).name, Path(report.path))
     values = read_metrics(Path(report.path))
     for name, value in flat(values).items():
         metrics.log_metric(name, value)
     Path(summary.path).write_text(markdown(values, verdicts), encoding="utf-8")
-    return register.passes(found, Path(mixer.path), Path(report.path))
+    return register.passes(settings, Path(mixer.path), Path(report.path))
 
 
 @_component()

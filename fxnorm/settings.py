@@ -165,7 +165,7 @@ def _model_name(name: str) -> str:
 
 
 class RegisterSettings(_Section):
-    """The quality gate and the name in the registry."""
+    """The acceptance rule and the name in the registry."""
 
     name: Annotated[str, AfterValidator(_model_name)] = "fxnorm-automix"
     """Name of the registered model."""

@@ -52,7 +52,7 @@ class Connection:
     """Certificates (PEM) to trust instead of the well-known ones."""
 
     def open(self) -> kfp.Client:
-        """A client whose server has been asked whether it is one of Kubeflow Pipelines.
+        """A client, after a request that shows whether the server is one of Kubeflow Pipelines.
 
         Raises:
             SettingsError: the address is none, a file cannot be read, or the namespace does not fit the server.
@@ -80,7 +80,13 @@ class Connection:
 
 
 class _Client(kfp.Client):
-    """kfp's client that leaves the home folder alone and asks through :class:`_Rest`."""
+    """kfp's client that leaves the home folder alone and sends its requests through :class:`_Rest`.
+
+    Read in kfp 2.17.0 and kfp-server-api 2.17.3: the constructor of kfp.Client sets ``_healthz_api``,
+    ``_existing_config`` and (with ``_load_context_setting_or_default``) ``_context_setting``, and may call
+    ``get_kfp_healthz``. If these change, submitting a run fails or uses a namespace that an earlier command left in the
+    home folder; tests/test_private_interfaces.py fails then.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -97,7 +103,7 @@ class _Client(kfp.Client):
             )
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> kfp_server_api.V2beta1GetHealthzResponse:
-        """One question instead of kfp's five; it is the first one of all, also within kfp's own constructor."""
+        """One request instead of kfp's five attempts; it is the first request of all, also in kfp's own constructor."""
         self._healthz_api.api_client.rest_client = _Rest(self._existing_config, self._connection.host)
         return self._healthz_api.healthz_service_get_healthz()
 
@@ -110,7 +116,7 @@ class _Client(kfp.Client):
 
 
 class _TokenFile(TokenCredentialsBase):
-    """kfp asks it for the token before each request."""
+    """kfp reads the token from it before each request."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -148,21 +154,23 @@ class _Rest(RESTClientObject):
         return response
 
     def _explain(self, error: kfp_server_api.ApiException) -> ServerError:
-        status, said = error.status, f"{error.status} {error.reason}"
+        status, reason = error.status, f"{error.status} {error.reason}"
         content = _json(error.body)
         message = content.get("message") or content.get("error") if isinstance(content, dict) else None
         if message:
-            said += f": {' '.join(str(message).split())}"
+            reason += f": {' '.join(str(message).split())}"
         if status in (401, 403):
-            return ServerError(f"{self._host}: refuses this token or cookie, or wants one ({said})")
+            return ServerError(f"{self._host}: refuses this token or cookie, or wants one ({reason})")
         if 300 <= status < 400:
             target = urlsplit((error.headers or {}).get("Location", ""))
-            place = f"{target.scheme}://{target.netloc}{target.path}" if target.netloc else target.path
-            return ServerError(f"{self._host}: leads elsewhere, to {place}: a login (--token-file, --cookie-file)?")
+            target_address = f"{target.scheme}://{target.netloc}{target.path}" if target.netloc else target.path
+            return ServerError(
+                f"{self._host}: leads elsewhere, to {target_address}: a login (--token-file, --cookie-file)?"
+            )
         if status == 404 and not message:
-            return ServerError(f"{self._host}: is not an address of Kubeflow Pipelines ({said})")
-        kind = UnavailableError if status >= _SERVER_ERRORS or status == _TOO_MANY_REQUESTS else ServerError
-        return kind(f"{self._host}: {said}")
+            return ServerError(f"{self._host}: is not an address of Kubeflow Pipelines ({reason})")
+        error_type = UnavailableError if status >= _SERVER_ERRORS or status == _TOO_MANY_REQUESTS else ServerError
+        return error_type(f"{self._host}: {reason}")
 
 
 def _json(body: bytes | str | None) -> Any:
@@ -182,7 +190,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _read_secret(option: str, path: Path) -> str:
-    """A token or cookie, which must be one line; what it is stays unsaid in all errors."""
+    """A token or cookie, which must be one line; no error contains it."""
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

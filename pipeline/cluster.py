@@ -15,7 +15,7 @@ Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]
 """Of a processor, as Kubernetes has it: ``4`` or ``500m``."""
 Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 """As Kubernetes has it: ``16Gi``, ``500M``."""
-Task = Literal["resolve", "fetch", "statistics", "merge-statistics", "normalize", "train", "evaluate", "register"]
+TaskName = Literal["resolve", "fetch", "statistics", "merge-statistics", "normalize", "train", "evaluate", "register"]
 
 
 class _Section(BaseModel):
@@ -44,7 +44,7 @@ class Secret(_Section):
     """Key of the secret -> environment variable."""
     optional: bool = False
     """Whether tasks start without it; where it is not, a missing secret or key keeps them from starting."""
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[TaskName, ...] = ()
     """Who gets it; all if none is named."""
 
 
@@ -140,6 +140,6 @@ class Cluster(_Section):
             raise SettingsError(f"{path}: not readable as YAML ({first_line(error)})") from error
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            found = printable(repr(first["input"]), 200)
-            raise SettingsError(f"{path}: {place}: {first['msg']}, found {found}") from error
+            key = ".".join(str(part) for part in first["loc"])
+            value = printable(repr(first["input"]), 200)
+            raise SettingsError(f"{path}: {key}: {first['msg']}, found {value}") from error

@@ -83,7 +83,7 @@ def build(cluster: Cluster) -> BaseComponent:
             statistics_settings=statistics_settings, normalize_settings=normalize_settings,
             train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
         ), cached=False)  # fmt: skip
-        with dsl.If(evaluated.outputs["Output"] == True, name="passes-the-gate"):  # noqa: E712  kfp's own equality
+        with dsl.If(evaluated.outputs["Output"] == True, name="accepted"):  # noqa: E712  kfp's own equality
             _on(cluster, components.register(
                 mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], data=data, path=path,
                 evaluate_settings=evaluate_settings, register_settings=register_settings,

@@ -36,11 +36,12 @@ def run(
         cache: take over results of earlier runs in ``root``.
 
     Raises:
-        FxnormError: a task failed, after its own words; or a variable is not set.
+        FxnormError: a task failed, after its own messages; or a variable is not set.
     """
     runner: local.DockerRunner | local.SubprocessRunner = local.SubprocessRunner(use_venv=False)
     if containers:
-        # kfp's own takes a container that is gone already for one that succeeded
+        # Read in kfp 2.17.0, whose own function takes a container that is gone already for one that succeeded. If kfp
+        # calls another function, such a task counts as done again; tests/test_private_interfaces.py fails then.
         docker_task_handler.run_docker_container = _run_container
         if "MLFLOW_TRACKING_URI" not in environment:
             raise SettingsError("--environment MLFLOW_TRACKING_URI: expected, as containers themselves keep nothing")
@@ -76,7 +77,7 @@ def run(
 
 
 def cache_folder(root: Path) -> Path:
-    """Where kfp notes what is done: the notes have absolute addresses, so those of before a move do not count."""
+    """Where kfp records finished tasks: with absolute addresses, so records from before a move do not count."""
     return root / ".kfp_cache" / hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
 
 

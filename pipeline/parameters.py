@@ -56,7 +56,7 @@ class Parameters(BaseModel):
         Args:
             file: the parameters' names and values.
             overrides: what comes before the file.
-            params: a ``params.yaml``, for settings that neither of them gives.
+            params: a ``params.yaml``, for settings that are in neither of them.
 
         Raises:
             SettingsError: the file is not readable, or a parameter or setting is unknown, missing or does not fit.
@@ -108,15 +108,15 @@ class Parameters(BaseModel):
         return arguments | {f"{section}_settings": values or {} for section, values in self.settings.items()}
 
 
-def _filled_up(given: Any, rest: dict[str, Any]) -> Any:
-    """``given`` with the keys of ``rest`` that its sections lack; what is no section stays for the check to name."""
-    if not isinstance(given, dict):
-        return given
-    sections = dict(given)
-    for name, values in rest.items():
-        own = sections.get(name)
-        if own is None:
+def _filled_up(settings: Any, defaults: dict[str, Any]) -> Any:
+    """``settings`` with the keys of ``defaults`` that its sections lack; other values stay, for the check to name."""
+    if not isinstance(settings, dict):
+        return settings
+    sections = dict(settings)
+    for name, values in defaults.items():
+        section = sections.get(name)
+        if section is None:
             sections[name] = values
-        elif isinstance(own, dict) and isinstance(values, dict):
-            sections[name] = values | own
+        elif isinstance(section, dict) and isinstance(values, dict):
+            sections[name] = values | section
     return sections

@@ -25,7 +25,8 @@ _FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _PATIENCE_SECONDS = 300.0
 _CRON_FIELDS = 6
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
+"""Takes a line for the user."""
 
 
 class RunError(FxnormError):
@@ -56,7 +57,7 @@ class Patience:
     """None waits for as long as it takes."""
 
 
-def start(connection: Connection, job: Job, patience: Patience | None, say: Say) -> None:
+def start(connection: Connection, job: Job, patience: Patience | None, report: Report) -> None:
     """Start a run now and, with ``patience``, wait for its end.
 
     Raises:
@@ -75,12 +76,12 @@ def start(connection: Connection, job: Job, patience: Patience | None, say: Say)
             service_account=job.service_account,
         )
         names = _task_names(package) if patience is not None else frozenset()
-    say(f"run {run.run_id}: started")
+    report(f"run {run.run_id}: started")
     if patience is not None:
-        _Watch(client, run.run_id, _link(connection, run.run_id), names, say).until_end(patience)
+        _Watch(client, run.run_id, _link(connection, run.run_id), names, report).until_end(patience)
 
 
-def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, say: Say) -> None:
+def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, report: Report) -> None:
     """Start a run at each time that ``cron`` names (in the zone of Kubeflow's controller, UTC as installed).
 
     Args:
@@ -88,7 +89,7 @@ def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, 
         job: what to start each time.
         cron: six fields, from seconds to the day of the week, or one of cron's names such as ``@daily``.
         max_concurrency: how many of its runs may go at a time, 1 to 10.
-        say: takes lines for the user.
+        report: takes lines for the user.
 
     Raises:
         SettingsError: something given does not fit; nothing was scheduled.
@@ -111,8 +112,8 @@ def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, 
             params=job.parameters.arguments(),
             service_account=job.service_account,
         )
-    say(f"recurring run {recurring.recurring_run_id}: {cron}, {max_concurrency} at a time")
-    say(f"{connection.host.rstrip('/')}/#/recurringrun/details/{recurring.recurring_run_id}")
+    report(f"recurring run {recurring.recurring_run_id}: {cron}, {max_concurrency} at a time")
+    report(f"{connection.host.rstrip('/')}/#/recurringrun/details/{recurring.recurring_run_id}")
 
 
 def _prepare(connection: Connection, job: Job) -> tuple[kfp.Client, kfp_server_api.V2beta1Experiment]:
@@ -161,14 +162,14 @@ def _link(connection: Connection, run_id: str) -> str:
 
 
 class _Watch:
-    """Says what changes in a run, until it ends."""
+    """Reports what changes in a run, until it ends."""
 
-    def __init__(self, client: kfp.Client, run_id: str, link: str, names: frozenset[str], say: Say) -> None:
+    def __init__(self, client: kfp.Client, run_id: str, link: str, names: frozenset[str], report: Report) -> None:
         self._client = client
         self._run_id = run_id
         self._link = link
         self._names = names
-        self._say = say
+        self._report = report
         self._start = time.monotonic()
         self._states: dict[str, str] = {}
         self._titles: dict[str, str] = {}
@@ -185,8 +186,8 @@ class _Watch:
     def _wait(self, patience: Patience) -> kfp_server_api.V2beta1Run:
         timeout = patience.timeout_seconds
         while True:
-            run = self._ask(patience.poll_seconds)
-            self._tell(run)
+            run = self._current(patience.poll_seconds)
+            self._report_changes(run)
             if run.state in _FINISHED:
                 return run
             passed = time.monotonic() - self._start
@@ -196,8 +197,8 @@ class _Watch:
                 )
             time.sleep(patience.poll_seconds if timeout is None else min(patience.poll_seconds, timeout - passed))
 
-    def _ask(self, poll_seconds: float) -> kfp_server_api.V2beta1Run:
-        """The run as it is now; a server that is away for a while (an update, a broken line) does not end the wait."""
+    def _current(self, poll_seconds: float) -> kfp_server_api.V2beta1Run:
+        """The run as it is now. A server that does not answer for a while does not end the wait."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         silent = False
         while True:
@@ -207,36 +208,36 @@ class _Watch:
                 if time.monotonic() > give_up:
                     raise RunError(f"{error}; run {self._run_id} goes on: {self._link}") from error
                 if not silent:
-                    self._tell_line(f"{error}; asking again for {_PATIENCE_SECONDS:.0f} s")
+                    self._report_line(f"{error}; asking again for {_PATIENCE_SECONDS:.0f} s")
                 silent = True
                 time.sleep(poll_seconds)
             except FxnormError as error:
                 raise RunError(f"{error}; run {self._run_id} goes on: {self._link}") from error
 
-    def _tell(self, run: kfp_server_api.V2beta1Run) -> None:
+    def _report_changes(self, run: kfp_server_api.V2beta1Run) -> None:
         """A line for the run and for each of its tasks whose state has changed."""
         for task in self._details(run):
             if task.task_id not in self._titles:
                 self._seen[task.display_name] += 1
                 count = self._seen[task.display_name]
                 self._titles[task.task_id] = task.display_name if count == 1 else f"{task.display_name} {count}"
-            self._tell_state(task.task_id, self._titles[task.task_id], task.state)
-        self._tell_state("", "run", run.state)
+            self._report_state(task.task_id, self._titles[task.task_id], task.state)
+        self._report_state("", "run", run.state)
 
-    def _tell_state(self, key: str, title: str, state: str | None) -> None:
+    def _report_state(self, key: str, title: str, state: str | None) -> None:
         if state and self._states.get(key) != state:
             self._states[key] = state
-            self._tell_line(f"{title}: {state}")
+            self._report_line(f"{title}: {state}")
 
-    def _tell_line(self, text: str) -> None:
-        self._say(f"{self._elapsed()}  {text}")
+    def _report_line(self, text: str) -> None:
+        self._report(f"{self._elapsed()}  {text}")
 
     def _details(self, run: kfp_server_api.V2beta1Run) -> list[kfp_server_api.V2beta1PipelineTaskDetail]:
         """The pipeline's own tasks, in the order they came; Kubeflow also lists its drivers, loops and attempts."""
         return [task for task in _all_details(run) if task.display_name in self._names]
 
     def _reason(self, run: kfp_server_api.V2beta1Run) -> str:
-        """The task that failed first and what the server says of it, which is often nothing."""
+        """The task that failed first and the server's message on it, which is often empty."""
         failed = [task for task in self._details(run) if task.state == "FAILED"]
         # without a task of ours, a driver has failed: an image or a secret may be missing
         failed = failed or [task for task in _all_details(run) if task.state == "FAILED"]

@@ -1,4 +1,4 @@
-"""Until when a request has to be answered; the server sets it, the model looks at it between the parts of a mix."""
+"""Until when a request has to be answered; the server sets it, the model checks it between the parts of a mix."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from fxnorm.errors import FxnormError
 
 
 class OutOfTimeError(FxnormError):
-    """A request's time is over, or nobody waits for its answer any more."""
+    """A request's time is over, or its client has disconnected."""
 
 
 class Deadline:
@@ -23,7 +23,7 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def give_up(self) -> None:
-        """Let the time be over."""
+        """End the time now, because the client has disconnected."""
         self._end = -math.inf
 
     def check(self, _done: float = 0.0) -> None:

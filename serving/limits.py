@@ -2,9 +2,9 @@
 
 Memory at worst, beside the model: one mix, which for ten minutes of four stereo stems takes about 2 GB with the decoded
 stems (``max_seconds`` and ``max_decoded_mb`` bound it; a file's own samples are resampled block by block, and only an
-MP3's are there as a whole beside the result); the decoded stems of another song, which is mixed next; up to nine times
-their bodies for these two, which together are no larger than one may be; four times its body for another one that is
-checked, and for each one that waits (``max_waiting``) its body.
+MP3's are in memory as a whole beside the result); the decoded stems of another song, which is mixed next; up to nine
+times their bodies for these two, which together are no larger than one may be; four times its body for another one that
+is checked, and for each one that waits (``max_waiting``) its body.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Limits(BaseModel):
     """Requests that wait while another is mixed; the next is answered 503. Songs are mixed one at a time, because one
     uses all cores; ``mlflow models serve --workers`` mixes more, each with limits of its own."""
     timeout_seconds: Annotated[float, Field(gt=0)]
-    """From a request's arrival to its answer; the default is 95 % of what ``mlflow models serve --timeout`` says."""
+    """From a request's arrival to its answer; the default is 95 % of ``mlflow models serve --timeout``."""
     s3_prefixes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """Where the columns ``vocals_uri`` and so on may point, such as ``s3://bucket/stems, s3://other``; by default
     nowhere. The server's own credentials read them."""
@@ -72,11 +72,11 @@ class Limits(BaseModel):
                 f"{printable(misspelt[0])}: unknown, expected some of "
                 f"{', '.join(sorted(name for name in known if name.startswith(_MOST)))}"
             )
-        found = {
+        variables = {
             field: environment[name] for field in cls.model_fields if (name := _PREFIX + field.upper()) in environment
         }
         try:
-            limits = cls.model_validate({"timeout_seconds": _SHARE_OF_SERVER_TIME * server_timeout} | found)
+            limits = cls.model_validate({"timeout_seconds": _SHARE_OF_SERVER_TIME * server_timeout} | variables)
         except ValidationError as error:
             first = error.errors()[0]
             name = _PREFIX + str(first["loc"][0]).upper()

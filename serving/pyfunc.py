@@ -32,7 +32,7 @@ from fxnorm.io import audio
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.report import describe, measure_stems
-from fxnorm.serving import gate
+from fxnorm.serving import request_limiter
 from fxnorm.serving.deadline import CURRENT, Deadline, OutOfTimeError
 from fxnorm.serving.limits import Limits
 from fxnorm.serving.stems import StemReader
@@ -61,16 +61,16 @@ class StemMixer(PythonModel):
     """Each row of the input is a song, each column a stem; the result has one row a song."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the Mixer that was registered; in a server, also put the gate up and compile what mixing needs."""
-        # OpenMP's threads wait for each other asleep, and a network takes a quarter longer, as soon as a second thread
-        # than this has had them work for it
+        """Load the Mixer that was registered; in a server, also limit requests and compile what mixing needs."""
+        # one thread for all networks: as soon as a second thread has run parallel work, OpenMP's threads sleep instead
+        # of spinning while they wait for each other, and a network takes a quarter longer
         self._mixing = ThreadPoolExecutor(1, "mixing")
         self.mixer = self._mixing.submit(Mixer.load, context.artifacts["mixer"]).result()
         self._limits = Limits.from_environment(os.environ, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
-        if gate.install(self._limits):
+        if request_limiter.install(self._limits):
             self._mixing.submit(_warm_up, self.mixer).result()
         else:
-            gate.warn_without()
+            request_limiter.warn_without()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ class StemMixer(PythonModel):
             return self._mix_all(model_input.to_dict("records"), options, deadline)
         except OutOfTimeError as error:
             raise AnsweredError(str(error), DEADLINE_EXCEEDED) from error
-        except StoreError as error:  # neither the request's fault nor a stranger's business where the store is
+        except StoreError as error:  # not the request's fault; where the store is goes into the log alone
             _logger.error("%s", error)
             raise AnsweredError("the object store does not answer; try again later", TEMPORARILY_UNAVAILABLE) from error
         except ModelError as error:
@@ -107,7 +107,7 @@ class StemMixer(PythonModel):
             raise AnsweredError("the served model is damaged; the server's log says how", INTERNAL_ERROR) from error
         except FxnormError as error:
             raise AnsweredError(str(error)) from error
-        except Exception as error:  # a defect: MLflow would blame the request, and show strangers the trace
+        except Exception as error:  # a defect: MLflow would blame the request, and show the client the trace
             _logger.exception("a request that should have been mixed failed")
             raise AnsweredError("the server failed to mix this; its log says why", INTERNAL_ERROR) from error
 

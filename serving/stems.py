@@ -26,7 +26,7 @@ class StemReader:
         self._object_bytes = limits.request_bytes
 
     def read(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The row's stems, (1 or 2 channels, samples) at 44.1 kHz by name; what is not there is left out.
+        """The row's stems, (1 or 2 channels, samples) at 44.1 kHz by name; missing stems are left out.
 
         Raises:
             AudioError: a stem is there twice, cannot be read, lies outside the prefixes, or is beyond the limits.

@@ -32,7 +32,7 @@ class Surroundings:
     """Variables that say where the stores are, and the credentials."""
 
     def run(self, runner: str, *options: str, margin: float = -1.0e6) -> str:
-        """Have the whole pipeline run on this machine with the project's settings; by default all pass the gate."""
+        """Run the whole pipeline here with the project's settings; by default every network is accepted."""
         settings = {"register": {"margin": margin}}
         parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings}
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))

@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy
 from mlflow.store.db import utils
 
+# Read in MLflow 3.17.2; tests/test_private_interfaces.py names what is used of it.
 _migrate = utils._initialize_tables
 
 

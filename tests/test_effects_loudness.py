@@ -51,7 +51,7 @@ def test_matched_audio_never_passes_full_scale() -> None:
     assert np.abs(matched).max() == pytest.approx(1, abs=1e-6)
 
 
-def test_audio_under_the_gate_has_no_loudness_and_is_left_alone() -> None:
+def test_audio_under_the_loudness_gate_has_no_loudness_and_is_left_alone() -> None:
     silence = np.zeros((2, SAMPLE_RATE), dtype=np.float32)
     assert loudness.measure(silence, SAMPLE_RATE) == -np.inf
     quiet = noise(1.0, level=1e-5)

@@ -89,7 +89,7 @@ def test_independent_sides_are_narrowed_where_gains_do_not_suffice() -> None:
     assert panning.measure(precise, SAMPLE_RATE).mean() == pytest.approx(0.97, abs=0.05)
 
 
-def test_without_a_gate_quiet_sounds_are_panned_like_loud_ones() -> None:
+def test_without_a_level_floor_quiet_sounds_are_panned_like_loud_ones() -> None:
     settings = PanningSettings.precise(None)
     loud = panned_noise(0.4, 0.6)
     matched, quiet = (panning.match(level * loud, SAMPLE_RATE, curve(0.9), settings) for level in (1.0, 1e-4))

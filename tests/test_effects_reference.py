@@ -111,7 +111,7 @@ def test_panning_without_a_limit_agrees_with_the_reference(
 def test_reverberation_agrees_with_the_reference(song: dict[str, np.ndarray]) -> None:
     impulse_response = audio.read(DATA / "impulse_response.flac")[0]
     settings = reverberation.ReverberationSettings(low_shelf_frequency=600.0, high_shelf_frequency=8_500.0)
-    result = reverberation.match(song["vocals"], SAMPLE_RATE, impulse_response, settings)
+    result = reverberation.apply(song["vocals"], SAMPLE_RATE, impulse_response, settings)
     assert error_db(result, "reverberation_vocals.wav") < -90
 
 

@@ -25,7 +25,7 @@ def impulse(position: int, length: int = 1000, channels: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("position", [0, 441, 999])
 def test_the_peak_of_an_impulse_response_is_time_0(position: int) -> None:
     audio = noise(1.0)
-    wet = reverberation.match(audio, SAMPLE_RATE, impulse(position), PLAIN)
+    wet = reverberation.apply(audio, SAMPLE_RATE, impulse(position), PLAIN)
     np.testing.assert_allclose(wet, 2 * audio, atol=1e-6)
 
 
@@ -33,13 +33,13 @@ def test_an_echo_comes_as_late_as_it_lies_behind_the_peak() -> None:
     response = impulse(100)
     response[0, 600] = 0.5
     audio = noise(0.5)
-    wet = reverberation.match(audio, SAMPLE_RATE, response, ReverberationSettings(0.0, 1.0, None, None))
+    wet = reverberation.apply(audio, SAMPLE_RATE, response, ReverberationSettings(0.0, 1.0, None, None))
     np.testing.assert_allclose(wet[:, 500:], audio[:, 500:] + 0.5 * audio[:, :-500], atol=1e-5)
 
 
 def test_dry_recordings_get_half_dry_and_half_wet() -> None:
     audio = noise(1.0)
-    mixed = reverberation.match(audio, SAMPLE_RATE, impulse(0), reverberation.PRE_REVERBERATION)
+    mixed = reverberation.apply(audio, SAMPLE_RATE, impulse(0), reverberation.PRE_REVERBERATION)
     np.testing.assert_allclose(mixed, audio, atol=1e-6)
 
 
@@ -47,7 +47,7 @@ def test_the_shelves_keep_lows_and_highs_out_of_the_send() -> None:
     time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     for frequency, level_db in ((60.0, -30.0), (2200.0, 0.0), (20_000.0, -30.0)):
         tone = np.sin(2 * np.pi * frequency * time).astype(np.float32)[None]
-        wet = reverberation.match(tone, SAMPLE_RATE, impulse(0), ReverberationSettings(dry=0.0))
+        wet = reverberation.apply(tone, SAMPLE_RATE, impulse(0), ReverberationSettings(dry=0.0))
         settled = slice(SAMPLE_RATE // 2, None)
         level = 20 * np.log10(np.linalg.norm(wet[0, settled]) / np.linalg.norm(tone[0, settled]))
         assert level == pytest.approx(level_db, abs=2.0)
@@ -56,9 +56,9 @@ def test_the_shelves_keep_lows_and_highs_out_of_the_send() -> None:
 def test_a_mono_response_serves_both_channels_and_a_stereo_one_each_its_own() -> None:
     audio = noise(0.5)
     stereo = ImpulseResponses.synthesized(0.2, count=1).responses[0]
-    both = reverberation.match(audio, SAMPLE_RATE, stereo, PLAIN)
+    both = reverberation.apply(audio, SAMPLE_RATE, stereo, PLAIN)
     for channel in (0, 1):
-        mono = reverberation.match(audio, SAMPLE_RATE, stereo[channel : channel + 1], PLAIN)
+        mono = reverberation.apply(audio, SAMPLE_RATE, stereo[channel : channel + 1], PLAIN)
         np.testing.assert_allclose(both[channel], mono[channel], atol=1e-6)
 
 

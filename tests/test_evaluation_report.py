@@ -18,7 +18,7 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.evaluation import report, significance, songs
 from fxnorm.evaluation.catalogue import COMPARED, METRICS
-from fxnorm.evaluation.comparison import Comparison
+from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.excerpts import Excerpts, affordable_seconds, loudest_start, matched_gains_db
 from fxnorm.evaluation.songs import MIXES, Result, measure_all
 from fxnorm.io import audio
@@ -56,7 +56,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for name, found in results.items():
             shutil.copytree(found.folder / MIXES, folder / MIXES / split / addresses(results)[name])
-        compared = Comparison({name: found.metrics() for name, found in results.items()})
+        compared = SplitMetrics({name: found.metrics() for name, found in results.items()})
         splits[split] = report.Split(compared.songs, compared.means(), compared.intervals(), compared.pairs(), results)
     (folder / "songs.csv").write_text("split\n")
     report.write(folder / "report.html", splits, {"train.seed": 0, "Code": "<b>"})

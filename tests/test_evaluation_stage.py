@@ -19,8 +19,8 @@ from fxnorm.data import dataset
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError
 from fxnorm.evaluation import report
-from fxnorm.evaluation.comparison import Comparison
-from fxnorm.evaluation.songs import Task, evaluate, measure_all, mix_all
+from fxnorm.evaluation.comparison import SplitMetrics
+from fxnorm.evaluation.songs import EvaluationTask, evaluate, measure_all, mix_all
 from fxnorm.io import audio
 from fxnorm.normalization.recipe import song_seed
 from fxnorm.registry import registered
@@ -174,7 +174,7 @@ def test_a_mix_without_a_metric_does_not_better_its_system() -> None:
         "A": {"crafx2": {"loudness_mape": 0.5}, "normalized_sum": {"loudness_mape": 0.4}},
         "B": {"crafx2": {}, "normalized_sum": {"loudness_mape": 0.9}},
     }
-    assert Comparison(songs).means() == {
+    assert SplitMetrics(songs).means() == {
         "crafx2": {"loudness_mape": 0.5}, "normalized_sum": {"loudness_mape": 0.4}
     }  # fmt: skip
 
@@ -198,7 +198,7 @@ def test_the_sum_of_wet_stems_is_left_out_where_it_is_the_reference_but_for_roun
 def test_a_normalization_that_changes_nothing_leaves_nothing_to_win() -> None:
     for residual, loss in ((0.0, 0.0), (0.001, 1e-6)):
         same = {"stereo_loss_b": loss, "residual": residual}
-        found = Comparison({"A": {"normalized_sum": same, "crafx2": {"stereo_loss_b": 1.0, "residual": 1.0}}})
+        found = SplitMetrics({"A": {"normalized_sum": same, "crafx2": {"stereo_loss_b": 1.0, "residual": 1.0}}})
         split = report.Split(found.songs, found.means(), found.intervals(), found.pairs(), {})
         assert "the sum of the normalized stems is the reference itself" in report.verdict("test_wet", split)
 
@@ -217,11 +217,13 @@ def test_a_song_is_done_again_when_what_its_mixes_depend_on_changes(
     (song,) = [song for song in dataset.songs(data / "wet", "test") if song.name == "B"]
     systems = {"crafx2": mixer_folder}
     tasks = [
-        Task(systems, frozenset(), 1.0, tmp_path / "songs"),
-        Task(systems, frozenset([song.folder]), 1.0, tmp_path / "songs"),
-        Task({**systems, "wave_u_net": wave_u_net}, frozenset(), 1.0, tmp_path / "songs"),
-        Task(systems, frozenset(), 0.5, tmp_path / "songs"),
-        Task({"crafx2": changed(mixer_folder, tmp_path / "changed", 1)}, frozenset(), 1.0, tmp_path / "songs"),
+        EvaluationTask(systems, frozenset(), 1.0, tmp_path / "songs"),
+        EvaluationTask(systems, frozenset([song.folder]), 1.0, tmp_path / "songs"),
+        EvaluationTask({**systems, "wave_u_net": wave_u_net}, frozenset(), 1.0, tmp_path / "songs"),
+        EvaluationTask(systems, frozenset(), 0.5, tmp_path / "songs"),
+        EvaluationTask(
+            {"crafx2": changed(mixer_folder, tmp_path / "changed", 1)}, frozenset(), 1.0, tmp_path / "songs"
+        ),
     ]
     assert len({evaluate(song, task).folder for task in tasks}) == len(tasks)
     assert evaluate(song, tasks[0]).folder == evaluate(song, tasks[0]).folder

@@ -263,7 +263,7 @@ def test_a_mixer_in_the_place_of_another_is_evaluated_as_itself(
             "excerpt_seconds": 1.0,
             "folder": tmp_path / "kept",
         }
-        return evaluated_songs.evaluate(song, evaluated_songs.Task(**(defaults | options)))
+        return evaluated_songs.evaluate(song, evaluated_songs.EvaluationTask(**(defaults | options)))
 
     first = evaluated()
     assert evaluated() == first

@@ -112,7 +112,7 @@ def test_the_compiled_pipeline_names_no_place_and_no_secret_of_anyone() -> None:
     assert "env:" not in text, "values of environment variables would stand here"
 
 
-def test_a_candidate_is_registered_where_evaluate_says_that_it_passes_the_gate() -> None:
+def test_a_candidate_is_registered_where_evaluate_returns_true() -> None:
     pipeline, *_ = yaml.safe_load_all(COMPILED.read_text())
     gated = {name: task for name, task in pipeline["root"]["dag"]["tasks"].items() if "triggerPolicy" in task}
     ((condition, task),) = gated.items()

@@ -18,7 +18,7 @@ from fxnorm.evaluation.significance import holm
 from fxnorm.io.files import write_json
 from fxnorm.listening_test import analyse, figures
 from fxnorm.listening_test.answers import Ratings, as_arrays, normalized, read_answers
-from fxnorm.listening_test.comparisons import Comparison, compare
+from fxnorm.listening_test.comparisons import AttributeComparison, compare
 from fxnorm.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
 from fxnorm.listening_test.formats import ATTRIBUTES, KEY_FORMAT, Attribute, Excerpt, Key, Trial
 from tests.listening import SYSTEMS, made_up_answers, write_answers
@@ -68,7 +68,7 @@ def made_up_ratings(
     )
 
 
-def compare_one(values: np.ndarray, names: list[str]) -> Comparison:
+def compare_one(values: np.ndarray, names: list[str]) -> AttributeComparison:
     """On one attribute alone."""
     return compare({"clarity": values}, names)["clarity"]
 

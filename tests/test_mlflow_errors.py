@@ -116,6 +116,7 @@ def test_no_error_has_the_password(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://alice:{SPELLED}@{host}/db")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    # read in MLflow 3.17.2, which else tries ten times, waiting longer each time
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 0)
     with pytest.raises(FxnormError) as raised:
         ask()

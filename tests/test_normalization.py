@@ -182,8 +182,10 @@ def test_effects_are_applied_in_the_published_order(statistics: DatasetStatistic
 def test_the_panning_limit_can_be_one_for_all_stems(statistics: DatasetStatistics) -> None:
     assert EffectNormalizer(statistics).panning_limits["drums"] == 6_000.0
     assert EffectNormalizer(statistics, panning_limit=None).panning_limits == dict.fromkeys(STEMS)
-    with pytest.raises(SettingsError, match="panning_limit"):
+    with pytest.raises(SettingsError, match="panning_limit: vocals, bass, other: missing; expected Hz or None"):
         EffectNormalizer(statistics, panning_limit={"drums": 6_000.0})
+    with pytest.raises(SettingsError, match="panning_limit: unknown guitar; expected vocals, bass, drums, other"):
+        EffectNormalizer(statistics, panning_limit={**panning.PUBLISHED_LIMITS, "guitar": None})
 
 
 def test_a_precise_chain_matches_thirds_of_an_octave_and_refines_panning(statistics: DatasetStatistics) -> None:
@@ -222,23 +224,25 @@ def test_what_cannot_be_normalized_is_refused(normalizer: EffectNormalizer, stat
 
 
 def clicks(*delays: int) -> ImpulseResponses:
-    """Rooms of a direct sound and one echo, each as late as the room's own delay."""
-    rooms = np.zeros((len(delays), 1, max(delays) + 1), np.float32)
-    for room, delay in zip(rooms, delays, strict=True):
-        room[0, [0, delay]] = 1.0, 0.9
-    return ImpulseResponses([str(delay) for delay in delays], list(rooms))
+    """Impulse responses of a direct sound and one echo, each with its own delay."""
+    responses = np.zeros((len(delays), 1, max(delays) + 1), np.float32)
+    for response, delay in zip(responses, delays, strict=True):
+        response[0, [0, delay]] = 1.0, 0.9
+    return ImpulseResponses([str(delay) for delay in delays], list(responses))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_rooms_it_names_are_those_a_stem_gets(statistics: DatasetStatistics, seed: int) -> None:
+def test_the_impulse_responses_it_names_are_those_a_stem_gets(statistics: DatasetStatistics, seed: int) -> None:
     sound = np.zeros((2, 2 * SAMPLE_RATE), np.float32)
     sound[:, SAMPLE_RATE // 2] = 1.0
-    rooms, pre_rooms = clicks(5000, 6000, 7000), clicks(9000, 10_000, 11_000)
+    responses, pre_responses = clicks(5000, 6000, 7000), clicks(9000, 10_000, 11_000)
     for effects, dry, name in (((), True, "pre-reverb"), (("reverberation",), False, "reverberation")):
-        normalizer = EffectNormalizer(statistics, effects, impulse_responses=rooms, pre_impulse_responses=pre_rooms)
-        (named,) = normalizer.rooms("vocals", seed=seed, dry=dry).items()
+        normalizer = EffectNormalizer(
+            statistics, effects, impulse_responses=responses, pre_impulse_responses=pre_responses
+        )
+        (named,) = normalizer.impulse_responses("vocals", seed=seed, dry=dry).items()
         heard = normalizer.normalize(sound, SAMPLE_RATE, "vocals", seed=seed, dry=dry)[0]
         echo = 1000 + int(np.abs(heard[SAMPLE_RATE // 2 + 1000 :]).argmax())
         assert named[0] == name
         assert abs(echo - int(np.flatnonzero(named[1][0])[-1])) < 50
-        assert normalizer.rooms("bass", seed=seed, dry=dry) == {}
+        assert normalizer.impulse_responses("bass", seed=seed, dry=dry) == {}

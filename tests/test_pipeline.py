@@ -84,12 +84,15 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
 
 
 def test_a_model_is_registered_anew_when_code_that_it_carries_changes(project: Project) -> None:
-    for left in ("fxnorm/effects/__pycache__/levels.cpython-311.pyc", "serving/__pycache__/gate.cpython-311.pyc"):
+    for left in (
+        "fxnorm/effects/__pycache__/levels.cpython-311.pyc",
+        "serving/__pycache__/request_limiter.cpython-311.pyc",
+    ):
         file = project.folder / left
         file.parent.mkdir()
         file.write_bytes(b"compiled")
     assert not outdated(project), "not by what Python leaves there"
-    for name in ("serving/gate.py", "fxnorm/mixing/options.py"):
+    for name in ("serving/request_limiter.py", "fxnorm/mixing/options.py"):
         file = project.folder / name
         before = file.read_text()
         file.write_text(f"{before}# changed\n")

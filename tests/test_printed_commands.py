@@ -30,6 +30,13 @@ PATIENCE_SECONDS = 600
 PORTS = (5000, 5001)  # that the pages' servers listen at
 SHELL, PYTHON = "sh", "python"
 
+# 'fxnorm listening test …' are kinds of files
+_NAMED_IN_CODE = re.compile(
+    r"['`](?!fxnorm listening test )((?:fxnorm|dvc|make|mlflow) [^'`\n]*)['`]|^(fxnorm (?!listening test ).*)",
+    re.MULTILINE,
+)
+"""A command in quotes, or on a line of its own as in the card of a model."""
+
 SHELL_BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page) if block.language == SHELL]
 PROGRAMS = [block for page in pages.PAGES for block in pages.blocks(page) if block.language in (SHELL, PYTHON)]
 RUN = sorted({block.page for block in PROGRAMS if block.not_run is None})
@@ -168,7 +175,8 @@ def test_commands_that_help_and_errors_name_exist() -> None:
     found = {}
     for path in modules:
         for text in texts_of(ast.parse(path.read_text(encoding="utf-8"))):
-            for quoted in re.findall(r"(?:'|`)((?:fxnorm|dvc|make|mlflow) [^'`\n]*)(?:'|`)", text):
+            for found_in_text in _NAMED_IN_CODE.finditer(text):
+                quoted = found_in_text[1] or found_in_text[2]
                 found[quoted] = refused(quoted.split())
     assert len(found) >= 5
     assert {quoted: said for quoted, said in found.items() if said} == {}
@@ -337,3 +345,90 @@ def test_the_check_of_printed_commands_finds_what_does_not_exist() -> None:
         ["python", "-"],
         ["make", "x"],
     ]
+
+
+@pytest.fixture
+def archive(demo: Project, tmp_path: Path) -> Project:
+    """The same project as an archive leaves it: no git repository."""
+    shutil.copytree(demo.folder, tmp_path / "archive", symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    without = Project(tmp_path / "archive")
+    without.environment["GIT_CEILING_DIRECTORIES"] = str(tmp_path)
+    return without
+
+
+def test_a_downloaded_archive_works_without_git(archive: Project) -> None:
+    recipe = archive.run("make", "-n", "--assume-old=.venv/.installed", "demo")
+    assert "no git repository here" in archive.run("make", "--silent", "check-repository")
+    (configuring,) = (line for line in recipe.splitlines() if "dvc config" in line)
+    archive.run("bash", "-c", configuring)
+    archive.run("dvc", "add", "--quiet", "data")
+    archive.set("register", margin=-2.0e6)
+    assert archive.stages_run(archive.run("dvc", "repro")) == ["register"]
+    # and as the page says, once it is a repository
+    archive.run("git", "init", "--quiet")
+    archive.run("dvc", "config", "--local", "--unset", "core.no_scm")
+    archive.run("bash", "-c", configuring)
+    assert "no_scm" not in (archive.folder / ".dvc/config.local").read_text()
+    assert archive.run("make", "--silent", "check-repository") == ""
+    archive.run("dvc", "status", "register")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The Makefile in a folder with what it looks at before it installs anything."""
+    (tmp_path / "fxnorm").mkdir()
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    for name in ("serving", "components", "pipeline"):
+        (tmp_path / name).mkdir()
+        (tmp_path / "fxnorm" / name).symlink_to(f"../{name}")
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str) -> tuple[int, str]:
+    command = ["make", "--silent", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stderr.partition("make: ***")[0].strip()
+
+
+def test_make_says_that_links_were_not_kept_before_it_installs(checkout: Path) -> None:
+    assert make(checkout, "check-folder") == (0, "")
+    (checkout / "fxnorm/serving").unlink()
+    (checkout / "fxnorm/serving").write_text("../serving")
+    status, said = make(checkout, "demo")
+    assert status != 0
+    assert said.startswith("fxnorm/serving: expected a link to ../serving, found none; unpack the archive with tar or")
+    assert len(said.splitlines()) == 1
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    "python, said",
+    [
+        ("exit 1", "Python 3.9.2: expected Python 3.11 or newer"),
+        ('case "$2" in *version_info*) exit 0;; *) exit 1;; esac', "cannot make a virtual environment"),
+        (None, "not found; expected Python 3.11 or newer"),
+    ],
+)
+def test_make_says_that_python_does_not_do_before_it_installs(checkout: Path, python: str | None, said: str) -> None:
+    program = checkout / "python"
+    if python is not None:
+        program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && {{ echo Python 3.9.2; exit; }}\n{python}\n')
+        program.chmod(0o755)
+    status, line = make(checkout, "demo", f"PYTHON={program}")
+    assert status != 0
+    assert said in line
+    assert len(line.splitlines()) == 1
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("form, unpack", [("tar", ["tar", "-xf"]), ("zip", ["unzip", "-q"])])
+def test_archives_keep_the_links_of_the_package(form: str, unpack: list[str], tmp_path: Path) -> None:
+    if not (REPOSITORY / ".git").exists() or shutil.which(unpack[0]) is None:
+        pytest.skip(f"needs a git repository and {unpack[0]}")
+    packed = tmp_path / f"archive.{form}"
+    parts = ("Makefile", "fxnorm", "serving", "components", "pipeline")
+    command = ["git", "archive", "--format", form, "--output", str(packed), "HEAD", *parts]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    subprocess.run([*unpack, packed], cwd=tmp_path, check=True)
+    assert make(tmp_path, "check-folder") == (0, "")
+    assert (tmp_path / "fxnorm/serving").is_symlink()

@@ -1,4 +1,4 @@
-"""The gate: what a candidate is compared with, what its version tells, and what stays as it is when something fails."""
+"""The acceptance rule: what a candidate is compared with, what its version records, and what stays after a failure."""
 
 import dataclasses
 import json
@@ -168,7 +168,7 @@ def test_a_registration_that_is_done_undoes_no_rollback(settings: Settings, mixe
     assert (decision["version"], decision["alias"]) == ("2", "previous")
     assert at(settings, CHAMPION).number == "1"
     easier = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": 0.5})})
-    assert register.run(easier, mixer, Path("report-1"), once=True)["alias"] == CHAMPION, "another gate decides anew"
+    assert register.run(easier, mixer, Path("report-1"), once=True)["alias"] == CHAMPION, "another rule decides anew"
 
 
 @pytest.mark.parametrize("changed", ["code", "report", "mixer"])
@@ -409,7 +409,7 @@ def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
         alias="champion",
         reason="better than the baseline",
         metrics={"test_dry": systems, "test_wet": systems, "test_other": {"crafx2": {}}},
-        gate=("test_wet", "stereo_loss_a"),
+        decided_by=("test_wet", "stereo_loss_a"),
         trained_on={"digest": "5" * 64, "dvc": "8242.dir"},
         tested_on={"test_wet": {"digest": "7" * 64}},
         network={"name": "crafx2", "filters": 32},

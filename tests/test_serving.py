@@ -23,13 +23,13 @@ from fxnorm.registry import served_model
 from tests import servers
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
-from tests.test_serving_gate import CONTENT_TYPES
+from tests.test_request_limiter import CONTENT_TYPES
 
 pytestmark = pytest.mark.system
 
 SONG = {stem: noise(1.0, 0.2, seed=number) for number, stem in enumerate(STEMS)}
 MEMORY_MB = 1_100.0
-"""What a hostile request may cost: 100 MB of body with its copies in the gate, Starlette, MLflow and pandas."""
+"""What a hostile request may cost: 100 MB of body, copied in the limiter, Starlette, MLflow and pandas."""
 TOTAL_MB = 2_200.0
 """What the server may hold after any number of them: with its libraries and the model it starts at 800 MB."""
 

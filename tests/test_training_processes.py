@@ -327,9 +327,9 @@ def test_processes_that_fail_are_an_error_that_tells_their_status(
 
 def test_a_batch_that_the_processes_cannot_share_evenly_is_refused() -> None:
     two = Processes(torch.device("cpu"), rank=1, count=2)
-    assert two.share(4, "train.batch_size") == 2
+    assert two.equal_part(4, "train.batch_size") == 2
     with pytest.raises(SettingsError, match="expected a multiple of the 2 processes, found 3"):
-        two.share(3, "train.batch_size")
+        two.equal_part(3, "train.batch_size")
 
 
 def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_object_store(

@@ -1,4 +1,4 @@
-"""The command ``fxnorm``: thin over stages and Mixer."""
+"""The command ``fxnorm``: reads options and calls the stages and the Mixer."""
 
 from fxnorm.cli.commands import main
 

@@ -1,4 +1,4 @@
-"""The ``fxnorm`` command: a thin face over the stages and the Mixer."""
+"""The ``fxnorm`` command: each subcommand reads its options and calls a stage or the Mixer."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ _PICTURES = (".png", ".svg")
 _MIXER_FILE = "mixer.json"  # fxnorm.mixing.mixer's, which takes seconds to import
 
 
-class _OneLineErrors(click.Group):
+class _ErrorReportingGroup(click.Group):
     """Prints a user's error as one line and exits with its status; anything else is a defect and keeps its trace.
 
     Ctrl-C and SIGTERM are one line as well, and end with the status that a shell gives for them; what the system
@@ -58,7 +58,9 @@ class _OneLineErrors(click.Group):
             sys.exit(FxnormError.exit_status)
 
 
-@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=_ErrorReportingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.version_option(__version__, prog_name="fxnorm")
 def main() -> None:
     """Automatic music mixing learnt from finished multitracks."""
@@ -110,7 +112,7 @@ _shard = click.option(
 )
 
 
-def _list(skipped: dict[str, str]) -> None:
+def _report_left_out(skipped: dict[str, str]) -> None:
     """Name the songs that were left out, and why."""
     for song, reason in skipped.items():
         click.echo(f"left out: {song}: {reason}", err=True)
@@ -141,7 +143,7 @@ def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[fl
 @click.argument("dataset", type=_FOLDER)
 @_workers
 def check(dataset: Path, workers: int) -> None:
-    """Read every file of DATASET and say what is there, what is wrong and what is not read; exit status 1 if anything.
+    """Read every file of DATASET and list its songs, what is wrong and what is not read; exit status 1 if anything is.
 
     Songs that two splits have in common are wrong, too: 'normalize' and 'train' refuse them.
     """
@@ -158,7 +160,7 @@ def check(dataset: Path, workers: int) -> None:
 
 @main.command()
 @click.argument("dataset", type=_FOLDER)
-@click.option("--val", default=0, metavar="N", help="Songs for val; what is there stays if left out.")
+@click.option("--val", default=0, metavar="N", help="Songs for val; its songs stay as they are if left out.")
 @click.option("--test", default=0, metavar="N", help="Songs for test; likewise.")
 def split(dataset: Path, val: int, test: int) -> None:
     """Move songs of DATASET into its folders val and test, and those that lie beside the splits into train.
@@ -175,7 +177,7 @@ def split(dataset: Path, val: int, test: int) -> None:
 @click.argument("data", type=_FOLDER)
 @click.argument("output", type=_FOLDER)
 def inputs(data: Path, output: Path) -> None:
-    """Note in OUTPUT which of the optional folders DATA has, for DVC; and say at once what a later stage would lack.
+    """Note in OUTPUT which of the optional folders DATA has, for DVC; fail at once if a later stage would lack data.
 
     DATA holds wet songs with their splits in wet, and may hold dry songs in dry and impulse responses in
     impulse_responses.
@@ -197,7 +199,7 @@ def statistics(settings: Settings, dataset: Path, output: Path, on_error: str, *
     """Measure the average effects of the wet songs of DATASET into OUTPUT (.npz)."""
     from fxnorm.stages import statistics as stage
 
-    _list(stage.run(settings.statistics, dataset, output, skip_errors=on_error == "skip", **options))
+    _report_left_out(stage.run(settings.statistics, dataset, output, skip_errors=on_error == "skip", **options))
 
 
 @main.command("merge-statistics")
@@ -216,11 +218,11 @@ def merge_statistics(output: Path, parts: tuple[Path, ...], plot: Path | None) -
 @click.argument("dataset", type=_FOLDER)
 @_workers
 def drift(statistics: Path, dataset: Path, workers: int) -> None:
-    """Say how far the songs of DATASET lie from STATISTICS, in units of the spread between the songs behind those."""
+    """Print how far the songs of DATASET lie from STATISTICS, in units of the spread between the songs behind those."""
     from fxnorm.stages import statistics as stage
 
-    found = stage.drift(statistics, dataset, workers)
-    for name, drifts in [*found.songs.items(), ("all together", found.together)]:
+    result = stage.drift(statistics, dataset, workers)
+    for name, drifts in [*result.songs.items(), ("all together", result.together)]:
         click.echo(name)
         for effect, stems in drifts.items():
             click.echo(f"  {effect:<14}" + "".join(f"{stem:>10} {value:6.2f}" for stem, value in stems.items()))
@@ -292,9 +294,11 @@ def normalize(
     if impulse_response_folder is not None:
         if options["impulse_responses"] or options["pre_impulse_responses"]:
             raise click.UsageError("expected either --impulse-responses-in or the two options for single folders")
-        places = folders_in(impulse_response_folder)
-        options["impulse_responses"], options["pre_impulse_responses"] = places
-    _list(stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options))
+        folders = folders_in(impulse_response_folder)
+        options["impulse_responses"], options["pre_impulse_responses"] = folders
+    _report_left_out(
+        stage.run(settings.normalize, dataset, statistics, output, skip_errors=on_error == "skip", **options)
+    )
 
 
 @main.command("merge-normalized")
@@ -349,10 +353,10 @@ def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path, also:
 
     others: dict[str, str] = {}
     for item in also:
-        name, equals, place = item.partition("=")
-        if not (name and equals and place) or name in others:
+        name, equals, path = item.partition("=")
+        if not (name and equals and path) or name in others:
             raise SettingsError(f"--also {item}: expected NAME=MIXER, with a name of its own")
-        others[name] = place
+        others[name] = path
     for sentence in stage.run(settings, mixer, dataset, output, others, workers):
         click.echo(sentence)
     click.echo(f"{output / stage.REPORT_FILE}: the report")
@@ -367,9 +371,9 @@ def evaluate(settings: Settings, mixer: Path, dataset: Path, output: Path, also:
 @click.option("--once", is_flag=True, help="Keep the version of a Mixer that is registered with this report and code.")
 @_with_settings
 def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None, **options: Any) -> None:
-    """Put MIXER through the quality gate and into the MLflow registry; REPORT is what 'evaluate' wrote.
+    """Register MIXER in MLflow, as @champion if it meets the acceptance rule; REPORT is what 'evaluate' wrote.
 
-    A tracking server that does not know the run of MIXER gets all that the training and the evaluation had to tell.
+    A tracking server that does not know the run of MIXER gets all results of the training and the evaluation.
     """
     from fxnorm.stages import register as stage
 
@@ -379,7 +383,7 @@ def register(settings: Settings, mixer: Path, report: Path, dataset: Path | None
 
 @main.command()
 @click.argument("output", type=_FILE)
-@click.option("--registration", type=_FILE, help="What 'register' wrote last: that it is there still is looked up.")
+@click.option("--registration", type=_FILE, help="What 'register' wrote last: the store is searched for it.")
 def store(output: Path, registration: Path | None) -> None:
     """Write into OUTPUT to which MLflow store results go: to another, or to one that lost some, DVC brings them."""
     from fxnorm.stages import store as stage
@@ -474,14 +478,14 @@ def mix(
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     options = MixOptions.for_file(output, dry, seed, target_loudness, song)
-    given = {stem: source for stem, source in stems.items() if source is not None}
-    # a folder that is no Mixer is told as that
+    sources = {stem: source for stem, source in stems.items() if source is not None}
+    # a folder that is no Mixer gets the error that names it as such, below
     is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
-    outputs.check([mixer if is_mixer else None, *given.values()], files=[output, plot, report])
+    outputs.check([mixer if is_mixer else None, *sources.values()], files=[output, plot, report])
     if endpoint is not None:
-        _mix_there(endpoint, given, options, output, report, timeout)
+        _mix_at_endpoint(endpoint, sources, options, output, report, timeout)
     elif mixer is not None:
-        _mix_here(mixer, given, options, output, plot, report)
+        _mix_here(mixer, sources, options, output, plot, report)
 
 
 def _mix_here(
@@ -492,7 +496,7 @@ def _mix_here(
     from fxnorm.constants import SAMPLE_RATE
     from fxnorm.io import audio
 
-    found = {stem: audio.read(source)[0] for stem, source in stems.items()}
+    samples = {stem: audio.read(source)[0] for stem, source in stems.items()}
     opened = _opened(mixer)
     with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
 
@@ -500,7 +504,7 @@ def _mix_here(
             bar.update(round(100 * done) - bar.n)
 
         mixed = opened.mix(
-            found,
+            samples,
             SAMPLE_RATE,
             options.dry,
             options.seed,
@@ -514,14 +518,14 @@ def _mix_here(
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed, found, opened.recipe.normalizer(), seed, options.dry, plot)
+        plot_mix(mixed, samples, opened.recipe.normalizer(), seed, options.dry, plot)
     if report is not None:
         from dataclasses import asdict
 
         from fxnorm.io.files import write_json
         from fxnorm.mixing.report import describe, measure_stems
 
-        described = asdict(describe(measure_stems(found), mixed, opened.recipe.statistics))
+        described = asdict(describe(measure_stems(samples), mixed, opened.recipe.statistics))
         write_json(report, {"sample_rate": SAMPLE_RATE, "seconds": mixed.shape[1] / SAMPLE_RATE, **described})
     click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
 
@@ -537,7 +541,7 @@ def _opened(mixer: str) -> "Mixer":
     return Mixer.load(mixer)
 
 
-def _mix_there(
+def _mix_at_endpoint(
     endpoint: str,
     stems: dict[str, str],
     options: "MixOptions",

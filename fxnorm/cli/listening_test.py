@@ -1,4 +1,4 @@
-"""``fxnorm listening-test``: a thin face over :mod:`fxnorm.listening_test`."""
+"""``fxnorm listening-test``: reads options and calls :mod:`fxnorm.listening_test`."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def listening_test() -> None:
 def _parse_starts(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[float | None, dict[str, float]]:
-    """One place for all songs, if there is one, and those of single songs."""
+    """The start for all songs, if one is given, and the starts of single songs."""
     everywhere, songs = None, {}
     for value in values:
         song, equals, text = value.rpartition("=")
@@ -49,7 +49,9 @@ def _parse_starts(
     metavar="[SONG=]SECONDS",
     help="Where the excerpts, or that of one song, begin; default: each song's loudest part. Repeatable.",
 )
-@click.option("--repeats", default=1, show_default=True, help="How many songs are rated twice, without being told.")
+@click.option(
+    "--repeats", default=1, show_default=True, help="How many songs are rated twice; participants do not know."
+)
 @click.option("--loudness", default=-23.0, show_default=True, help="LUFS of every mix; less where peaks demand it.")
 @click.option(
     "--minimum-listening", default=5.0, show_default=True, help="Seconds each mix has to be heard before the next song."
@@ -70,7 +72,7 @@ def build(
 ) -> None:
     """Make a static page, the folder OUTPUT, that compares MIXES: SONG/SYSTEM.flac, as 'fxnorm evaluate' writes them.
 
-    Publish OUTPUT on any web server, or open its index.html. Keep the key file: it alone says which mix is whose.
+    Publish OUTPUT on any web server, or open its index.html. Keep the key file: it alone lists which mix is whose.
     """
     from fxnorm.io import outputs
     from fxnorm.listening_test import build as stage
@@ -122,10 +124,10 @@ def _most_repeat_difference() -> float:
 def analyse(
     results: Path, output: Path, key_file: Path | None, normalize: bool, max_repeat_difference: float, on_error: str
 ) -> None:
-    """Say what the answers in RESULTS show (one .json file a participant): statistics, figures and tables in OUTPUT."""
+    """Analyse the answers in RESULTS (one .json file a participant): statistics, figures and tables in OUTPUT."""
     from fxnorm.listening_test import analyse as stage
 
-    found = stage.analyse(
+    analysis = stage.analyse(
         results,
         output,
         key_file or results / "key.json",
@@ -133,12 +135,14 @@ def analyse(
         max_repeat_difference,
         skip_errors=on_error == "skip",
     )
-    for verdict in found.verdicts:
+    for verdict in analysis.verdicts:
         click.echo(verdict)
-    for reason in found.left_out.values():
+    for reason in analysis.left_out.values():
         click.echo(f"left out: {reason}", err=True)
-    if found.consistencies:
-        for answers, consistency, excluded in zip(found.answers, found.consistencies, found.excluded, strict=True):
+    if analysis.consistencies:
+        for answers, consistency, excluded in zip(
+            analysis.answers, analysis.consistencies, analysis.excluded, strict=True
+        ):
             if excluded:
                 click.echo(
                     f"excluded: {answers.path.name}: the same mix differs by {consistency.same_mix:.1f} points",

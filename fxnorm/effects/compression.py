@@ -126,12 +126,14 @@ def _compress_to_fit(audio: np.ndarray, limit: float, settings: CompressionSetti
     for ratio in range(settings.lowest_ratio, _HIGHEST_RATIO + 1):
         if search.run(ratio, starts):
             break
-    if search.best is not output:
-        output[:] = search.best
+    if search.best_buffer is not output:
+        output[:] = search.best_buffer
 
 
 class _Search:
     """Finds the first threshold that brings the peaks under a limit, as trying one after the other would.
+
+    ``buffer`` (samples,) is one of the two buffers that results are written to; it may not be ``audio``.
 
     With the same onsets, peaks fall from each threshold to the next, because the reduction of every sample grows. So
     the onsets before compression give an estimate for all thresholds at once. Compression adds and takes away quiet
@@ -139,12 +141,13 @@ class _Search:
     onsets, and if they are not where the peaks pass under the limit, the search goes on from there.
     """
 
-    def __init__(self, audio: np.ndarray, limit: float, settings: CompressionSettings, room: np.ndarray) -> None:
+    def __init__(self, audio: np.ndarray, limit: float, settings: CompressionSettings, buffer: np.ndarray) -> None:
         self.audio, self.limit = audio, limit
         self.smoothing = compressor.smoothing(settings.attack_ms), compressor.smoothing(settings.release_ms)
         self.level = compressor.levels(audio)
-        self.best, self._other = np.empty_like(audio), room
-        """What the latest threshold that fits, or else the strongest, makes of the audio; and room for the next."""
+        # best_buffer holds the result of the latest threshold that fits, or else of the strongest. trial_buffer is
+        # overwritten by every trial; a trial that is to be kept exchanges the two. Either may be ``buffer``.
+        self.best_buffer, self._trial_buffer = np.empty_like(audio), buffer
 
     def run(self, ratio: int, starts: np.ndarray) -> bool:
         """Whether a threshold fits with this ratio; ``starts`` are the onsets before compression."""
@@ -167,11 +170,11 @@ class _Search:
 
     def _try(self, ratio: int, index: int) -> tuple[bool, np.ndarray]:
         """Whether a threshold fits, and the onsets after compression with it."""
-        compressor.compress(self.audio, self.level, _THRESHOLDS[index], ratio, *self.smoothing, self._other)
-        starts = onsets.detect(self._other)
-        fits = _peak(self._other, starts) < self.limit
+        compressor.compress(self.audio, self.level, _THRESHOLDS[index], ratio, *self.smoothing, self._trial_buffer)
+        starts = onsets.detect(self._trial_buffer)
+        fits = _peak(self._trial_buffer, starts) < self.limit
         if fits or index == _THRESHOLDS.size - 1:
-            self.best, self._other = self._other, self.best
+            self.best_buffer, self._trial_buffer = self._trial_buffer, self.best_buffer
         return fits, starts
 
     def _estimate(self, ratio: int, starts: np.ndarray, after: int) -> int:
@@ -187,7 +190,7 @@ class _Search:
 
 
 def _peak(audio: np.ndarray, starts: np.ndarray) -> float:
-    """The peaks' mean in dB; audio without onsets has no peaks to be under a limit with."""
+    """The peaks' mean in dB; minus infinity for audio without onsets, so that it is under any limit."""
     figure = _peak_statistic(audio, starts)
     return -np.inf if figure is None else figure[0]
 

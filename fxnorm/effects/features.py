@@ -1,4 +1,4 @@
-"""What one stem measures: the feature of every effect, from as few passes over the audio as they need together."""
+"""The features of one stem, for every effect, in as few passes over the audio as possible."""
 
 import numpy as np
 
@@ -27,8 +27,8 @@ def measure_stem(audio: np.ndarray, sample_rate: int, stem: str, *, residue: boo
     """Features of one stem: equalization (32769,), compression (2,), panning (32769,) and loudness in LUFS.
 
     As the statistics are defined, mono becomes stereo by repetition and 65,536 zeros are put on both sides first. What
-    is not there is left out, and does not count in statistics: everything of a stem that carries no programme
-    (:mod:`fxnorm.effects.programme`), and the compression of one with a channel without onsets. A channel without
+    cannot be measured is left out, and does not count in statistics: all features of a stem that carries no programme
+    (:mod:`fxnorm.effects.programme`), and the compression of a stem with a channel without onsets. A channel without
     programme beside one that carries it counts as silence.
 
     Args:

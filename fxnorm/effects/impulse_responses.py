@@ -1,7 +1,7 @@
 """Collections of room impulse responses: read from a folder, or synthesized where there are none.
 
-A synthetic room is exponentially decaying noise, independent on both sides, which is the model of a diffuse sound field
-after its early reflections (J. A. Moorer, "About this reverberation business", 1979).
+A synthetic impulse response is exponentially decaying noise, independent on both sides, which is the model of a diffuse
+sound field after its early reflections (J. A. Moorer, "About this reverberation business", 1979).
 """
 
 import logging
@@ -26,7 +26,7 @@ PRE_REVERBERATION_RT60 = 1.0
 _REVERB, _PRE_REVERB = "reverb", "pre_reverb"
 _SUFFIXES = (".wav", ".flac")
 _SYNTHESIZED = 8  # responses of one synthesized collection
-_MOST_SAID = 3
+_MOST_LISTED = 3
 _LONGEST_SECONDS, _MOST_BYTES = 300.0, 2 * 10**9  # of a folder, which may have come with a Mixer from elsewhere
 
 _log = logging.getLogger(__name__)
@@ -71,13 +71,13 @@ class ImpulseResponses:
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder of impulse responses")
         files = [path for path in entries(folder) if path.suffix.lower() in _SUFFIXES]
-        others = [path for path in files_below(folder) if is_audio(path) and path not in files]
-        not_read = ", ".join(str(path.relative_to(folder)) for path in others[:_MOST_SAID])
+        unread = [path for path in files_below(folder) if is_audio(path) and path not in files]
+        not_read = ", ".join(str(path.relative_to(folder)) for path in unread[:_MOST_LISTED])
         if not files:
-            found = f"{not_read}, which is not read" if others else "none"
-            raise DatasetError(f"{folder}: expected WAV or FLAC files of impulse responses, found {found}")
-        if others:
-            _log.warning("%s: %d files are no WAV or FLAC directly in it: not read: %s", folder, len(others), not_read)
+            description = f"{not_read}, which is not read" if unread else "none"
+            raise DatasetError(f"{folder}: expected WAV or FLAC files of impulse responses, found {description}")
+        if unread:
+            _log.warning("%s: %d files are no WAV or FLAC directly in it: not read: %s", folder, len(unread), not_read)
         _refuse_equal_names(files)
         responses: list[np.ndarray] = []
         for path in files:
@@ -122,12 +122,12 @@ def folders_in(folder: Path) -> tuple[Path | None, Path | None]:
         DatasetError: there is audio elsewhere in the folder, which would not be used.
     """
     present = {plain_name(path.name): path for path in entries(folder)} if folder.is_dir() else {}
-    places = present.pop(_REVERB, None), present.pop(_PRE_REVERB, None)
+    folders = present.pop(_REVERB, None), present.pop(_PRE_REVERB, None)
     for path in present.values():
         if any(is_audio(file) for file in [path, *files_below(path)]):
             expected = f"{_REVERB} and {_PRE_REVERB} of {folder}"
             raise DatasetError(f"{path}: expected impulse responses in the folders {expected}")
-    return places
+    return folders
 
 
 def _refuse_equal_names(files: Sequence[Path]) -> None:
@@ -142,7 +142,10 @@ def _refuse_equal_names(files: Sequence[Path]) -> None:
 
 
 def _read(path: Path, most_bytes: int) -> np.ndarray:
-    """A response (1 or 2 channels, samples); as a FLAC file, silence takes a thousandth of what it is decoded to."""
+    """A response (1 or 2 channels, samples) of a file that may be untrusted.
+
+    The limits hold for the decoded samples: silence in a FLAC file decodes to a thousand times the file's size.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,8 +1,8 @@
 """Integrated loudness after ITU-R BS.1770-4, and bringing audio to it.
 
-K-weighting (a shelf and a high-pass), mean square of blocks of 400 ms every 100 ms, an absolute gate at -70 LUFS and a
-relative one 10 LU under the mean of what passed it. The filters are those of pyloudnorm, with which the published
-statistics were measured: RBJ's audio EQ cookbook at 1,500 and 38 Hz.
+K-weighting (a shelf and a high-pass), mean square of blocks of 400 ms every 100 ms, an absolute loudness gate at
+-70 LUFS and a relative one 10 LU under the mean of what passed it. The filters are those of pyloudnorm, with which the
+published statistics were measured: RBJ's audio EQ cookbook at 1,500 and 38 Hz.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ _DEAD = 1e-30  # energy of 100 ms under which the filters are at rest
 def measure(audio: np.ndarray, sample_rate: int) -> float:
     """Integrated loudness of ``audio`` (channels, samples) in LUFS.
 
-    Audio shorter than 400 ms counts as one block filled up with silence. Audio that never passes the absolute gate
-    has no loudness: minus infinity.
+    Audio shorter than 400 ms counts as one block filled up with silence. Audio that never passes the absolute
+    loudness gate has no loudness: minus infinity.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -55,7 +55,7 @@ def gain_to(loudness: float, target: float, peak: float) -> float:
 
 
 def integrated(energies: np.ndarray, samples: int) -> float:
-    """Gated loudness in LUFS from the energies of each 100 ms, summed over channels, of so many samples."""
+    """Gated loudness in LUFS from the energies of each 100 ms, summed over channels, of ``samples`` samples."""
     block = _STEP * _STEPS_PER_BLOCK
     blocks = max(1, round((samples - block) / _STEP) + 1)
     energies = np.pad(energies, (0, max(0, blocks + _STEPS_PER_BLOCK - 1 - energies.size)))
@@ -63,12 +63,12 @@ def integrated(energies: np.ndarray, samples: int) -> float:
     audible = powers[powers >= _power(_ABSOLUTE_GATE)]
     if audible.size == 0:
         return -np.inf
-    gate = audible.mean() * 10 ** (_RELATIVE_GATE / 10)
-    return float(_OFFSET + 10 * np.log10(audible[audible > gate].mean()))
+    relative_gate = audible.mean() * 10 ** (_RELATIVE_GATE / 10)
+    return float(_OFFSET + 10 * np.log10(audible[audible > relative_gate].mean()))
 
 
 def level(power: np.ndarray | float) -> np.ndarray:
-    """Loudness in LUFS of a mean square after K-weighting, summed over channels; far under any gate for silence."""
+    """Loudness in LUFS of a mean square after K-weighting, summed over channels; silence lies far under both gates."""
     return np.asarray(_OFFSET + 10 * np.log10(np.asarray(power) + _FAINTEST))
 
 

@@ -24,7 +24,7 @@ HOP = FFT_SIZE // 2
 _SIDE_BINS = slice(50 * FFT_SIZE // SAMPLE_RATE, 2500 * FFT_SIZE // SAMPLE_RATE)  # 50 to 2,500 Hz
 _SMOOTHING = 501  # bins
 _FAR, _NEAR = np.float32(0.3), np.float32(0.7)  # gains that put the stem on its own side before it is re-panned
-_NARROWING_RATE = 8  # share of the side signal that is taken away per similarity that is missing at equal levels
+_NARROWING_RATE = 8  # fraction of the side signal that is taken away per similarity that is missing at equal levels
 _TINY = np.float32(1e-30)
 _UNDERFLOW = np.float32(1e-36)  # power; a far channel with less would be turned up by more than it lacks
 _FRAMES_AT_ONCE = 32
@@ -36,24 +36,25 @@ class PanningSettings:
 
     Attributes:
         frequency_limit: Hz, from which up the similarity of left and right is left alone; ``None`` is no limit.
-        scale: of the similarity asked for. The published experiments ask for a little less than the target, which
-            they found to re-pan better; 1 asks for the target itself.
-        refinements: how often the result is measured, and what is missing added to the similarity asked for. Without,
+        scale: factor on the target similarity. The published experiments aim at a little less than the target, which
+            they found to re-pan better; 1 aims at the target itself.
+        refinements: how often the result is measured, and what is missing added to the similarity aimed at. Without,
             results lie some 0.05 under it, because they are measured with longer frames than they are panned with.
             Equal levels on both sides are as far as gains go; what is missing then comes from a weaker side signal.
-        gate: dB of a frame's loudest bin, under which a frame is not re-panned bin by bin; ``None`` re-pans all. The
-            statistics count every frame alike, so a stem with quiet stretches misses its target with a gate.
+        level_floor_db: dB; a frame whose loudest bin is under it is not re-panned bin by bin; ``None`` re-pans every
+            frame. The statistics count every frame alike, so with a floor a stem with quiet stretches misses its
+            target.
     """
 
     frequency_limit: float | None = 16_000.0
     scale: float = 0.9
     refinements: int = 0
-    gate: float | None = -10.0
+    level_floor_db: float | None = -10.0
 
     @classmethod
     def precise(cls, frequency_limit: float | None) -> "PanningSettings":
         """What brings the mean similarity to the target itself, for all a stem holds, at four times the work."""
-        return cls(frequency_limit, scale=1.0, refinements=3, gate=None)
+        return cls(frequency_limit, scale=1.0, refinements=3, level_floor_db=None)
 
 
 PUBLISHED_LIMITS: Mapping[str, float | None] = MappingProxyType(
@@ -89,12 +90,12 @@ def match(
         raise AudioError("panning needs two channels, found one; repeat it first")
     # seen from the stem's own side there is only one case: the far channel first, the near one second
     order = slice(None) if _is_on_the_right(audio) else slice(None, None, -1)
-    wanted = settings.scale * _coarse(target)
-    matched = _repan(audio, order, wanted, settings)
+    similarity = settings.scale * _coarse(target)
+    matched = _repan(audio, order, similarity, settings)
     for _ in range(settings.refinements):
-        found = spectrum.smooth(spectrum.mean_curves(matched)[1], _SMOOTHING)
-        wanted = wanted + settings.scale * _coarse(target) - _coarse(found)
-        matched = _repan(audio, order, wanted, settings)
+        measured = spectrum.smooth(spectrum.mean_curves(matched)[1], _SMOOTHING)
+        similarity = similarity + settings.scale * _coarse(target) - _coarse(measured)
+        matched = _repan(audio, order, similarity, settings)
     return matched
 
 
@@ -109,14 +110,14 @@ def _repan(audio: np.ndarray, order: slice, similarity: np.ndarray, settings: Pa
     far = np.clip(similarity, 0, 1) / 2
     if settings.frequency_limit is not None:
         far = far[: int(settings.frequency_limit * FFT_SIZE / SAMPLE_RATE)]
-    gate = 0.0 if settings.gate is None else float(amplitude(settings.gate))
+    level_floor = 0.0 if settings.level_floor_db is None else float(amplitude(settings.level_floor_db))
     gains = np.stack([far, 1 - far]).astype(np.float32)
     narrowing = np.clip(_NARROWING_RATE * (similarity[: far.size] - 1), 0, 1).astype(np.float32)
     repanned = np.zeros_like(audio)
     part = sounding_part(audio, grid=HOP, margin=HOP)
     position = part.start - FFT_SIZE
     for spectra in spectrum.frames(audio[order, part], FFT_SIZE, HOP, _FRAMES_AT_ONCE, padding=FFT_SIZE):
-        _pan(spectra, gains, narrowing, gate)
+        _pan(spectra, gains, narrowing, level_floor)
         frames = scipy.fft.irfft(spectra, overwrite_x=True)
         _overlap_add(frames, spectrum.window(FFT_SIZE), repanned[order], position)
         position += spectra.shape[1] * HOP
@@ -147,7 +148,7 @@ def _accumulate_lean(spectra: np.ndarray, lean: np.ndarray) -> None:
 
 
 @kernel(fastmath=True, error_model="numpy")
-def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, gate: float) -> None:
+def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, level_floor: float) -> None:
     """Pan every frame and bin of ``spectra`` (far and near channel, frames, bins) in place, as far as ``gains`` go.
 
     The loops are many and small because the compiler vectorizes each of them.
@@ -162,11 +163,12 @@ def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, gate: fl
             imaginary = _FAR * far[k].imag + _NEAR * near[k].imag
             loudest = max(loudest, real**2 + imaginary**2)
         far_gain[:], near_gain[:] = _FAR, _NEAR
-        if loudest >= gate**2:
+        if loudest >= level_floor**2:
             for k in range(gains.shape[1]):
                 power_far = _FAR**2 * (far[k].real ** 2 + far[k].imag ** 2)
                 power_near = _NEAR**2 * (near[k].real ** 2 + near[k].imag ** 2)
-                # own gains: product / total, half the similarity, in the far channel, and the rest in the near one
+                # the stem's own gains: product / total, half the similarity, in the far channel, and the rest in the
+                # near one
                 product = np.sqrt(power_far + _UNDERFLOW) * np.sqrt(power_near + _UNDERFLOW)
                 total = power_far + power_near + _TINY
                 far_gain[k] = _FAR * gains[0, k] * total / (product + _TINY)

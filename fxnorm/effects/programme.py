@@ -22,7 +22,7 @@ _LEAN = 12.0  # dB, by no more than this; beside louder programme it is crosstal
 _NEVER_STEADY_RESIDUE = -32.0  # LUFS; hum and hiss stay under it, while steady drones and pads reach -31 and more
 _CHANGE = 3.0  # dB from the median level, up or down; hum and noise floors stay within 1 dB, the steadiest bass has 3.5
 _FEWEST_STEPS = 5  # of 100 ms; fewer do not show whether a level changes
-_GATE = -70.0  # LUFS, BS.1770's absolute gate; what is quieter is not there
+_LOUDNESS_GATE = -70.0  # LUFS, BS.1770's absolute loudness gate; quieter steps count as pauses
 _LOST_TO_WEIGHTING = 10.0  # dB that K-weighting takes from rumble under 26 Hz; from the lowest string of a bass, 8
 
 _REMARK = "no programme: clicks, hum, noise or bleed alone, taken as it is"
@@ -96,12 +96,12 @@ def _carries(audio: np.ndarray, least_loudness: float) -> bool:
 
 def _leans(programme: np.ndarray, quieter: np.ndarray) -> bool:
     """Whether a channel (samples,) is the quieter side of the ``programme`` (samples,) in the other one."""
-    one, other = _Scan(quieter), _Scan(programme)
-    one.finish()
-    if not one.is_programme(_LEAST_BESIDE_PROGRAMME):
+    quieter_scan, programme_scan = _Scan(quieter), _Scan(programme)
+    quieter_scan.finish()
+    if not quieter_scan.is_programme(_LEAST_BESIDE_PROGRAMME):
         return False
-    other.finish()
-    return one.loudest() >= other.loudest() - _LEAN
+    programme_scan.finish()
+    return quieter_scan.loudest() >= programme_scan.loudest() - _LEAN
 
 
 class _Scan:
@@ -162,7 +162,7 @@ def _moving_sum(values: np.ndarray) -> np.ndarray:
 
 def _change(levels: np.ndarray) -> float | None:
     """How far levels of steps in LUFS go from their median, in dB, apart from beginning and ending; ``None`` of few."""
-    sounding = np.pad(levels > _GATE, 1, constant_values=True)
+    sounding = np.pad(levels > _LOUDNESS_GATE, 1, constant_values=True)
     inner = levels[sounding[:-2] & sounding[1:-1] & sounding[2:]]
     if inner.size < _FEWEST_STEPS:
         return None

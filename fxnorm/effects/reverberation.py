@@ -41,7 +41,7 @@ PRE_REVERBERATION = ReverberationSettings(dry=0.5, wet=0.5, low_shelf_frequency=
 """What dry recordings get before everything else."""
 
 
-def match(
+def apply(
     audio: np.ndarray,
     sample_rate: int,
     impulse_response: np.ndarray,
@@ -78,8 +78,8 @@ def _shelves(settings: ReverberationSettings) -> np.ndarray:
         "high_shelf": settings.high_shelf_frequency,
     }
     sections = [
-        biquad(kind, frequency, gain_db=_SHELF_GAIN_DB, quality=_SHELF_QUALITY)
-        for kind, frequency in frequencies.items()
+        biquad(shelf, frequency, gain_db=_SHELF_GAIN_DB, quality=_SHELF_QUALITY)
+        for shelf, frequency in frequencies.items()
         if frequency is not None
     ]
     return np.reshape(sections, (-1, 6))

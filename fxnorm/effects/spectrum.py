@@ -44,7 +44,7 @@ def excerpt(audio: np.ndarray, start: int, length: int) -> np.ndarray:
 
 
 def frame_count(samples: int, fft_size: int, hop: int) -> int:
-    """Number of whole frames in so many samples; one, partly silent, if they are fewer than a frame's."""
+    """Number of whole frames in ``samples`` samples; one, partly silent, if a frame is longer."""
     return 1 + max(0, samples - fft_size) // hop
 
 

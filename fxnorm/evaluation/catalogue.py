@@ -137,15 +137,17 @@ def winners(metric: str, systems: Mapping[str, Mapping[str, float]]) -> set[str]
     shown = METRICS[metric]
     if shown.best is None:
         return set()
-    found = {
+    distances = {
         name: abs(systems[name][metric] - shown.best)
         for name in rivals(systems)
         if metric in systems[name] and not (shown.sums_match and name in SUMS)
     }
-    return {name for name, value in found.items() if value == min(found.values())} if len(found) > 1 else set()
+    if len(distances) < 2:
+        return set()
+    return {name for name, value in distances.items() if value == min(distances.values())}
 
 
 def present(names: Iterable[str], systems: Iterable[Mapping[str, float]]) -> list[str]:
     """Those of the metrics ``names`` that any of ``systems`` has."""
-    found = list(systems)
-    return [name for name in names if any(name in metrics for metrics in found)]
+    all_metrics = list(systems)
+    return [name for name in names if any(name in metrics for metrics in all_metrics)]

@@ -1,4 +1,4 @@
-"""Mixing systems compared over the songs of a split, and one Mixer measured by itself."""
+"""The metrics of mixing systems over the songs of a split, with their statistics; and one Mixer measured by itself."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +10,17 @@ from fxnorm.errors import DatasetError
 from fxnorm.evaluation import report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS
 from fxnorm.evaluation.datasets import songs_of
-from fxnorm.evaluation.songs import SystemMetrics, distances, finite
+from fxnorm.evaluation.songs import MetricsBySystem, distances, finite
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.normalization.recipe import song_seed
 
 
 @dataclass
-class Comparison:
-    """What was measured and kept of one split."""
+class SplitMetrics:
+    """Every metric of every song and system of one split."""
 
-    songs: dict[str, SystemMetrics] = field(default_factory=dict)
+    songs: dict[str, MetricsBySystem] = field(default_factory=dict)
     """song -> system -> metric -> value"""
 
     def values(self) -> dict[str, dict[str, list[float]]]:
@@ -32,14 +32,14 @@ class Comparison:
         values: dict[str, dict[str, list[float]]] = {}
         for systems in self.songs.values():
             for system, metrics in systems.items():
-                found = values.setdefault(system, {})
+                by_metric = values.setdefault(system, {})
                 for metric, value in metrics.items():
                     others = [other for name, other in systems.items() if name != REFERENCE]
                     if metric not in COMPARED or all(metric in other for other in others):
-                        found.setdefault(metric, []).append(value)
+                        by_metric.setdefault(metric, []).append(value)
         return values
 
-    def means(self) -> SystemMetrics:
+    def means(self) -> MetricsBySystem:
         """system -> metric -> mean over the songs that have it."""
         return {
             system: {metric: float(np.mean(measured)) for metric, measured in metrics.items()}
@@ -53,7 +53,7 @@ class Comparison:
             for system, metrics in self.values().items()
         }
 
-    def pairs(self) -> dict[str, list[significance.Comparison]]:
+    def pairs(self) -> dict[str, list[significance.PairedTest]]:
         """metric -> the tests between all systems that can differ in it."""
         tests = {}
         rivals = report.rivals(self.means())
@@ -83,12 +83,12 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
     songs = [song for song in songs_of(data, split, name) if song.mixture]
     if not songs:
         raise DatasetError(f"{data}: expected songs of {name} with a reference mix, found none")
-    comparison = Comparison()
+    metrics = SplitMetrics()
     for song in tqdm(songs, desc="evaluate the champion", unit="song", dynamic_ncols=True):
         seed = song_seed(mixer.recipe.settings.seed, song.name)
         normalized = mixer.normalize(song.read_stems(), name.endswith("dry"), seed)
         mix = finite(mixer.mix_normalized(normalized), "the champion", str(song.folder))
         reference = song.read_mixture()
         length = max(mix.shape[1], reference.shape[1])
-        comparison.songs[song.name] = distances({name: audio.pad_to(mix, length)}, audio.pad_to(reference, length))
-    return comparison.means()[name]
+        metrics.songs[song.name] = distances({name: audio.pad_to(mix, length)}, audio.pad_to(reference, length))
+    return metrics.means()[name]

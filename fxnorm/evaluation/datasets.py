@@ -8,7 +8,7 @@ from fxnorm.io.folders import entries
 
 
 def layouts_of(data: Path) -> dict[str, Layout]:
-    """The datasets of ``test_wet`` and ``test_dry``, as far as they are there; an empty folder is none."""
+    """The datasets of ``test_wet`` and ``test_dry``, those that exist; an empty folder is none."""
     kinds = kinds_of(data)
     if not kinds:
         return {"test_wet": Layout.read(data)}
@@ -16,7 +16,7 @@ def layouts_of(data: Path) -> dict[str, Layout]:
 
 
 def kinds_of(data: Path) -> list[str]:
-    """Which of ``wet`` and ``dry`` are there; neither where ``data`` is one wet dataset by itself."""
+    """Which of ``wet`` and ``dry`` exist; neither where ``data`` is one wet dataset by itself."""
     return [kind for kind in ("wet", "dry") if (data / kind).is_dir() and entries(data / kind)]
 
 
@@ -26,7 +26,7 @@ def songs_of(data: Path, split: str, name: str) -> list[Song]:
     Raises:
         DatasetError: ``data`` has none.
     """
-    found = layouts_of(data)
-    if name not in found:
-        raise DatasetError(f"{data}: expected songs of {name}, found {', '.join(found)}")
-    return found[name].of(split)
+    layouts = layouts_of(data)
+    if name not in layouts:
+        raise DatasetError(f"{data}: expected songs of {name}, found {', '.join(layouts)}")
+    return layouts[name].of(split)

@@ -77,13 +77,13 @@ class Excerpts:
         )
 
 
-def affordable_seconds(wanted: float, megabytes: float, mixes: int) -> float:
-    """How long excerpts of so many ``mixes`` may be to take no more than ``megabytes`` of a page; at least 4 s."""
-    return max(min(wanted, _SHORTEST_SECONDS), min(wanted, megabytes * 1e6 / (BYTES_PER_SECOND * max(1, mixes))))
+def affordable_seconds(longest: float, megabytes: float, mixes: int) -> float:
+    """How many seconds excerpts of ``mixes`` mixes may last in a page of ``megabytes`` at most; at least 4."""
+    return max(min(longest, _SHORTEST_SECONDS), min(longest, megabytes * 1e6 / (BYTES_PER_SECOND * max(1, mixes))))
 
 
 def loudest_start(mixes: Iterable[np.ndarray], seconds: float) -> float:
-    """Where the loudest excerpt begins, in seconds: by energy after K-weighting, each mix having the same say.
+    """Where the loudest excerpt begins, in seconds: by energy after K-weighting, each mix counting equally.
 
     Args:
         mixes: of one song, each (2, samples), of one length.

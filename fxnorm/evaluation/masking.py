@@ -47,11 +47,11 @@ def masked_shares(
     signals = [audio_io.pad_to(audio_io.to_stereo(stems[stem]), samples) for stem in STEMS if stem in stems]
     present = [stem for stem in STEMS if stem in stems]
     measured = _Bands(signals, [audio_io.pad_to(mix, samples) for mix in mixes.values()])
-    found = {}
+    masked = {}
     for number, name in enumerate(mixes):
         shares = measured.masked(number)
-        found[name] = {stem: shares[present.index(stem)] if stem in present else None for stem in STEMS}
-    return found
+        masked[name] = {stem: shares[present.index(stem)] if stem in present else None for stem in STEMS}
+    return masked
 
 
 class _Bands:
@@ -61,7 +61,7 @@ class _Bands:
         gram: complex (bands, channels, channels), of all stems' channels.
         cross: complex (mixes, bands, 2, channels), of mixes with stems.
         energy: (mixes, bands), of the mixes.
-        own: complex (stems, 3, frames, bands): energies of left and right and their correlation.
+        stem_energies: complex (stems, 3, frames, bands): energies of left and right and their correlation.
     """
 
     def __init__(self, stems: Sequence[np.ndarray], mixes: Sequence[np.ndarray]) -> None:
@@ -70,7 +70,7 @@ class _Bands:
         gram = np.zeros((bins, channels, channels), np.complex128)
         cross = np.zeros((len(mixes), bins, 2, channels), np.complex128)
         energy = np.zeros((len(mixes), bins))
-        own = []
+        stem_energies = []
         for signals in zip(*(frames(audio, _FRAME, _HOP, _FRAMES_AT_ONCE) for audio in (*stems, *mixes)), strict=True):
             block = np.concatenate(signals)
             by_bin = np.ascontiguousarray(block.transpose(2, 0, 1))
@@ -83,8 +83,8 @@ class _Bands:
                 energy[number] += np.square(np.abs(mix)).sum(axis=(1, 2))
             left, right = block[:channels:2], block[1:channels:2]
             products = np.stack([left * left.conj(), right * right.conj(), left * right.conj()], axis=1)
-            own.append(np.add.reduceat(products, starts, axis=-1))
-        self.gram, self.own = np.add.reduceat(gram, starts, axis=0), np.concatenate(own, axis=2)
+            stem_energies.append(np.add.reduceat(products, starts, axis=-1))
+        self.gram, self.stem_energies = np.add.reduceat(gram, starts, axis=0), np.concatenate(stem_energies, axis=2)
         self.cross, self.energy = np.add.reduceat(cross, starts, axis=1), np.add.reduceat(energy, starts, axis=1)
 
     def masked(self, mix: int) -> list[float | None]:
@@ -93,7 +93,7 @@ class _Bands:
         total = self.energy[mix].sum()
         explained = np.einsum("bci,bij,bcj->", gains, self.gram, gains.conj()).real
         if total == 0 or explained < _LEAST_EXPLAINED * total:
-            return [None] * len(self.own)
+            return [None] * len(self.stem_energies)
         energies = self._energies(gains)
         sounding = energies.sum(axis=(1, 2, 3)) > _SILENT_SHARE * total
         others = _THRESHOLD * (energies.sum(axis=0) - energies)
@@ -114,9 +114,9 @@ class _Bands:
         """Energies (stems, 2, frames, bands) of the stems as they are in the mix."""
         left, right = gains[:, :, 0::2].transpose(2, 1, 0), gains[:, :, 1::2].transpose(2, 1, 0)
         left, right = left[:, :, None, :], right[:, :, None, :]
-        own = self.own[:, :, None]
-        energies = np.abs(left) ** 2 * own[:, 0].real + np.abs(right) ** 2 * own[:, 1].real
-        energies += 2 * (left * right.conj() * own[:, 2]).real
+        stem_energies = self.stem_energies[:, :, None]
+        energies = np.abs(left) ** 2 * stem_energies[:, 0].real + np.abs(right) ** 2 * stem_energies[:, 1].real
+        energies += 2 * (left * right.conj() * stem_energies[:, 2]).real
         return np.maximum(energies, 0)  # rounding can leave silence a trace under nothing
 
 

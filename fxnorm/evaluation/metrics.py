@@ -418,8 +418,8 @@ def _range_of(short_term: np.ndarray) -> float:
     audible = short_term[short_term >= _RANGE_ABSOLUTE_GATE]
     if len(audible) == 0:
         return math.nan
-    gate = 10 * np.log10(np.mean(10 ** (audible / 10))) + _RANGE_RELATIVE_GATE
-    low, high = np.percentile(audible[audible >= gate], _RANGE_PERCENTILES, method="nearest")
+    relative_gate = 10 * np.log10(np.mean(10 ** (audible / 10))) + _RANGE_RELATIVE_GATE
+    low, high = np.percentile(audible[audible >= relative_gate], _RANGE_PERCENTILES, method="nearest")
     return float(high - low)
 
 

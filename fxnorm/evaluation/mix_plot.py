@@ -34,11 +34,11 @@ def plot_mix(
     """
     longest = max(stem.shape[1] for stem in stems.values())
     total = np.sum([audio.pad_to(audio.to_stereo(stem), longest) for stem in stems.values()], axis=0)
-    rooms = {
-        f"{stem}, {kind}": response
+    impulse_responses = {
+        f"{stem}, {use}": response
         for stem, samples in stems.items()
         if not is_silent(samples)  # what is silent stays so
-        for kind, response in normalizer.rooms(stem, seed=seed, dry=dry).items()
+        for use, response in normalizer.impulse_responses(stem, seed=seed, dry=dry).items()
     }
     figure = Figure(figsize=(plots.WIDTH_INCHES, 9.6), dpi=plots.DOTS_PER_INCH, layout="constrained")
     spectra, difference, loudness, decay = figure.subplots(4, height_ratios=[3, 2, 3, 3])
@@ -48,19 +48,19 @@ def plot_mix(
     mixes = {"sum of the stems": total, "mix": mix}
     plots.draw_spectra(spectra, difference, mixes, SAMPLE_RATE)
     plots.draw_loudness(loudness, mixes, SAMPLE_RATE)
-    _draw_decays(decay, rooms)
+    _draw_decays(decay, impulse_responses)
     for axes in (loudness, decay):
         if axes.lines:
             axes.legend(frameon=False, fontsize="small")
     plots.write(figure, path, legend_of=spectra)
 
 
-def _draw_decays(axes: Axes, rooms: Mapping[str, np.ndarray]) -> None:
+def _draw_decays(axes: Axes, impulse_responses: Mapping[str, np.ndarray]) -> None:
     """Energy that is still to come, by Schroeder's backward integration ("New method of measuring reverberation time",
     JASA 37, 1965)."""
     axes.set(xlabel="Time, s", ylabel="Impulse response,\nenergy decay, dB", ylim=(-_DECAY_RANGE_DB, 3))
     axes.set_prop_cycle(color=plots.COLOURS)
-    for name, response in rooms.items():
+    for name, response in impulse_responses.items():
         power = np.square(response, dtype=np.float64).mean(axis=0)
         if not power.any():
             continue
@@ -70,7 +70,7 @@ def _draw_decays(axes: Axes, rooms: Mapping[str, np.ndarray]) -> None:
         label = name if seconds is None else f"{name} ({seconds:.1f} s)"
         axes.plot(np.arange(level.size) / SAMPLE_RATE, level, label=label)
     axes.set_xlim(left=0)
-    if not rooms:
+    if not impulse_responses:
         axes.set_title("No stem gets any reverberation", fontsize="medium")
 
 

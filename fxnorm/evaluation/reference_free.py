@@ -1,4 +1,4 @@
-"""What can be said of a mix without a reference mix: its levels, its width, its spectral balance, what is masked in it.
+"""Measures of a mix that need no reference mix: its levels, its width, its spectral balance, what is masked in it.
 
 The balance is held against the average spectrum of the training mixtures, as Pestana et al. did with half a century of
 hits ("Spectral characteristics of popular commercial recordings 1950-2010", AES 135, 2013).

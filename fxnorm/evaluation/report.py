@@ -27,7 +27,7 @@ from fxnorm.evaluation.catalogue import (
 )
 from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.plots import COLOURS
-from fxnorm.evaluation.significance import Comparison, caution, songs_needed
+from fxnorm.evaluation.significance import PairedTest, caution, songs_needed
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result
 from fxnorm.io.files import whole_file
 from fxnorm.io.names import addresses
@@ -66,7 +66,7 @@ class Split:
     songs: SongMetrics
     means: Means
     intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
-    pairs: Mapping[str, Sequence[Comparison]]
+    pairs: Mapping[str, Sequence[PairedTest]]
     results: Mapping[str, Result]
 
 
@@ -84,11 +84,11 @@ class _Named(Metric):
 def write(path: Path, splits: Mapping[str, Split], facts: Mapping[str, Any]) -> None:
     """Write the page. It links to ``mixes/SPLIT/SONG/SYSTEM.flac`` and ``songs.csv`` beside it, and needs neither.
 
-    The folder of a song is called as :func:`fxnorm.io.names.addresses` says.
+    The folder of a song is called as :func:`fxnorm.io.names.addresses` names it.
 
     Args:
         path: the ``.html`` file.
-        splits: what was found, by the split's name.
+        splits: the results, by the split's name.
         facts: what was run, as it should stand at the page's end.
     """
     environment = jinja2.Environment(
@@ -118,8 +118,8 @@ def markdown(means: Mapping[str, Means], verdicts: Sequence[str]) -> str:
         lines += ["", f"## {split_title(split)}", "", "| system | " + " | ".join(titles) + " |"]
         lines.append("| --- |" + " --- |" * len(metrics))
         for system in (system for system in systems if system != REFERENCE):
-            found = systems[system]
-            cells = [_bold(metric, system, systems) if metric in found else "" for metric in metrics]
+            metrics_of_system = systems[system]
+            cells = [_bold(metric, system, systems) if metric in metrics_of_system else "" for metric in metrics]
             lines.append(f"| {title_of(system)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -138,8 +138,8 @@ def verdict(name: str, split: Split) -> str:
         f"{METRICS[DECISIVE].title.lower()} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
     )
     (pair,) = [pair for pair in split.pairs[DECISIVE] if {pair.first, pair.second} == {system, NORMALIZED_SUM}]
-    compared = [found for found in split.songs.values() if DECISIVE in found[system]]
-    better = sum(found[system][DECISIVE] < found[NORMALIZED_SUM][DECISIVE] for found in compared)
+    compared = [systems for systems in split.songs.values() if DECISIVE in systems[system]]
+    better = sum(systems[system][DECISIVE] < systems[NORMALIZED_SUM][DECISIVE] for systems in compared)
     if len(compared) < songs_needed(len(split.pairs[DECISIVE])):
         shown = "too few to show a difference"
     else:
@@ -207,7 +207,7 @@ def _split(name: str, split: Split) -> dict[str, Any]:
 def _column(metric: str, split: Split) -> dict[str, Any]:
     """One metric by song and system, for the table that can be sorted."""
     values = {
-        song: {system: found[metric] for system, found in systems.items() if metric in found}
+        song: {system: metrics[metric] for system, metrics in systems.items() if metric in metrics}
         for song, systems in split.songs.items()
     }
     return {"scale": METRICS[metric].scale, "digits": METRICS[metric].digits, "values": values}

@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fxnorm.data.versions import code_digest
 from fxnorm.errors import DatasetError
-from fxnorm.evaluation.comparison import Comparison
+from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.io.files import whole_file, write_json
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
@@ -53,7 +53,7 @@ def read_test_data(report: Path) -> Versions:
 
 
 def read_mixer_digest(report: Path) -> str:
-    """Which Mixer was evaluated, as :func:`fxnorm.mixing.mixer.mixer_digest` tells it.
+    """Which Mixer was evaluated, as :func:`fxnorm.mixing.mixer.mixer_digest` identifies it.
 
     Raises:
         DatasetError: there is no such file, or it holds something else.
@@ -62,7 +62,7 @@ def read_mixer_digest(report: Path) -> str:
 
 
 def read_measuring_code(report: Path) -> str | None:
-    """Which code measured what a report holds, as :func:`measuring_code` tells it; None if the report does not say.
+    """Which code measured what a report holds, as :func:`measuring_code` identifies it; None if it names none.
 
     Raises:
         DatasetError: there is no such file, or it holds something else.
@@ -80,8 +80,8 @@ def flat(metrics: Metrics) -> dict[str, float]:
     return {
         f"{split}.{system}.{metric}": value
         for split, systems in metrics.items()
-        for system, found in systems.items()
-        for metric, value in found.items()
+        for system, means in systems.items()
+        for metric, value in means.items()
     }
 
 
@@ -102,37 +102,37 @@ def read_verdicts(report: Path) -> list[str]:
 
 
 def write_evaluated_mixer(report: Path, digest: str, verdicts: list[str]) -> None:
-    """Say which Mixer was evaluated, by which code, and with which verdicts."""
+    """Record which Mixer was evaluated, by which code, and with which verdicts."""
     write_json(report / MIXER_FILE, {"digest": digest, "code": measuring_code(), "verdicts": verdicts})
 
 
-def write_table(comparisons: dict[str, Comparison], path: Path) -> None:
+def write_table(metrics_by_split: dict[str, SplitMetrics], path: Path) -> None:
     """Write every metric of every song, split and system: a row each."""
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for split, comparison in comparisons.items():
-            for song, systems in comparison.songs.items():
+        for split, split_metrics in metrics_by_split.items():
+            for song, systems in split_metrics.songs.items():
                 for system, metrics in systems.items():
                     writer.writerows([split, song, system, metric, value] for metric, value in metrics.items())
 
 
-def read_table(path: Path) -> dict[str, Comparison]:
+def read_table(path: Path) -> dict[str, SplitMetrics]:
     """What :func:`write_table` wrote.
 
     Raises:
         DatasetError: it is another table.
     """
-    comparisons: dict[str, Comparison] = {}
+    metrics_by_split: dict[str, SplitMetrics] = {}
     try:
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                songs = comparisons.setdefault(row["split"], Comparison()).songs
+                songs = metrics_by_split.setdefault(row["split"], SplitMetrics()).songs
                 systems = songs.setdefault(row["song"], {})
                 systems.setdefault(row["system"], {})[row["metric"]] = float(row["value"])
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path}: expected what 'fxnorm evaluate' writes, found another table") from error
-    return comparisons
+    return metrics_by_split
 
 
 def _read(file: Path, content: TypeAdapter[_Content]) -> _Content:

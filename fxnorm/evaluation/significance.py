@@ -1,4 +1,4 @@
-"""What a few songs can say of songs in general: confidence intervals of means, and paired tests between systems.
+"""What a few songs show about songs in general: confidence intervals of means, and paired tests between systems.
 
 Intervals are bootstrapped over songs, bias-corrected and accelerated (Efron and Tibshirani, "An Introduction to the
 Bootstrap", 1993). Two systems are compared on the same songs by Wilcoxon's signed-rank test (1945), and the p-values of
@@ -28,7 +28,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """Two systems on the songs that both have.
 
     Attributes:
@@ -61,13 +61,13 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     sample = np.asarray(values, dtype=np.float64)
     if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
         return float(sample.min()), float(sample.max())  # without spread the acceleration is 0 / 0
-    found = scipy.stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (sample,), np.mean, confidence_level=CONFIDENCE, n_resamples=_RESAMPLES, rng=np.random.default_rng(_SEED)
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def compare_pairs(values: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
+def compare_pairs(values: Mapping[str, Mapping[str, float]]) -> list[PairedTest]:
     """Every pair of systems on the songs that both have, the p-values corrected for the number of pairs.
 
     Args:
@@ -81,7 +81,7 @@ def compare_pairs(values: Mapping[str, Mapping[str, float]]) -> list[Comparison]
             pairs.append((first, second, differences))
     p_values = [_wilcoxon(differences) for _, _, differences in pairs]
     return [
-        Comparison(first, second, len(d), float(d.mean()), int((d < 0).sum()), p_value, corrected)
+        PairedTest(first, second, len(d), float(d.mean()), int((d < 0).sum()), p_value, corrected)
         for (first, second, d), p_value, corrected in zip(pairs, p_values, holm(p_values), strict=True)
     ]
 
@@ -107,7 +107,7 @@ def songs_needed(pairs: int) -> int:
 
 
 def caution(songs: int, pairs: int) -> str:
-    """What so many songs can show of so many pairs of systems, and what they cannot."""
+    """What ``songs`` songs can show about ``pairs`` pairs of systems, and what they cannot."""
     intervals = "" if songs >= FEWEST_SONGS else f" Intervals of a mean are shown from {FEWEST_SONGS} songs on."
     if not pairs:
         return f"{_songs(songs)} without a reference mix: the means describe them, and nothing is tested.{intervals}"

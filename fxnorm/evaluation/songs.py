@@ -33,7 +33,7 @@ from fxnorm.normalization.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
 
 MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
-SystemMetrics = dict[str, dict[str, float]]
+MetricsBySystem = dict[str, dict[str, float]]
 """system -> metric -> value"""
 
 _MEASURED_FILE = "metrics.json"
@@ -52,8 +52,8 @@ def _code() -> str:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is done with every song.
+class EvaluationTask:
+    """How every song is mixed and measured.
 
     Attributes:
         mixers: Mixer directories by the name of their system; the first is the one that is evaluated, whose
@@ -77,17 +77,17 @@ class Result:
 
     folder: Path
 
-    def metrics(self) -> SystemMetrics:
+    def metrics(self) -> MetricsBySystem:
         """By system and metric, the reference mix among the systems if there is one."""
-        found: SystemMetrics = json.loads((self.folder / _MEASURED_FILE).read_text(encoding="utf-8"))
-        return found
+        metrics: MetricsBySystem = json.loads((self.folder / _MEASURED_FILE).read_text(encoding="utf-8"))
+        return metrics
 
     def excerpts(self) -> Excerpts:
         """What the report's player plays."""
         return Excerpts(**json.loads((self.folder / EXCERPTS_FILE).read_text(encoding="utf-8")))
 
 
-def evaluate(song: Song, task: Task) -> Result:
+def evaluate(song: Song, task: EvaluationTask) -> Result:
     """Mix and measure a song, unless that is done already."""
     dry = song.folder in task.dry
     key = [task.code, default_device().type, song.name, song.digest(), dry, task.excerpt_seconds]
@@ -167,7 +167,7 @@ def finite(mix: np.ndarray, mixer: str, song: str) -> np.ndarray:
 
 def measure_all(
     mixes: Mapping[str, np.ndarray], stems: Mapping[str, np.ndarray], statistics: DatasetStatistics
-) -> SystemMetrics:
+) -> MetricsBySystem:
     """Every metric of every mix; those that have no value are left out.
 
     Args:
@@ -176,21 +176,21 @@ def measure_all(
         statistics: of the training songs.
     """
     described = describe(mixes, stems, SAMPLE_RATE, statistics)
-    found = {name: _with_value(values) for name, values in described.items()}
+    metrics = {name: _with_value(values) for name, values in described.items()}
     if REFERENCE in mixes:
         others = {name: mix for name, mix in mixes.items() if name != REFERENCE}
         for name, errors in distances(others, mixes[REFERENCE]).items():
-            found[name] = errors | found[name]
-    return found
+            metrics[name] = errors | metrics[name]
+    return metrics
 
 
-def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> SystemMetrics:
+def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> MetricsBySystem:
     """How far mixes are from the reference mix, all (2, samples) and equally long; what has no value is left out."""
     families = compare_all(mixes, reference, SAMPLE_RATE)
     losses = stereo_losses(mixes, reference)
     return {
         name: {
-            **{f"stereo_loss_{kind}": loss for kind, loss in losses[name].items()},
+            **{f"stereo_loss_{variant}": loss for variant, loss in losses[name].items()},
             **_errors(families[name]),
             **_with_value({RESIDUAL: _residual(mix, reference)}),
         }
@@ -198,7 +198,7 @@ def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> SystemM
     }
 
 
-def statistics_of(task: Task) -> DatasetStatistics:
+def statistics_of(task: EvaluationTask) -> DatasetStatistics:
     """Those of the Mixer that is evaluated."""
     return _mixer_at(next(iter(task.mixers.values())))[0].recipe.statistics
 
@@ -236,10 +236,10 @@ def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
 
     What carries no programme stays as it is.
     """
-    own = loudness.measure(mix, SAMPLE_RATE)
-    if not np.isfinite([own, target]).all() or not programme.carried(mix, SAMPLE_RATE).any():
+    measured = loudness.measure(mix, SAMPLE_RATE)
+    if not np.isfinite([measured, target]).all() or not programme.carried(mix, SAMPLE_RATE).any():
         return mix
-    return mix * np.float32(10 ** ((target - own) / 20))
+    return mix * np.float32(10 ** ((target - measured) / 20))
 
 
 def _mixer_at(folder: Path) -> tuple[Mixer, str]:

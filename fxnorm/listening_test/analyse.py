@@ -16,7 +16,7 @@ from fxnorm.io import outputs
 from fxnorm.io.files import whole_file, whole_folder, write_json
 from fxnorm.listening_test import figures, tables
 from fxnorm.listening_test.answers import Answers, Ratings, as_arrays, normalized, read_answers, read_key
-from fxnorm.listening_test.comparisons import LEVEL, Comparison, compare
+from fxnorm.listening_test.comparisons import LEVEL, AttributeComparison, compare
 from fxnorm.listening_test.consistency import MOST_REPEAT_DIFFERENCE, Consistency, consistencies
 from fxnorm.listening_test.formats import ATTRIBUTES, ROLES, Attribute, Key
 
@@ -40,7 +40,7 @@ class Analysis:
     excluded: list[bool]
     ratings: dict[Attribute, Ratings]
     """Of those who are not excluded."""
-    comparisons: dict[Attribute, Comparison]
+    comparisons: dict[Attribute, AttributeComparison]
     left_out: dict[str, str]
     """file -> reason"""
     is_normalized: bool
@@ -49,7 +49,7 @@ class Analysis:
     @property
     def verdicts(self) -> list[str]:
         """A sentence on each attribute."""
-        return [f"{ATTRIBUTES[name]['title']}: {_verdict(found)}" for name, found in self.comparisons.items()]
+        return [f"{ATTRIBUTES[name]['title']}: {_verdict(comparison)}" for name, comparison in self.comparisons.items()]
 
 
 def analyse(
@@ -84,8 +84,10 @@ def analyse(
     key = read_key(key_file)
     answers, left_out = read_answers(folder, key, key_file, skip_errors)
     all_ratings = as_arrays(answers, key)
-    found = consistencies(all_ratings)
-    excluded = [each.same_mix > most_repeat_difference for each in found] if found else [False] * len(answers)
+    repeat_checks = consistencies(all_ratings)
+    excluded = (
+        [each.same_mix > most_repeat_difference for each in repeat_checks] if repeat_checks else [False] * len(answers)
+    )
     if all(excluded):
         raise DatasetError(f"{folder}: everyone differs by more than {most_repeat_difference:g} points in the repeats")
     kept = [each for each, is_out in zip(answers, excluded, strict=True) if not is_out]
@@ -95,7 +97,7 @@ def analyse(
     analysis = Analysis(
         key=key,
         answers=answers,
-        consistencies=found,
+        consistencies=repeat_checks,
         excluded=excluded,
         ratings=ratings,
         comparisons=compare({attribute: each.values for attribute, each in ratings.items()}, key.systems),
@@ -123,16 +125,16 @@ _CONTENTS = outputs.Contents(
 )
 
 
-def _verdict(found: Comparison) -> str:
+def _verdict(comparison: AttributeComparison) -> str:
     """Who is rated highest, and over whom that is shown."""
-    best = max(found.systems, key=lambda name: found.systems[name].mean)
+    best = max(comparison.systems, key=lambda name: comparison.systems[name].mean)
     over: list[str] = []
     level: list[str] = []
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         if best in (pair.first, pair.second):
             other = pair.second if pair.first == best else pair.first
             (over if pair.shown else level).append(other)
-    parts = [f"{best} is rated highest ({found.systems[best].mean:.3g} on average)"]
+    parts = [f"{best} is rated highest ({comparison.systems[best].mean:.3g} on average)"]
     if over:
         parts.append(f"shown to be over {', '.join(over)}")
     if level:
@@ -144,7 +146,7 @@ def _write(analysis: Analysis, output: Path) -> None:
     with whole_folder(output / "plots", _PLOTS.refuse_others) as plots:
         pictures = _plot(analysis, plots)
         page = _render(analysis, pictures)
-    write_json(output / SUMMARY_FILE, _summary(analysis))  # first: it says whose folder this is
+    write_json(output / SUMMARY_FILE, _summary(analysis))  # first: it marks the folder as an analysis
     with whole_file(output / REPORT_FILE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     tables.write(tables.ratings(analysis.key, analysis.answers, analysis.excluded), output / RATINGS_FILE)
@@ -218,6 +220,7 @@ def _summary(analysis: Analysis) -> dict[str, Any]:
         "most_repeat_difference": analysis.most_repeat_difference,
         "left_out": analysis.left_out,
         "attributes": {
-            attribute: asdict(found) | {"verdict": _verdict(found)} for attribute, found in analysis.comparisons.items()
+            attribute: asdict(comparison) | {"verdict": _verdict(comparison)}
+            for attribute, comparison in analysis.comparisons.items()
         },
     }

@@ -54,14 +54,14 @@ def read_answers(folder: Path, key: Key, key_file: Path, skip_errors: bool) -> t
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected participants' answers, .json files")
-    found: dict[str, Answers] = {}
+    by_participant: dict[str, Answers] = {}
     left_out: dict[str, str] = {}
     for path in entries(folder):
         if path.suffix.lower() != ".json" or path.resolve() == key_file.resolve():
             continue
         try:
             answers = _read(path, key)
-            earlier = found.get(answers.result.participant.id)
+            earlier = by_participant.get(answers.result.participant.id)
             if earlier is not None and earlier.result != answers.result:
                 raise DatasetError(f"{path}: other answers of the participant of {earlier.path.name}")
         except DatasetError as error:
@@ -72,10 +72,10 @@ def read_answers(folder: Path, key: Key, key_file: Path, skip_errors: bool) -> t
         if earlier is not None:  # downloaded and posted: nothing is lost
             left_out[path.name] = f"{path}: the same answers as {earlier.path.name}"
         else:
-            found[answers.result.participant.id] = answers
-    if not found:
+            by_participant[answers.result.participant.id] = answers
+    if not by_participant:
         raise DatasetError(f"{folder}: expected participants' answers, .json files; found none that can be used")
-    return list(found.values()), left_out
+    return list(by_participant.values()), left_out
 
 
 def _read(path: Path, key: Key) -> Answers:
@@ -102,10 +102,10 @@ def as_arrays(answers: Sequence[Answers], key: Key) -> dict[Attribute, Ratings]:
     repeated = [song for song in key.songs for trial in key.trials.values() if trial.repeats and trial.song == song]
     arrays = {}
     for attribute in ATTRIBUTES:
-        given = [_by_song(each.result, key, attribute) for each in answers]  # of each participant: song -> times
+        ratings = [_by_song(each.result, key, attribute) for each in answers]  # of each participant: song -> times
         arrays[attribute] = Ratings(
-            np.array([[np.mean(songs[song], axis=0) for song in key.songs] for songs in given]),
-            np.array([[songs[song] for song in repeated] for songs in given]),
+            np.array([[np.mean(songs[song], axis=0) for song in key.songs] for songs in ratings]),
+            np.array([[songs[song] for song in repeated] for songs in ratings]),
         )
     return arrays
 

@@ -1,8 +1,8 @@
 """The test as a folder of static files, for any web server or a plain file system, and the key that goes with it.
 
-Nothing in the folder says which system a mix is from: files have drawn names, are written in the order of these, hold
+Nothing in the folder shows which system a mix is from: files have drawn names, are written in the order of these, hold
 audio alone, and are all of one length. A reference that is one of the mixes, as the stems' sum is input_sum, is not
-offered: it would say by its title which mix that is. That keeps it from those who listen, also with a browser's
+offered: its title would give away which mix that is. That keeps it from those who listen, also with a browser's
 developer tools open, and not from those who take the audio apart: stems can be added up.
 
 Audio lies in scripts, as base64, because a page that is opened from a disk may load nothing else.
@@ -48,7 +48,7 @@ from fxnorm.listening_test.formats import (
     Trial,
 )
 
-_MOST_MIXES = 9  # there are so many number keys
+_MOST_MIXES = 9  # the number keys 1 to 9 choose a mix
 _ENVELOPE_COLUMNS = 600
 _SUM = "sum"
 _REFERENCE_TITLES = {_SUM: "Sum of the stems", "vocals": "Vocals", "bass": "Bass", "drums": "Drums", "other": "Other"}
@@ -127,9 +127,10 @@ def build(mixes: Path, output: Path, key_file: Path, settings: BuildSettings, st
         raise SettingsError(f"--start {min(unknown)}: no such song; found {', '.join(song.name for song in songs)}")
     if settings.repeats > len(songs):
         raise SettingsError(f"--repeats {settings.repeats}: there are {len(songs)} songs")
-    places = {song.name: _place(song, settings) for song in tqdm(songs, "choose", unit="song", dynamic_ncols=True)}
-    levels = _measure(songs, places, settings.loudness)
-    key, references = _draw(songs, places, levels, settings)
+    progress = tqdm(songs, "choose", unit="song", dynamic_ncols=True)
+    chosen_excerpts = {song.name: _excerpt(song, settings) for song in progress}
+    levels = _measure(songs, chosen_excerpts, settings.loudness)
+    key, references = _draw(songs, chosen_excerpts, levels, settings)
     with whole_folder(output) as folder:
         pictures = _write_audio(songs, key, references, folder / "audio")
         for name in _PAGE_FILES:
@@ -153,26 +154,26 @@ def find_mixes(root: Path, systems: Sequence[str] = (), stems: Path | None = Non
     above = [path for path in entries(root) if path.is_dir()]
     folders = sorted([*above, *(path for folder in above for path in entries(folder) if path.is_dir())])
     named = {(path.parent / song_of(path)).relative_to(root).as_posix(): path for path in folders}
-    found = {name: files for name, path in named.items() if (files := _audio_files(path))}
-    if not found:
+    files_by_song = {name: files for name, path in named.items() if (files := _audio_files(path))}
+    if not files_by_song:
         raise DatasetError(f"{root}: expected SONG/SYSTEM.flac (or .wav, .mp3), found none")
-    wanted = list(dict.fromkeys(systems)) or sorted(set().union(*found.values()))
-    for name, files in found.items():
-        for system in wanted:
+    compared = list(dict.fromkeys(systems)) or sorted(set().union(*files_by_song.values()))
+    for name, files in files_by_song.items():
+        for system in compared:
             if system not in files:
                 raise DatasetError(
                     f"{named[name]}: expected a mix {system}.flac (or .wav, .mp3), found {', '.join(files)};"
                     " --system names those to compare"
                 )
-    if not 2 <= len(wanted) <= _MOST_MIXES:
+    if not 2 <= len(compared) <= _MOST_MIXES:
         raise DatasetError(
-            f"{root}: expected 2 to {_MOST_MIXES} mixes of each song, found {', '.join(wanted)};"
+            f"{root}: expected 2 to {_MOST_MIXES} mixes of each song, found {', '.join(compared)};"
             " --system names those to compare"
         )
-    songs = _find_stems(stems, {name: named[name] for name in found}) if stems else {}
+    songs = _find_stems(stems, {name: named[name] for name in files_by_song}) if stems else {}
     return [
-        SongMixes(name, {system: files[system] for system in sorted(wanted)}, songs.get(name))
-        for name, files in found.items()
+        SongMixes(name, {system: files[system] for system in sorted(compared)}, songs.get(name))
+        for name, files in files_by_song.items()
     ]
 
 
@@ -181,7 +182,7 @@ def _find_stems(stems: Path, folders: Mapping[str, Path]) -> dict[str, Song]:
     by_name: dict[str, list[Song]] = {}
     for song in dataset.songs(stems):
         by_name.setdefault(song.name, []).append(song)
-    found: dict[str, Song] = {}
+    songs: dict[str, Song] = {}
     taken: dict[str, Path] = {}  # name of a song -> the folder of its mixes
     for name, folder in folders.items():
         song_name = _name_in(by_name, song_of(folder))
@@ -194,14 +195,14 @@ def _find_stems(stems: Path, folders: Mapping[str, Path]) -> dict[str, Song]:
             raise DatasetError(f"{stems}: expected the stems of {song_name}, found {', '.join(sorted(by_name))}")
         taken[song_name] = folder
         if len(by_name[song_name]) > 1:
-            places = " and ".join(str(song.folder) for song in by_name[song_name])
-            raise DatasetError(f"{stems}: expected the stems of {song_name} once, found {places}; name one split")
-        found[name] = by_name[song_name][0]
-    return found
+            candidates = " and ".join(str(song.folder) for song in by_name[song_name])
+            raise DatasetError(f"{stems}: expected the stems of {song_name} once, found {candidates}; name one split")
+        songs[name] = by_name[song_name][0]
+    return songs
 
 
 def _name_in(songs: Mapping[str, object], name: str) -> str:
-    """The song of that name or, where a folder lost what it tells of its song, the one that its own name is of."""
+    """The song of that name or, where a folder lost its note of the name, the one song that gets this folder."""
     alike = [song for song in songs if is_address_of(name, song)]
     return name if name in songs or len(alike) != 1 else alike[0]
 
@@ -257,8 +258,8 @@ def _read(song: SongMixes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     )
 
 
-def _place(song: SongMixes, settings: BuildSettings) -> Excerpt:
-    """Which part of the song is heard."""
+def _excerpt(song: SongMixes, settings: BuildSettings) -> Excerpt:
+    """The part of the song that is heard."""
     mixes, _ = _read(song)
     length = next(iter(mixes.values())).shape[1] / SAMPLE_RATE
     seconds = min(settings.seconds, length)
@@ -273,10 +274,10 @@ def _place(song: SongMixes, settings: BuildSettings) -> Excerpt:
     return Excerpt(start_seconds=start, seconds=seconds)
 
 
-def _cut(song: SongMixes, place: Excerpt) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _cut(song: SongMixes, excerpt: Excerpt) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Excerpts of the mixes, each at 0 LUFS, and of the references: the stems' sum at 0 LUFS, the stems as in it."""
     mixes, stems = (
-        {name: excerpts.cut(samples, place.start_seconds, place.seconds) for name, samples in sounds.items()}
+        {name: excerpts.cut(samples, excerpt.start_seconds, excerpt.seconds) for name, samples in sounds.items()}
         for sounds in _read(song)
     )
     mixes = {system: mix * excerpts.gain_to_zero(mix, str(song.mixes[system])) for system, mix in mixes.items()}
@@ -290,7 +291,7 @@ def _cut(song: SongMixes, place: Excerpt) -> tuple[dict[str, np.ndarray], dict[s
 
 @dataclass
 class _Levels:
-    """What a first pass over all excerpts finds."""
+    """Results of a first pass over all excerpts."""
 
     loudness: float
     limited_by: str | None = None
@@ -300,16 +301,16 @@ class _Levels:
     """reference -> the mix that it is"""
 
 
-def _measure(songs: Sequence[SongMixes], places: Mapping[str, Excerpt], wanted: float) -> _Levels:
-    """The loudness of all mixes, and the excerpt whose true peak keeps it from being what is wanted, if one does.
+def _measure(songs: Sequence[SongMixes], chosen_excerpts: Mapping[str, Excerpt], loudness: float) -> _Levels:
+    """The loudness of all mixes, and the excerpt whose true peak keeps it from being ``loudness``, if one does.
 
-    A reference that is a mix of one song is withheld from all, so that its absence says nothing of any song.
+    A reference that is a mix of one song is withheld from all, so that its absence gives nothing away about any song.
     """
-    levels = _Levels(wanted)
+    levels = _Levels(loudness)
     highest: dict[tuple[str, str], float] = {}
     highest_of_references: dict[tuple[str, str], float] = {}
     for song in tqdm(songs, "measure", unit="song", dynamic_ncols=True):
-        mixes, references = _cut(song, places[song.name])
+        mixes, references = _cut(song, chosen_excerpts[song.name])
         for system, mix in mixes.items():
             highest[song.name, system] = excerpts.TRUE_PEAK_LIMIT - true_peak_dbtp(mix)
         for name, reference in references.items():
@@ -320,7 +321,11 @@ def _measure(songs: Sequence[SongMixes], places: Mapping[str, Excerpt], wanted: 
         levels.references[song.name] = list(references)
     for names in levels.references.values():
         names[:] = [name for name in names if name not in levels.withheld]
-    offered = {place: level for place, level in highest_of_references.items() if place[1] not in levels.withheld}
+    offered = {
+        (song_name, reference): level
+        for (song_name, reference), level in highest_of_references.items()
+        if reference not in levels.withheld
+    }
     for (song_name, name), level in [*highest.items(), *offered.items()]:
         if level < levels.loudness:
             levels.loudness, levels.limited_by = level, f"{song_name}: {name}"
@@ -335,7 +340,7 @@ def _difference_db(mix: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _draw(
-    songs: Sequence[SongMixes], places: Mapping[str, Excerpt], levels: _Levels, settings: BuildSettings
+    songs: Sequence[SongMixes], chosen_excerpts: Mapping[str, Excerpt], levels: _Levels, settings: BuildSettings
 ) -> tuple[Key, dict[str, dict[str, str]]]:
     """The key, and for each song the identifiers of its references (name -> identifier)."""
     seed = secrets.randbits(128) if settings.seed is None else settings.seed
@@ -360,7 +365,7 @@ def _draw(
         test=test,
         seed=seed,
         loudness=levels.loudness,
-        excerpts=dict(places),
+        excerpts=dict(chosen_excerpts),
         trials=trials,
     )
     return key, references

@@ -87,8 +87,8 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All that is found on one attribute."""
+class AttributeComparison:
+    """The systems compared on one attribute: their ratings, every pair, and both tests."""
 
     systems: dict[str, System]
     pairs: list[Pair]
@@ -97,15 +97,15 @@ class Comparison:
     remarks: list[str]
 
 
-def compare(ratings: Mapping[Attribute, np.ndarray], names: list[str]) -> dict[Attribute, Comparison]:
+def compare(ratings: Mapping[Attribute, np.ndarray], names: list[str]) -> dict[Attribute, AttributeComparison]:
     """Compare systems by ``ratings`` (participants, songs, systems) on each attribute.
 
     Raises:
         SettingsError: statsmodels is not installed.
     """
     tests = len(ratings) * math.comb(len(names), 2)
-    found = {attribute: _compare(values, names, tests) for attribute, values in ratings.items()}
-    pairs = [pair for comparison in found.values() for pair in comparison.pairs]
+    comparisons = {attribute: _compare(values, names, tests) for attribute, values in ratings.items()}
+    pairs = [pair for comparison in comparisons.values() for pair in comparison.pairs]
     p_model, p_wilcoxon = _corrected([pair.p_model for pair in pairs]), _corrected([pair.p_wilcoxon for pair in pairs])
     corrected = iter(
         replace(pair, p_model=model, p_wilcoxon=wilcoxon)
@@ -113,7 +113,7 @@ def compare(ratings: Mapping[Attribute, np.ndarray], names: list[str]) -> dict[A
     )
     return {
         attribute: replace(comparison, pairs=[next(corrected) for _ in comparison.pairs])
-        for attribute, comparison in found.items()
+        for attribute, comparison in comparisons.items()
     }
 
 
@@ -123,7 +123,7 @@ def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(corrected) for p in p_values]
 
 
-def _compare(values: np.ndarray, names: list[str], tests: int) -> Comparison:
+def _compare(values: np.ndarray, names: list[str], tests: int) -> AttributeComparison:
     """On one attribute, the p-values of pairs as they are; ``tests`` of pairs are made on all attributes."""
     means = values.mean(axis=1).round(9)  # so that equal means are equal
     pairs = list(itertools.combinations(range(len(names)), 2))
@@ -132,7 +132,7 @@ def _compare(values: np.ndarray, names: list[str], tests: int) -> Comparison:
     model, contrasts = _fit(values, pairs) if len(values) > 1 else (None, [(None, None, None)] * len(pairs))
     if len(values) > 1 and model is None:
         remarks.append("The mixed-effects model cannot be fitted to these ratings; the signed-rank test decides alone.")
-    return Comparison(
+    return AttributeComparison(
         systems={name: _system(values[..., at], means[:, at]) for at, name in enumerate(names)},
         pairs=[
             Pair(
@@ -178,10 +178,10 @@ def _friedman(means: np.ndarray) -> Friedman | None:
     participants, systems = means.shape
     if systems < 3 or participants < 2 or not np.ptp(means, axis=1).any():
         return None
-    found = scipy.stats.friedmanchisquare(*means.T)
+    result = scipy.stats.friedmanchisquare(*means.T)
     degrees = systems - 1
     return Friedman(
-        float(found.statistic), degrees, float(found.pvalue), float(found.statistic) / (participants * degrees)
+        float(result.statistic), degrees, float(result.pvalue), float(result.statistic) / (participants * degrees)
     )
 
 

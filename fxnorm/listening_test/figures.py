@@ -58,16 +58,16 @@ def plot_songs(by_song: Mapping[str, np.ndarray], systems: list[str], label: str
 
 def _draw(axes: Axes, values: np.ndarray, systems: list[str]) -> None:
     """``values`` (ratings, systems), one column a system."""
-    places = np.arange(1, len(systems) + 1)
+    positions = np.arange(1, len(systems) + 1)
     varied = np.ptp(values, axis=0) > 0  # a density needs ratings that differ
     if varied.any():
-        violins = axes.violinplot(values[:, varied], places[varied], widths=0.8, showextrema=False)
+        violins = axes.violinplot(values[:, varied], positions[varied], widths=0.8, showextrema=False)
         bodies: Any = violins["bodies"]
         for body in bodies:
             body.set(facecolor=_COLOUR, alpha=0.18, linewidth=0)
     axes.boxplot(
         values,
-        positions=places,
+        positions=positions,
         widths=0.3,
         showfliers=False,
         showmeans=True,
@@ -75,8 +75,8 @@ def _draw(axes: Axes, values: np.ndarray, systems: list[str]) -> None:
         meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black", "markersize": 5},
     )
     spread = np.random.default_rng(0).uniform(-_JITTER, _JITTER, values.shape)
-    axes.plot(places + spread, values, "o", color=_COLOUR, alpha=0.35, markersize=3, markeredgewidth=0)
-    axes.set_xticks(places, systems, parse_math=False)
+    axes.plot(positions + spread, values, "o", color=_COLOUR, alpha=0.35, markersize=3, markeredgewidth=0)
+    axes.set_xticks(positions, systems, parse_math=False)
     axes.set_xlim(0.4, len(systems) + 0.6)
     axes.grid(axis="y", color="0.88")
     axes.set_axisbelow(True)

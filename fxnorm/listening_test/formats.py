@@ -1,6 +1,6 @@
 """What the page, its key and the answers consist of, as files: JSON with a format's name and version.
 
-The page holds nothing but random identifiers; the key says which system and song each stands for. Answers come from
+The page holds nothing but random identifiers; the key lists which system and song each stands for. Answers come from
 participants' browsers and are taken as untrusted: every field has a type, a range and a greatest length.
 """
 
@@ -126,7 +126,7 @@ class Key(_Strict):
 
 
 class Participant(_Strict):
-    """Who answered, as far as is asked."""
+    """Who answered, by the page's questions on the participant."""
 
     id: Identifier
     """Drawn by the page."""
@@ -194,7 +194,7 @@ def parse(model: type[Model], content: bytes, name: str) -> Model:
     """``content``, JSON, as ``model``.
 
     Raises:
-        DatasetError: one line that says what does not fit; ``name`` stands at its beginning.
+        DatasetError: one line on what does not fit; it begins with ``name``.
     """
     try:
         return model.model_validate_json(content)
@@ -204,6 +204,6 @@ def parse(model: type[Model], content: bytes, name: str) -> Model:
 
 def _explain(error: ValidationError) -> str:
     first: Any = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(ascii(part).strip("'")[:40] for part in first["loc"])  # keys are the sender's too
+    key = ".".join(ascii(part).strip("'")[:40] for part in first["loc"])  # keys are the sender's too
     message = " ".join(first["msg"].removeprefix("Value error, ").split())
-    return f"{place}: {message}" if place else message
+    return f"{key}: {message}" if key else message

@@ -43,9 +43,9 @@ def participants(
     answers: Sequence[Answers], consistencies: Sequence[Consistency] | None, excluded: Sequence[bool]
 ) -> list[Row]:
     """One row a participant."""
-    found: Sequence[Consistency | None] = consistencies or [None] * len(answers)
+    all_consistencies: Sequence[Consistency | None] = consistencies or [None] * len(answers)
     rows: list[Row] = []
-    for each, consistency, is_excluded in zip(answers, found, excluded, strict=True):
+    for each, consistency, is_excluded in zip(answers, all_consistencies, excluded, strict=True):
         result, person = each.result, each.result.participant
         rows.append(
             {

@@ -36,10 +36,10 @@ def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
 
 
 def refuse_larger(description: Mapping[str, Any], parameters: int) -> None:
-    """Refuse a description that asks for more than so many ``parameters``, before anything is allocated.
+    """Refuse a description of a network with more than ``parameters`` parameters, before anything is allocated.
 
     Raises:
-        RuntimeError: it is not of weights so small.
+        RuntimeError: the network would have more.
         SettingsError: as :func:`build`.
     """
     name, sizes = description["name"], {key: value for key, value in description.items() if key != "name"}

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fxnorm.models import whole_song
 from fxnorm.models.front_end import FrontEnd
 from fxnorm.models.latent_mixer import LatentMixer
-from fxnorm.models.network import MixingNetwork, Progress, Song
+from fxnorm.models.network import MixingNetwork, Progress, RunInSignal
 from fxnorm.models.sizes import Crafx2Sizes, refuse
 
 
@@ -66,8 +66,10 @@ class CRAFx2(MixingNetwork):
 
     @torch.no_grad()
     def mix(self, stems: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
-        song = Song.after_run_in(stems, run_in)
-        return whole_song.mix(self.front_end, self.latent_mixer, self.excitation, song, progress or (lambda done: None))
+        signal = RunInSignal.after_run_in(stems, run_in)
+        return whole_song.mix(
+            self.front_end, self.latent_mixer, self.excitation, signal, progress or (lambda done: None)
+        )
 
     @torch.no_grad()
     def _start_as_sum(self) -> None:

@@ -16,7 +16,7 @@ from fxnorm.models.filter_bank import cached_blocks
 
 
 def pooled_envelopes(subbands: Tensor, smoothing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The maximum of each frame's smoothed magnitudes, where it stands, and the mean of its magnitudes.
+    """The maximum of each frame's smoothed magnitudes, its position in the frame, and the mean of its magnitudes.
 
     Args:
         subbands: (batch, filters, frames, frame), silent before and after.
@@ -35,9 +35,9 @@ def banded_matrices(smoothing: Tensor, frame: int) -> Tensor:
     """
     taps = smoothing.shape[-1]
     reach = -(-(taps // 2) // frame)
-    place = torch.arange(frame, device=smoothing.device)
+    position = torch.arange(frame, device=smoothing.device)
     shift = torch.arange(-reach, reach + 1, device=smoothing.device)[:, None, None]
-    tap = shift * frame + place[:, None] - place + (taps - 1) // 2
+    tap = shift * frame + position[:, None] - position + (taps - 1) // 2
     inside = (tap >= 0) & (tap < taps)
     return (smoothing[:, tap.clamp(0, taps - 1)] * inside).transpose(0, 1)
 
@@ -57,22 +57,22 @@ class _PooledEnvelopes(torch.autograd.Function):
         reach = len(matrices) // 2
         precision = torch.promote_types(subbands.dtype, torch.float32)
         maxima = torch.empty(subbands.shape[:3], dtype=precision, device=subbands.device)
-        places, means = torch.empty_like(maxima, dtype=torch.int64), torch.empty_like(maxima)
+        positions, means = torch.empty_like(maxima, dtype=torch.int64), torch.empty_like(maxima)
         for items, block in cached_blocks(subbands):
-            here = (items, slice(None), block)
+            index = (items, slice(None), block)
             smoothed = smooth(_with_neighbours(subbands[items], block, reach).abs(), matrices.to(subbands.dtype))
-            maxima[here], places[here] = smoothed.max(-1)
-            means[here] = subbands[here].abs().mean(-1, dtype=precision)
-        ctx.save_for_backward(subbands, matrices, places)
-        ctx.mark_non_differentiable(places)
-        return maxima, places, means
+            maxima[index], positions[index] = smoothed.max(-1)
+            means[index] = subbands[index].abs().mean(-1, dtype=precision)
+        ctx.save_for_backward(subbands, matrices, positions)
+        ctx.mark_non_differentiable(positions)
+        return maxima, positions, means
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, maxima_gradient: Tensor, places_gradient: Tensor, means_gradient: Tensor
+        ctx: Any, maxima_gradient: Tensor, positions_gradient: Tensor, means_gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
-        subbands, matrices, places = ctx.saved_tensors
+        subbands, matrices, positions = ctx.saved_tensors
         reach, frame = len(matrices) // 2, subbands.shape[-1]
         mirrored = matrices.flip(0).transpose(-1, -2).to(subbands.dtype)
         subbands_gradient = torch.empty_like(subbands)
@@ -80,18 +80,20 @@ class _PooledEnvelopes(torch.autograd.Function):
         for items, block in cached_blocks(subbands):
             count = block.stop - block.start
             at_maxima = _with_neighbours(maxima_gradient[items, ..., None].to(subbands.dtype), block, reach)
-            place = _with_neighbours(places[items, ..., None], block, reach)
-            smoothed_gradient = at_maxima.new_zeros(*place.shape[:-1], frame).scatter_(-1, place, at_maxima)
+            block_positions = _with_neighbours(positions[items, ..., None], block, reach)
+            smoothed_gradient = at_maxima.new_zeros(*block_positions.shape[:-1], frame).scatter_(
+                -1, block_positions, at_maxima
+            )
 
             magnitude_gradient = smooth(smoothed_gradient, mirrored)
             magnitude_gradient += means_gradient[items, :, block, None] / frame
             torch.mul(subbands[items, :, block].sign(), magnitude_gradient, out=subbands_gradient[items, :, block])
 
             magnitude = _with_neighbours(subbands[items], block, reach).abs()
-            here = smoothed_gradient[..., reach : reach + count, :]
+            centre_gradient = smoothed_gradient[..., reach : reach + count, :]
             for shift in range(len(matrices)):
                 shifted = magnitude[..., shift : shift + count, :]
-                matrices_gradient[shift] += (shifted.transpose(-1, -2) @ here).sum(0)
+                matrices_gradient[shift] += (shifted.transpose(-1, -2) @ centre_gradient).sum(0)
         return subbands_gradient, matrices_gradient
 
 

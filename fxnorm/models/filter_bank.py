@@ -47,7 +47,7 @@ def synthesize(subbands: Tensor, mask: Tensor, filters: Tensor) -> Tensor:
 
 
 def without_ends(masked: Tensor, block: slice, frames: int, taps: int) -> Tensor:
-    """Silence in place what synthesis leaves out of a block (..., frames, frame) of a signal of so many frames."""
+    """Silence in place what synthesis leaves out of a block (..., frames, frame) of a signal of ``frames`` frames."""
     left, right = same_padding(taps)
     frame = masked.shape[-1]
     samples = masked.flatten(-2)  # a view: blocks are contiguous
@@ -99,8 +99,8 @@ class _Analysis(torch.autograd.Function):
         signals_gradient = None
         if ctx.needs_input_grad[0]:
             left, right = same_padding(filters.shape[-1])
-            whole = functional.conv_transpose1d(gradient, filters)
-            signals_gradient = whole[..., left : whole.shape[-1] - right]
+            full = functional.conv_transpose1d(gradient, filters)
+            signals_gradient = full[..., left : full.shape[-1] - right]
         return signals_gradient, _correlate(gradient, padded, filters), None
 
 

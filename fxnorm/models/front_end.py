@@ -67,8 +67,8 @@ class FrontEnd(nn.Module):
         samples = stems.shape[-1]
         padded = functional.pad(stems, (0, -samples % self.pooling))
         subbands = filter_bank.analyse(padded, self.filters, self.pooling)
-        maxima, places, _ = pooled_envelopes(subbands, self.smoothing)
-        places = places[..., None]
-        kept = subbands.gather(-1, places) * functional.softplus(maxima)[..., None]
-        sparse = torch.zeros_like(subbands, dtype=kept.dtype).scatter(-1, places, kept)
+        maxima, positions, _ = pooled_envelopes(subbands, self.smoothing)
+        positions = positions[..., None]
+        peaks = subbands.gather(-1, positions) * functional.softplus(maxima)[..., None]
+        sparse = torch.zeros_like(subbands, dtype=peaks.dtype).scatter(-1, positions, peaks)
         return filter_bank.synthesize(sparse, torch.ones_like(maxima), self.filters)[..., :samples]

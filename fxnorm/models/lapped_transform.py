@@ -19,18 +19,18 @@ def power_complementary(bands: int, taps: int) -> Tensor:
     """
     overlap = min(taps // (2 * bands), 2)
     length = 2 * bands * overlap if overlap else taps
-    place = torch.arange(length, dtype=torch.float64) + 0.5
+    position = torch.arange(length, dtype=torch.float64) + 0.5
     band = torch.arange(bands, dtype=torch.float64) + 0.5
     if overlap:
-        window = torch.sin(math.pi * place / length) if overlap == 1 else _extended_window(place / length)
-        filters = window * torch.cos((place + bands / 2) * band[:, None] * math.pi / bands)
+        window = torch.sin(math.pi * position / length) if overlap == 1 else _extended_window(position / length)
+        filters = window * torch.cos((position + bands / 2) * band[:, None] * math.pi / bands)
     else:
-        filters = torch.cos(place * band[:, None] * math.pi / bands)
+        filters = torch.cos(position * band[:, None] * math.pi / bands)
     filters /= filters.square().sum().sqrt()
     left = (taps - length) // 2
     return torch.nn.functional.pad(filters, (left, taps - length - left)).float()
 
 
-def _extended_window(place: Tensor) -> Tensor:
-    """The extended lapped transform's window in closed form, over places between 0 and 1."""
-    return 1 - math.sqrt(2) * torch.cos(2 * math.pi * place)
+def _extended_window(position: Tensor) -> Tensor:
+    """The extended lapped transform's window in closed form, over positions between 0 and 1."""
+    return 1 - math.sqrt(2) * torch.cos(2 * math.pi * position)

@@ -53,7 +53,8 @@ class LatentMixer(nn.Module):
         self.blocks = nn.ModuleList(
             TemporalBlock(sizes, 2**block) for _ in range(sizes.repeats) for block in range(sizes.blocks)
         )
-        # What the last block adds to its input goes nowhere. The published network has these weights all the same.
+        # Only the skips are used after the last block: its residual output has no effect on the mask, and its weights
+        # no gradient. They are kept because the published checkpoints contain them.
         self.blocks[-1].residual.requires_grad_(False)
         self.output_activation = nn.PReLU()
         self.output = nn.Conv1d(sizes.skip, sizes.filters, 1)
@@ -89,7 +90,7 @@ class LatentMixer(nn.Module):
 
 @torch.no_grad()
 def _initialize_memory(recurrent: nn.LSTM) -> None:
-    """Chrono initialization of every bias; PyTorch orders the gates input, forget, cell, output."""
+    """Chrono initialization of every bias; PyTorch orders the LSTM gates input, forget, cell, output."""
     for name, bias in recurrent.named_parameters():
         if name.startswith("bias"):
             units = bias.shape[0] // 4

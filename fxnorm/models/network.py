@@ -1,4 +1,4 @@
-"""What the mixing networks have in common, and the song that they mix as a whole."""
+"""What the mixing networks have in common, and the signal of a whole song behind its run-in."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -41,15 +41,15 @@ class MixingNetwork(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class Song:
+class RunInSignal:
     """Stems (8, samples) behind a run-in, without a copy: position 0 is where the run-in begins."""
 
     stems: Tensor
     run_in: int
 
     @classmethod
-    def after_run_in(cls, stems: Tensor, run_in: int) -> "Song":
-        """The song with a run-in that is not longer than itself."""
+    def after_run_in(cls, stems: Tensor, run_in: int) -> "RunInSignal":
+        """The stems of a song with a run-in that is not longer than the song."""
         return cls(stems, min(run_in, stems.shape[-1]))
 
     @property

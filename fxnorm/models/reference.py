@@ -1,7 +1,7 @@
 """Weights of the method's reference implementation, under the names and settings of its checkpoints.
 
-Its parameters are a fixed renaming of ours; its settings are taken as the networks here know them, and what they do not
-know is refused. Most settings can be read off the weights' shapes.
+Its parameters are a fixed renaming of the parameters here. Its settings are translated to the sizes of the networks
+here; a setting that they cannot have is refused. Most settings can be read off the weights' shapes.
 """
 
 import re
@@ -98,13 +98,13 @@ def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
 
 
 def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The reference's settings as far as the weights tell them: all but CRAFx2's ``MAX_POOLING``.
+    """The reference's settings that follow from the weights' shapes: all but CRAFx2's ``MAX_POOLING``.
 
     Args:
         state_dict: tensors under the reference's parameter names.
 
     Raises:
-        ModelError: a parameter that tells a size is missing or of another shape.
+        ModelError: a parameter from which a size follows is missing or of another shape.
     """
     if any(name.startswith(_WAVE_U_NET_PREFIX) for name in state_dict):
         return _infer_wave_u_net(state_dict)
@@ -139,11 +139,11 @@ def _infer_wave_u_net(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _parameter(state_dict: Mapping[str, Tensor], name: str, dimensions: int) -> Tensor:
-    found = state_dict.get(name)
-    if found is None or found.dim() != dimensions:
-        what = "none" if found is None else f"one of {found.dim()}"
-        raise ModelError(f"expected the reference's parameter {name!r} of {dimensions} dimensions, found {what}")
-    return found
+    parameter = state_dict.get(name)
+    if parameter is None or parameter.dim() != dimensions:
+        description = "none" if parameter is None else f"one of {parameter.dim()}"
+        raise ModelError(f"expected the reference's parameter {name!r} of {dimensions} dimensions, found {description}")
+    return parameter
 
 
 def _convolution(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, int, int]:
@@ -154,11 +154,11 @@ def _convolution(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, int,
 
 def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
     """How many parts there are whose numbers the pattern finds in parameters' names."""
-    return 1 + max(int(found[1]) for name in state_dict if (found := re.match(pattern, name)))
+    return 1 + max(int(match[1]) for name in state_dict if (match := re.match(pattern, name)))
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, atol=1e-4)
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.allclose(first, second, atol=1e-4)
 
 
 def _check(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -171,7 +171,7 @@ def _sizes(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     for name in names.values():
         if name not in config:
             raise ModelError(f"{name}: missing in the reference's configuration")
-    return {ours: config[theirs] for ours, theirs in names.items()}
+    return {size: config[reference_name] for size, reference_name in names.items()}
 
 
 def _crafx2_name(name: str, blocks_per_repeat: int) -> str:
@@ -179,16 +179,16 @@ def _crafx2_name(name: str, blocks_per_repeat: int) -> str:
     if block and block[3] in _BLOCK_NAMES:
         number = int(block[1]) * blocks_per_repeat + int(block[2])
         return f"latent_mixer.blocks.{number}.{_BLOCK_NAMES[block[3]]}.{block[4]}"
-    for theirs, ours in _CRAFX2_NAMES:
-        if match := re.fullmatch(theirs, name):
-            return match.expand(ours)
+    for pattern, replacement in _CRAFX2_NAMES:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
     raise ModelError(f"{name}: not a parameter of the reference's CRAFx2")
 
 
 def _wave_u_net_name(name: str) -> str:
     renamed = name.removeprefix(_WAVE_U_NET_PREFIX)
-    for theirs, ours in _WAVE_U_NET_NAMES:
-        renamed = re.sub(theirs, ours, renamed)
+    for pattern, replacement in _WAVE_U_NET_NAMES:
+        renamed = re.sub(pattern, replacement, renamed)
     return renamed
 
 

@@ -17,7 +17,7 @@ INPUT_CHANNELS = 2 * len(STEMS)
 OUTPUT_CHANNELS = 2
 
 _LARGEST, _MOST_PARTS = 65_536, 64
-"""Far more than any network has; a description that asks for more is no network's."""
+"""Far more than any network has; a description with more is not one of a network."""
 PositiveInt = Annotated[int, Field(gt=0, le=_LARGEST)]
 FewParts = Annotated[int, Field(gt=0, le=_MOST_PARTS)]
 
@@ -28,11 +28,11 @@ class NetworkSizes(BaseModel):
 
     @property
     def least_parameters(self) -> int:
-        """No more than the network has, and not far fewer: what sizes ask for is known before it is allocated."""
+        """A close lower bound of the number of parameters, to refuse too large a network before it is allocated."""
         raise NotImplementedError
 
     def refuse_larger_than(self, parameters: int) -> None:
-        """Refuse sizes of a network that has more than so many ``parameters``.
+        """Refuse sizes of a network that has more than ``parameters`` parameters.
 
         Raises:
             RuntimeError: as ``load_state_dict`` would when the network is there.
@@ -63,7 +63,7 @@ class Crafx2Sizes(NetworkSizes):
     blocks: FewParts = 6
     """Temporal blocks in a repeat; the dilation doubles from each to the next."""
     repeats: FewParts = 4
-    """How often the row of blocks is there, one behind the other."""
+    """How many rows of blocks follow each other."""
     squeeze_ratio: PositiveInt = 16
     """Width of the squeeze-and-excitation's hidden layer in multiples of ``filters``."""
     front_end: Literal["perfect_reconstruction", "random"] = "perfect_reconstruction"
@@ -99,24 +99,26 @@ class WaveUNetSizes(NetworkSizes):
 Sizes = TypeVar("Sizes", bound=NetworkSizes)
 
 
-def parse(kind: type[Sizes], sizes: dict[str, Any]) -> Sizes:
+def parse(sizes_class: type[Sizes], sizes: dict[str, Any]) -> Sizes:
     """``sizes`` checked, the published values where nothing is given.
 
     Raises:
         SettingsError: an unknown size, or a value it cannot take; the text names it.
     """
     try:
-        return kind.model_validate(sizes)
+        return sizes_class.model_validate(sizes)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] != "extra_forbidden":
-            raise SettingsError(f"{kind.network}.{name}: {first['msg'].lower()}, found {first['input']!r}") from error
-        near = difflib.get_close_matches(name, kind.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(kind.model_fields)}"
-        raise SettingsError(f"{kind.network}: unknown size {name!r}; {hint}") from error
+            raise SettingsError(
+                f"{sizes_class.network}.{name}: {first['msg'].lower()}, found {first['input']!r}"
+            ) from error
+        near = difflib.get_close_matches(name, sizes_class.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sizes_class.model_fields)}"
+        raise SettingsError(f"{sizes_class.network}: unknown size {name!r}; {hint}") from error
 
 
-def refuse(network: str, size: str, expected: str, found: int) -> SettingsError:
-    """The error for a value that only the network can judge."""
-    return SettingsError(f"{network}.{size}: expected {expected}, found {found}")
+def refuse(network: str, size: str, expected: str, value: int) -> SettingsError:
+    """The error for a value that pydantic's types allow and the network does not."""
+    return SettingsError(f"{network}.{size}: expected {expected}, found {value}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fxnorm.models.network import MixingNetwork, Progress, Song
+from fxnorm.models.network import MixingNetwork, Progress, RunInSignal
 from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS, WaveUNetSizes, refuse
 
 _NORM_GROUP_CHANNELS = 8
@@ -136,12 +136,15 @@ class WaveUNet(MixingNetwork):
         self.sizes = sizes
         features = [sizes.features * 2**level for level in range(sizes.levels)]
         self.down = nn.ModuleList(
-            DownsamplingBlock(inputs, here, below, sizes)
-            for inputs, here, below in zip([INPUT_CHANNELS, *features[1:-1]], features[:-1], features[1:], strict=True)
+            DownsamplingBlock(inputs, width, width_below, sizes)
+            for inputs, width, width_below in zip(
+                [INPUT_CHANNELS, *features[1:-1]], features[:-1], features[1:], strict=True
+            )
         )
         self.bottleneck = ConvolutionLayer(features[-1], features[-1], sizes.kernel)
         self.up = nn.ModuleList(
-            UpsamplingBlock(below, here, sizes) for below, here in zip(features[:0:-1], features[-2::-1], strict=True)
+            UpsamplingBlock(width_below, width, sizes)
+            for width_below, width in zip(features[:0:-1], features[-2::-1], strict=True)
         )
         self.output = nn.Conv1d(features[0], OUTPUT_CHANNELS, 1)
 
@@ -178,14 +181,14 @@ class WaveUNet(MixingNetwork):
         A song of these feature maps does not fit into memory, so group norms span a sequence, as in training. There is
         nothing recurrent, hence no use for a run-in.
         """
-        song, samples = Song(stems, 0), stems.shape[-1]
+        signal, samples = RunInSignal(stems, 0), stems.shape[-1]
         length = min(samples, _SEQUENCE)
         last = samples - length
         starts = [*range(0, last, _SEQUENCE - _CROSS_FADE), last]
         ramp = torch.arange(1, _CROSS_FADE + 1, device=stems.device) / _CROSS_FADE
         mix = stems.new_empty(OUTPUT_CHANNELS, samples)
         for done, start in enumerate(starts, start=1):
-            around = song.samples(start - self.context, start + length + self.context + self._spare(length))
+            around = signal.samples(start - self.context, start + length + self.context + self._spare(length))
             sequence = self._mix_in_place(around)[:, :length]
             if start > 0:
                 before = mix[:, start : start + _CROSS_FADE]
@@ -241,7 +244,7 @@ def _centre(features: Tensor, samples: int) -> Tensor:
 
 def low_pass(stride: int) -> Tensor:
     """Sinc of cut-off 1 / (2 stride) under a Hann window, the released networks' filter, shape (1, 1, taps)."""
-    place = torch.arange(_RESAMPLING_TAPS) - _RESAMPLING_REACH
-    window = 0.5 + 0.5 * torch.cos(math.pi * place / _RESAMPLING_REACH)
-    taps = torch.sinc(place / stride) * window
+    position = torch.arange(_RESAMPLING_TAPS) - _RESAMPLING_REACH
+    window = 0.5 + 0.5 * torch.cos(math.pi * position / _RESAMPLING_REACH)
+    taps = torch.sinc(position / stride) * window
     return (taps / taps.sum())[None, None]

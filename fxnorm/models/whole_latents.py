@@ -16,7 +16,7 @@ from fxnorm.models.network import Progress
 
 _FRAMES_AT_A_TIME = 1 << 11
 _FRAMES_TO_KEEP_EXPANDED = 1 << 18
-"""Of a song of up to so many frames (6 minutes), the first layer inside a block is worked out once and kept."""
+"""The first layer inside a block is computed once and kept, for songs of up to this many frames (6 minutes)."""
 
 
 def latent_rows(latent_mixer: LatentMixer) -> int:
@@ -31,8 +31,8 @@ def mask_in_place(latent_mixer: LatentMixer, latents: Tensor, progress: Progress
     ``latents`` is overwritten: its memory serves one stage after the other, and last the mask.
     """
     filters, layers = latent_mixer.bottleneck.in_channels, latent_mixer.recurrent.num_layers
-    share_of_blocks = len(latent_mixer.blocks) / (len(latent_mixer.blocks) + layers)
-    skips = _run_blocks(latent_mixer, _bottleneck(latent_mixer, latents), lambda done: progress(share_of_blocks * done))
+    blocks_fraction = len(latent_mixer.blocks) / (len(latent_mixer.blocks) + layers)
+    skips = _run_blocks(latent_mixer, _bottleneck(latent_mixer, latents), lambda done: progress(blocks_fraction * done))
     features, states = latents[:filters], latents[filters : 2 * filters]
     for part in _parts(skips):
         features[:, part] = functional.softplus(latent_mixer.output(latent_mixer.output_activation(skips[:, part])))
@@ -41,7 +41,7 @@ def mask_in_place(latent_mixer: LatentMixer, latents: Tensor, progress: Progress
         for layer in range(layers):
             _recur(latent_mixer.recurrent, layer, features, states)
             features, states = states, features
-            progress(share_of_blocks + (1 - share_of_blocks) * (layer + 1) / layers)
+            progress(blocks_fraction + (1 - blocks_fraction) * (layer + 1) / layers)
     for part in _parts(features):
         features[:, part] = functional.softplus(features[:, part])
     return features
@@ -60,18 +60,19 @@ def _run_blocks(latent_mixer: LatentMixer, residual: Tensor, progress: Progress)
     """The sum of the temporal blocks' skips (skip, frames); ``residual`` (bottleneck, frames) is overwritten."""
     blocks, frames = list(latent_mixer.blocks), residual.shape[-1]
     skips = residual.new_zeros(latent_mixer.output.in_channels, frames)
-    kept = residual.new_empty(latent_mixer.hidden, frames) if frames <= _FRAMES_TO_KEEP_EXPANDED else None
+    expanded_frames = residual.new_empty(latent_mixer.hidden, frames) if frames <= _FRAMES_TO_KEEP_EXPANDED else None
     for done, block in enumerate(blocks, start=1):
         assert isinstance(block, TemporalBlock)
-        _add_block(block, residual, skips, kept)
+        _add_block(block, residual, skips, expanded_frames)
         progress(done / len(blocks))
     return skips
 
 
-def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor, kept: Tensor | None) -> None:
+def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor, expanded_frames: Tensor | None) -> None:
     """Add what a temporal block gives to ``residual`` (bottleneck, frames) and ``skips`` (skip, frames).
 
-    ``kept`` (hidden, frames) takes what the first layer gives; without it, that is worked out anew when it is needed.
+    ``expanded_frames`` (hidden, frames) is filled with the first layer's output; where it is None, that is computed
+    anew each time it is needed.
     """
     depthwise = block.depthwise
     reach = depthwise.dilation[0] * (depthwise.kernel_size[0] - 1) // 2
@@ -80,10 +81,10 @@ def _add_block(block: TemporalBlock, residual: Tensor, skips: Tensor, kept: Tens
         return block.expand_activation(block.expand(part))
 
     source, expanded = residual, expand
-    if kept is not None:
+    if expanded_frames is not None:
         for part in _parts(residual):
-            kept[:, part] = expand(residual[:, part])
-        source, expanded = kept, nn.Identity()
+            expanded_frames[:, part] = expand(residual[:, part])
+        source, expanded = expanded_frames, nn.Identity()
 
     def filtered(around: Tensor, missing: tuple[int, int]) -> Tensor:
         hidden = functional.pad(expand_norm(expanded(around)), missing)

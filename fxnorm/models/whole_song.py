@@ -14,43 +14,45 @@ from fxnorm.models.envelopes import banded_matrices, smooth
 from fxnorm.models.filter_bank import block_frames, same_padding, without_ends
 from fxnorm.models.front_end import FrontEnd
 from fxnorm.models.latent_mixer import LatentMixer
-from fxnorm.models.network import Progress, Song
+from fxnorm.models.network import Progress, RunInSignal
 from fxnorm.models.whole_latents import latent_rows, mask_in_place
 
-_SHARE_OF_SYNTHESIS = 0.3
-"""Of the time that mixing takes."""
-_SHARE_OF_ANALYSIS = 0.5
-"""Of the rest; the latent-space mixer takes the other half."""
+_SYNTHESIS_FRACTION = 0.3
+"""Of the time that mixing takes, for progress."""
+_ANALYSIS_FRACTION = 0.5
+"""Of the time before synthesis; the latent-space mixer takes the other half."""
 
 
 def mix(
-    front_end: FrontEnd, latent_mixer: LatentMixer, excitation: nn.Module, song: Song, progress: Progress
+    front_end: FrontEnd, latent_mixer: LatentMixer, excitation: nn.Module, signal: RunInSignal, progress: Progress
 ) -> Tensor:
-    """The mix (2, samples) of a song, its run-in cut off; the parts are those of :class:`fxnorm.models.CRAFx2`."""
-    mask, squeezed = _mask(front_end, latent_mixer, song, lambda done: progress((1 - _SHARE_OF_SYNTHESIS) * done))
+    """The mix (2, samples) of a song, its run-in cut off; the networks are those of :class:`fxnorm.models.CRAFx2`."""
+    mask, squeezed = _mask(front_end, latent_mixer, signal, lambda done: progress((1 - _SYNTHESIS_FRACTION) * done))
     mask *= excitation(squeezed)[:, None]
-    return _synthesize(front_end, song, mask, lambda done: progress(1 + _SHARE_OF_SYNTHESIS * (done - 1)))
+    return _synthesize(front_end, signal, mask, lambda done: progress(1 + _SYNTHESIS_FRACTION * (done - 1)))
 
 
-def _mask(front_end: FrontEnd, latent_mixer: LatentMixer, song: Song, progress: Progress) -> tuple[Tensor, Tensor]:
+def _mask(
+    front_end: FrontEnd, latent_mixer: LatentMixer, signal: RunInSignal, progress: Progress
+) -> tuple[Tensor, Tensor]:
     """The mask (filters, frames) and the mean magnitude (filters,) of the subbands under it."""
-    filters, frames = len(front_end.filters), -(-song.length // front_end.pooling)
-    latents = song.stems.new_empty(latent_rows(latent_mixer), frames)
-    # means over a whole song are all these are for: half precision's errors average out
-    magnitudes = torch.empty(filters, frames, dtype=torch.float16, device=song.stems.device)
-    _measure(front_end, song, latents[:filters], magnitudes, lambda done: progress(_SHARE_OF_ANALYSIS * done))
-    mask = mask_in_place(latent_mixer, latents, lambda done: progress(1 + (1 - _SHARE_OF_ANALYSIS) * (done - 1)))
+    filters, frames = len(front_end.filters), -(-signal.length // front_end.pooling)
+    latents = signal.stems.new_empty(latent_rows(latent_mixer), frames)
+    # only means over a whole song are taken of these, in which half precision's errors average out
+    magnitudes = torch.empty(filters, frames, dtype=torch.float16, device=signal.stems.device)
+    _measure(front_end, signal, latents[:filters], magnitudes, lambda done: progress(_ANALYSIS_FRACTION * done))
+    mask = mask_in_place(latent_mixer, latents, lambda done: progress(1 + (1 - _ANALYSIS_FRACTION) * (done - 1)))
     squeezed = torch.stack([row.dot(magnitude.float()) for row, magnitude in zip(mask, magnitudes, strict=True)])
     return mask, squeezed / frames
 
 
-def _measure(front_end: FrontEnd, song: Song, pooled: Tensor, magnitudes: Tensor, progress: Progress) -> None:
+def _measure(front_end: FrontEnd, signal: RunInSignal, pooled: Tensor, magnitudes: Tensor, progress: Progress) -> None:
     """Fill in pooled envelopes and mean magnitudes, (filters, frames) each."""
     matrices = banded_matrices(front_end.smoothing[:, 0], front_end.pooling)
     reach, count = len(matrices) // 2, pooled.shape[-1]
     for start, stop in _blocks(front_end, 0, count):
         first = start - reach
-        around = _subbands(front_end, song, first, stop + reach).abs_()
+        around = _subbands(front_end, signal, first, stop + reach).abs_()
         around[:, : max(-first, 0)] = 0  # the envelopes see silence where the song has no frames
         around[:, count - first :] = 0
         magnitudes[:, start:stop] = around[:, reach : reach + stop - start].mean(-1)
@@ -58,26 +60,26 @@ def _measure(front_end: FrontEnd, song: Song, pooled: Tensor, magnitudes: Tensor
         progress(stop / count)
 
 
-def _synthesize(front_end: FrontEnd, song: Song, mask: Tensor, progress: Progress) -> Tensor:
+def _synthesize(front_end: FrontEnd, signal: RunInSignal, mask: Tensor, progress: Progress) -> Tensor:
     filters = front_end.summing_filters()
     taps, frame, count = filters.shape[-1], front_end.pooling, mask.shape[-1]
     left, _ = same_padding(taps)
-    first = max((song.run_in - left) // frame, 0)  # earlier frames do not reach past the run-in
+    first = max((signal.run_in - left) // frame, 0)  # earlier frames do not reach past the run-in
     mix = mask.new_zeros(filters.shape[1], (count - first) * frame + taps - 1)
     for start, stop in _blocks(front_end, first, count):
-        masked = _subbands(front_end, song, start, stop).mul_(mask[:, start:stop, None])
+        masked = _subbands(front_end, signal, start, stop).mul_(mask[:, start:stop, None])
         masked = without_ends(masked, slice(start, stop), count, taps)
         reached = slice((start - first) * frame, (stop - first) * frame + taps - 1)
         mix[:, reached] += functional.conv_transpose1d(masked.flatten(1), filters)
         progress((stop - first) / (count - first))
-    begin = left + song.run_in - first * frame
-    return mix[:, begin : begin + song.stems.shape[-1]].tanh_()
+    begin = left + signal.run_in - first * frame
+    return mix[:, begin : begin + signal.stems.shape[-1]].tanh_()
 
 
-def _subbands(front_end: FrontEnd, song: Song, start: int, stop: int) -> Tensor:
+def _subbands(front_end: FrontEnd, signal: RunInSignal, start: int, stop: int) -> Tensor:
     """Frames ``start`` to ``stop`` of the subbands, (filters, frames, frame)."""
     left, right = same_padding(front_end.filters.shape[-1])
-    samples = song.samples(start * front_end.pooling - left, stop * front_end.pooling + right)
+    samples = signal.samples(start * front_end.pooling - left, stop * front_end.pooling + right)
     return functional.conv1d(samples, front_end.filters).unflatten(-1, (-1, front_end.pooling))
 
 

@@ -25,7 +25,7 @@ REVERBERATION = "reverberation"
 do the stems that a trained network mixes."""
 
 ORDER = (REVERBERATION, *EFFECTS)
-"""The order in which effects are applied, whatever order they are asked for in."""
+"""The order in which effects are applied, whatever the order of ``effects``."""
 
 REVERBERATED_STEMS = ("vocals", "other")
 
@@ -55,21 +55,27 @@ class EffectNormalizer:
         Args:
             statistics: where the stems are to be brought.
             effects: which of reverberation, equalization, compression, panning and loudness are applied.
-            impulse_responses: rooms for the reverberation; synthesized ones of 2 s without.
-            pre_impulse_responses: rooms for dry recordings; synthesized ones of 1 s without.
-            panning_limit: Hz from which up panning is left alone, for all stems or by stem; ``None`` is no limit.
+            impulse_responses: for the reverberation; ``None`` takes synthesized ones with an RT60 of 2 s.
+            pre_impulse_responses: for dry recordings; ``None`` takes synthesized ones with an RT60 of 1 s.
+            panning_limit: up to which frequency a stem is re-panned. A number is a limit in Hz for all stems; ``None``
+                re-pans all stems at all frequencies. A mapping has a limit in Hz, or ``None`` for no limit, under each
+                of vocals, bass, drums and other; the default holds the published ones. There is no default for a key
+                that a mapping lacks: that is an error.
             precise: bring every third of an octave and the similarity of left and right to the targets themselves.
                 The published chain, which published networks were trained behind, misses them by up to 10 dB and 0.1.
 
         Raises:
-            SettingsError: an unknown effect or stem.
+            SettingsError: an unknown effect, or a ``panning_limit`` with an unknown stem or without one of the four.
         """
         unknown = set(effects) - set(ORDER)
         if unknown:
             raise SettingsError(f"effects: unknown {', '.join(sorted(unknown))}; expected some of {', '.join(ORDER)}")
         limits = panning_limit if isinstance(panning_limit, Mapping) else dict.fromkeys(STEMS, panning_limit)
-        if set(limits) != set(STEMS):
-            raise SettingsError(f"panning_limit: expected {', '.join(STEMS)}, found {', '.join(sorted(limits))}")
+        if missing := [stem for stem in STEMS if stem not in limits]:
+            raise SettingsError(f"panning_limit: {', '.join(missing)}: missing; expected Hz or None for each stem")
+        if unknown := set(limits) - set(STEMS):
+            unknown_stems = ", ".join(sorted(map(str, unknown)))
+            raise SettingsError(f"panning_limit: unknown {unknown_stems}; expected {', '.join(STEMS)}")
         self.statistics = statistics
         self.effects = tuple(effect for effect in ORDER if effect in effects)
         self.panning_limits = dict(limits)
@@ -91,7 +97,7 @@ class EffectNormalizer:
             sample_rate: Hz, must be 44,100.
             stem: vocals, bass, drums or other.
             seed: chooses the song's impulse responses and shelves: the same seed gives the same result.
-            dry: whether this is a dry recording, to which a room is added first.
+            dry: whether this is a dry recording, which first gets the reverberation of ``pre_impulse_responses``.
 
         Raises:
             AudioError: another sample rate or shape, or samples that are not finite.
@@ -108,13 +114,13 @@ class EffectNormalizer:
         padded = np.pad(programme.alone(audio, carrying), ((0, 0), (FFT_SIZE, FFT_SIZE)))
         random = np.random.default_rng([seed, STEMS.index(stem)])
         if dry and stem in REVERBERATED_STEMS:
-            room = self._pre_room(random)
-            padded = reverberation.match(padded, sample_rate, room, reverberation.PRE_REVERBERATION, out=padded)
+            response = self._draw_pre_impulse_response(random)
+            padded = reverberation.apply(padded, sample_rate, response, reverberation.PRE_REVERBERATION, out=padded)
         for effect in self.effects:
             padded = self._apply(effect, padded, sample_rate, stem, random)
         normalized = padded[:, FFT_SIZE:-FFT_SIZE].copy()
         levels = peaks(audio)
-        residue = ~carrying & (levels > 0)  # an empty side is what the chain makes of it
+        residue = ~carrying & (levels > 0)  # a channel of zeros keeps what the chain gives it, such as reverberation
         normalized[residue] = audio[residue]
         return _with_bounded_gain(normalized, levels)
 
@@ -124,8 +130,9 @@ class EffectNormalizer:
         """:meth:`normalize` for each of the song's ``stems``, by name; raises what it raises."""
         return {stem: self.normalize(audio, sample_rate, stem, seed=seed, dry=dry) for stem, audio in stems.items()}
 
-    def rooms(self, stem: str, *, seed: int = 0, dry: bool = False) -> dict[str, np.ndarray]:
-        """The impulse responses (1 or 2 channels, samples) that :meth:`normalize` gives a stem, by what they are for.
+    def impulse_responses(self, stem: str, *, seed: int = 0, dry: bool = False) -> dict[str, np.ndarray]:
+        """The impulse responses (1 or 2 channels, samples) that :meth:`normalize` applies to a stem: ``pre-reverb``,
+        ``reverberation``.
 
         Args:
             stem: vocals, bass, drums or other.
@@ -137,12 +144,12 @@ class EffectNormalizer:
         """
         check_stem(stem)
         random = np.random.default_rng([seed, STEMS.index(stem)])
-        found = {}
+        responses = {}
         if dry and stem in REVERBERATED_STEMS:
-            found["pre-reverb"] = self._pre_room(random)
+            responses["pre-reverb"] = self._draw_pre_impulse_response(random)
         if REVERBERATION in self.effects and stem in REVERBERATED_STEMS:
-            found[REVERBERATION] = self._room(random)
-        return found
+            responses[REVERBERATION] = self._draw_impulse_response(random)
+        return responses
 
     def _carrying(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
         """Which channels of the stem are normalized, bool (2,)."""
@@ -150,10 +157,10 @@ class EffectNormalizer:
             return np.full(2, not is_silent(audio))
         return np.resize(programme.carried(audio, sample_rate), 2)
 
-    def _pre_room(self, random: np.random.Generator) -> np.ndarray:
+    def _draw_pre_impulse_response(self, random: np.random.Generator) -> np.ndarray:
         return (self._pre_impulse_responses or _synthesized(PRE_REVERBERATION_RT60)).choose(random)
 
-    def _room(self, random: np.random.Generator) -> np.ndarray:
+    def _draw_impulse_response(self, random: np.random.Generator) -> np.ndarray:
         return (self._impulse_responses or _synthesized(REVERBERATION_RT60)).choose(random)
 
     def _apply(
@@ -175,11 +182,11 @@ class EffectNormalizer:
         return loudness.match(audio, sample_rate, float(target), out=audio)
 
     def _reverberate(self, audio: np.ndarray, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-        room = self._room(random)
+        response = self._draw_impulse_response(random)
         send = reverberation.ReverberationSettings(
             low_shelf_frequency=random.uniform(*_LOW_SHELF_HZ), high_shelf_frequency=random.uniform(*_HIGH_SHELF_HZ)
         )
-        return reverberation.match(audio, sample_rate, room, send, out=audio)
+        return reverberation.apply(audio, sample_rate, response, send, out=audio)
 
 
 def _with_bounded_gain(normalized: np.ndarray, levels: np.ndarray) -> np.ndarray:

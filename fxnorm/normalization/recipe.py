@@ -28,11 +28,11 @@ RECIPE_FOLDER = "recipe"
 
 STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
-_ROOMS = "impulse_responses"
+_IMPULSE_RESPONSES = "impulse_responses"
 _TEXTS = TypeAdapter(dict[str, str])
-_REVERB, _PRE_REVERB = f"{_ROOMS}/reverb", f"{_ROOMS}/pre_reverb"
+_REVERB, _PRE_REVERB = f"{_IMPULSE_RESPONSES}/reverb", f"{_IMPULSE_RESPONSES}/pre_reverb"
 
-FILES = rf"statistics\.npz|normalization\.json|{_ROOMS}/(?:reverb|pre_reverb)/[^/]+\.wav"
+FILES = rf"statistics\.npz|normalization\.json|{_IMPULSE_RESPONSES}/(?:reverb|pre_reverb)/[^/]+\.wav"
 """A regular expression for the paths of a recipe's files."""
 
 CONTENTS = Contents("a recipe", FILES)
@@ -128,7 +128,7 @@ def _digest(settings: dict[str, Any], files: Iterable[Path], folder: Path) -> st
 
 def files_of(folder: Path) -> list[Path]:
     """The files of the recipe that lies in ``folder``, which may be a Mixer directory."""
-    return [folder / SETTINGS_FILE, folder / STATISTICS_FILE, *files_below(folder / _ROOMS)]
+    return [folder / SETTINGS_FILE, folder / STATISTICS_FILE, *files_below(folder / _IMPULSE_RESPONSES)]
 
 
 def song_seed(seed: int, name: str) -> int:

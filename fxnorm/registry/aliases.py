@@ -1,7 +1,7 @@
 """Which version of a registered model serves: ``@champion``, the one before it, and the one that was not better.
 
-MLflow has no operation that moves an alias only if nobody else has moved it. So who moves one looks again right before,
-and moves in an order of which every part leaves a registry that serves.
+MLflow has no operation that moves an alias only if nobody else has moved it. So the aliases are read again right before
+one is moved, and several are moved in an order in which ``@champion`` names a version at every moment.
 """
 
 import contextlib
@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mlflow
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from fxnorm.errors import FxnormError
-from fxnorm.tracking.errors import one_line, registry_server, unless_missing
+from fxnorm.tracking.errors import as_user_error, registry_server, unless_missing
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 MODEL_PREFIX = "models:/"
@@ -34,33 +35,38 @@ class Version:
         """The version's address, which stays when aliases move."""
         return f"{MODEL_PREFIX}{self.name}/{self.number}"
 
+    @classmethod
+    def of(cls, version: ModelVersion) -> "Version":
+        """A version as MLflow describes it."""
+        return cls(version.name, str(version.version), dict(version.tags), version.run_id)
+
 
 def version_at(name: str, alias: str) -> Version | None:
     """The version with an alias; None if there is none, or no model of that name yet."""
-    with _one_line(name):
+    with _as_user_error(name):
         client = mlflow.MlflowClient()
-        # asked for an alias that is not there, MLflow answers as it does to a name that no model can have
+        # for an alias that does not exist, MLflow gives the same error as for a name that no model can have
         model = unless_missing(client.get_registered_model, name)
         if model is None or alias not in model.aliases:
             return None
-        found = unless_missing(client.get_model_version, name, str(model.aliases[alias]))
-    return None if found is None else Version(name, str(found.version), dict(found.tags), found.run_id)
+        model_version = unless_missing(client.get_model_version, name, str(model.aliases[alias]))
+    return None if model_version is None else Version.of(model_version)
 
 
 def version(name: str, number: str) -> Version | None:
     """A version by its number; None if there is none."""
-    with _one_line(name):
-        found = unless_missing(mlflow.MlflowClient().get_model_version, name, number)
-    return None if found is None else Version(name, str(found.version), dict(found.tags), found.run_id)
+    with _as_user_error(name):
+        model_version = unless_missing(mlflow.MlflowClient().get_model_version, name, number)
+    return None if model_version is None else Version.of(model_version)
 
 
 def unfinished(name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
     """The newest version of a run that has these tags and no description yet, which :func:`note` gives at the end."""
-    with _one_line(name):
-        found = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    with _as_user_error(name):
+        versions = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
     numbers = [
         int(version.version)
-        for version in found
+        for version in versions
         if version.name == name and not version.description and tags.items() <= version.tags.items()
     ]
     return str(max(numbers)) if numbers else None
@@ -68,16 +74,16 @@ def unfinished(name: str, run_id: str, tags: Mapping[str, str]) -> str | None:
 
 def registered(name: str, tags: Mapping[str, str]) -> list[Version]:
     """The versions of a model that have these tags and were registered whole, the newest first."""
-    with _one_line(name):
-        found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
-    whole = [version for version in found if version.description and tags.items() <= version.tags.items()]
+    with _as_user_error(name):
+        versions = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    whole = [version for version in versions if version.description and tags.items() <= version.tags.items()]
     newest_first = sorted(whole, key=lambda version: int(version.version), reverse=True)
-    return [Version(name, str(version.version), dict(version.tags), version.run_id) for version in newest_first]
+    return [Version.of(version) for version in newest_first]
 
 
 def note(name: str, number: str, tags: Mapping[str, str], description: str | None = None) -> None:
     """Add tags to a version, and set its description."""
-    with _one_line(name):
+    with _as_user_error(name):
         client = mlflow.MlflowClient()
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
@@ -87,20 +93,20 @@ def note(name: str, number: str, tags: Mapping[str, str], description: str | Non
 
 def introduce(name: str, description: str) -> None:
     """Give a registered model a description, unless somebody wrote one."""
-    with _one_line(name):
+    with _as_user_error(name):
         client = mlflow.MlflowClient()
         if not client.get_registered_model(name).description:
             client.update_registered_model(name, description)
 
 
 def promote(name: str, number: str, replaced: Version | None) -> None:
-    """Make a version ``@champion``; the one that it takes the place of, if any, becomes ``@previous`` before."""
+    """Make a version ``@champion``; the one that it takes the place of, if any, becomes ``@previous`` first."""
     if replaced is not None:
         _set(name, PREVIOUS, replaced.number)
     _set(name, CHAMPION, number)
     challenger = version_at(name, CHALLENGER)
     if challenger is not None and challenger.number == number:
-        with _one_line(name):  # it was not better at another gate
+        with _as_user_error(name):  # it was not better by another acceptance rule
             mlflow.MlflowClient().delete_registered_model_alias(name, CHALLENGER)
 
 
@@ -131,7 +137,7 @@ def rollback(name: str) -> tuple[str, str | None]:
 
 
 def _set(name: str, alias: str, number: str) -> None:
-    with _one_line(name):
+    with _as_user_error(name):
         client = mlflow.MlflowClient()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -143,5 +149,5 @@ def _set(name: str, alias: str, number: str) -> None:
                     raise
 
 
-def _one_line(name: str) -> contextlib.AbstractContextManager[None]:
-    return one_line(f"{name}: the registry at {registry_server()} does not do it")
+def _as_user_error(name: str) -> contextlib.AbstractContextManager[None]:
+    return as_user_error(f"{name}: the registry at {registry_server()} does not do it")

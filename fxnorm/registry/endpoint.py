@@ -13,7 +13,7 @@ from fxnorm.errors import FxnormError, ModelError
 from fxnorm.registry.aliases import CHAMPION, MODEL_PREFIX
 from fxnorm.tracking import runs
 from fxnorm.tracking.embedded_store import database_of
-from fxnorm.tracking.errors import one_line, registry_server
+from fxnorm.tracking.errors import as_user_error, registry_server
 
 _SERVER = "uvicorn"  # which MLflow starts by its name, from PATH
 
@@ -74,7 +74,7 @@ def _check_store(address: str) -> None:
 
 def _check_model(model: str) -> None:
     try:
-        with one_line(f"{model}: not in the registry at {registry_server()}"):
+        with as_user_error(f"{model}: not in the registry at {registry_server()}"):
             mlflow.models.get_model_info(model)
     except FxnormError as error:
         raise ModelError(str(error)) from error

@@ -28,15 +28,15 @@ _LEFT_OUT = "\n\n(More in the run's artifacts: {file}.)"
 
 @dataclass(frozen=True)
 class Card:
-    """What is told of a version.
+    """The description of a registered version.
 
     Args:
         name: of the registered model.
         version: its number.
-        alias: what the gate made it; aliases move on later.
+        alias: what the acceptance rule gave it; aliases move on later.
         reason: why.
         metrics: split -> system -> metric -> value.
-        gate: the split and the metric that decided.
+        decided_by: the split and the metric that decided.
         trained_on: what is known of the training data's version.
         tested_on: the same of each split's songs.
         network: the network's settings; ``name`` is what it is called.
@@ -51,7 +51,7 @@ class Card:
     alias: str
     reason: str
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
-    gate: tuple[str, str]
+    decided_by: tuple[str, str]
     trained_on: Mapping[str, str]
     tested_on: Mapping[str, Mapping[str, str]]
     network: Mapping[str, object]
@@ -77,7 +77,7 @@ class Card:
         return text
 
     def _sections(self) -> list[str]:
-        tables = [self._table(split) for split in sorted(self.metrics, key=lambda split: split != self.gate[0])]
+        tables = [self._table(split) for split in sorted(self.metrics, key=lambda split: split != self.decided_by[0])]
         return [
             f"Registered as `@{self.alias}`: {self.reason}",
             *[table for table in tables if table],
@@ -91,14 +91,14 @@ class Card:
         means = self.metrics[split]
         # systems of songs without a reference mix have no distance from it
         systems = {system: means[system] for system in rivals(means) if set(means[system]) & set(_COLUMNS)}
-        names = sorted(_COLUMNS, key=lambda name: name != self.gate[1])
-        names = [name for name in names if any(name in found for found in systems.values())]
+        names = sorted(_COLUMNS, key=lambda name: name != self.decided_by[1])
+        names = [name for name in names if any(name in means_of_system for means_of_system in systems.values())]
         if not names:
             return ""
         best = {name: winners(name, systems) for name in names}
         rows = [[split, *(_COLUMNS[name] for name in names)], ["---"] * (len(names) + 1)]
-        for system, found in systems.items():
-            cells = [_cell(system, name, found, best[name]) for name in names]
+        for system, means_of_system in systems.items():
+            cells = [_cell(system, name, means_of_system, best[name]) for name in names]
             rows.append([title_of(system), *cells])
         return f"{_rows(rows)}\n\nMeans over the songs; lower is better."
 
@@ -107,7 +107,7 @@ class Card:
         return (
             "**Use**\n\n```sh\n"
             f"fxnorm mix {uri} --vocals v.wav --bass b.wav --drums d.wav --other o.wav --output mix.wav\n"
-            f"mlflow models serve --timeout 600 -m {uri}\n```"
+            f"fxnorm serve {uri}\n```"
         )
 
     def _origin(self) -> str:
@@ -134,12 +134,12 @@ def _in_a_cell(text: str) -> str:
     return " ".join(text.splitlines()).replace("|", "\\|")
 
 
-def _cell(system: str, metric: str, found: Mapping[str, float], best: Collection[str]) -> str:
-    if metric not in found:
+def _cell(system: str, metric: str, means: Mapping[str, float], best: Collection[str]) -> str:
+    if metric not in means:
         return ""
     if METRICS[metric].sums_match and system in SUMS:
         return "matched"
-    return f"**{found[metric]:.3f}**" if system in best else f"{found[metric]:.3f}"
+    return f"**{means[metric]:.3f}**" if system in best else f"{means[metric]:.3f}"
 
 
 def _version(version: Mapping[str, str]) -> str:

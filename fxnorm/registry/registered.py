@@ -14,7 +14,7 @@ from fxnorm.registry import served_model
 from fxnorm.registry.aliases import MODEL_PREFIX, Version
 from fxnorm.registry.served_model import MIXER_ARTIFACT
 from fxnorm.tracking import runs
-from fxnorm.tracking.errors import one_line, registry_server
+from fxnorm.tracking.errors import as_user_error, registry_server
 
 _LARGEST_MIXER_BYTES = 4 * 2**30
 _MOST_FILES = 10_000
@@ -32,7 +32,7 @@ def open_mixer(name: str) -> Mixer:
 
 @contextlib.contextmanager
 def mixer_directory(name: str) -> Iterator[Path]:
-    """The directory of such a Mixer; that of one from the registry is there until the block ends.
+    """The directory of such a Mixer; that of one from the registry exists until the block ends.
 
     Raises:
         ModelError: the registry does not have it.
@@ -43,7 +43,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
     runs.configure()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with one_line(f"{name}: not in the registry at {registry_server()}"):
+            with as_user_error(f"{name}: not in the registry at {registry_server()}"):
                 downloaded = _download(name, folder)
         except FxnormError as error:
             raise ModelError(str(error)) from error
@@ -51,7 +51,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
 
 
 def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> str:
-    """Log a Mixer directory as a pyfunc into its run, and register it; no version is there without its tags.
+    """Log a Mixer directory as a pyfunc into its run, and register it; no version exists without its tags.
 
     Returns:
         the new version.
@@ -60,7 +60,7 @@ def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> st
         FxnormError: the tracking server or the artifacts' store does not take it.
     """
     with (
-        one_line(f"{name}: the registry at {registry_server()} does not take {mixer}"),
+        as_user_error(f"{name}: the registry at {registry_server()} does not take {mixer}"),
         mlflow.start_run(run_id=run_id),
     ):
         logged = mlflow.pyfunc.log_model(
@@ -77,7 +77,7 @@ def is_whole(version: Version) -> bool:
     if version.run_id and not runs.is_alive(version.run_id):
         return False
     try:
-        with one_line(version.uri):
+        with as_user_error(version.uri):
             path = _mixer_path(version.uri)
             files = mlflow.artifacts.list_artifacts(artifact_uri=f"{version.uri}/{path}") if path else []
             return {MIXER_FILE, WEIGHTS_FILE} <= {PurePosixPath(file.path).name for file in files}
@@ -107,11 +107,11 @@ def _refuse_large(uri: str) -> None:
     base, _, _ = uri.rpartition("/artifacts/")
     folders, files, size = [uri.removeprefix(f"{base}/")], 0, 0
     while folders:
-        for found in mlflow.artifacts.list_artifacts(artifact_uri=f"{base}/{folders.pop()}"):
+        for file in mlflow.artifacts.list_artifacts(artifact_uri=f"{base}/{folders.pop()}"):
             files += 1
-            size += found.file_size or 0
-            if found.is_dir:
-                folders.append(found.path)
+            size += file.file_size or 0
+            if file.is_dir:
+                folders.append(file.path)
             if files > _MOST_FILES or size > _LARGEST_MIXER_BYTES:
                 limits = f"{_MOST_FILES} files and {_LARGEST_MIXER_BYTES} bytes"
                 raise ModelError(f"{uri}: expected a Mixer of at most {limits}, found a larger one")

@@ -90,7 +90,7 @@ def signature() -> ModelSignature:
         ]
     )
     defaults = MixOptions().model_dump()
-    params = ParamSchema([ParamSpec(name, kind, defaults[name]) for name, kind in _PARAM_TYPES.items()])
+    params = ParamSchema([ParamSpec(name, data_type, defaults[name]) for name, data_type in _PARAM_TYPES.items()])
     return ModelSignature(inputs=Schema([*stems, *uris]), outputs=mix, params=params)
 
 
@@ -117,24 +117,24 @@ def pinned_requirements() -> list[str]:
 
     Local build labels such as ``+cpu``, which no index has, are left out.
     """
-    found: set[tuple[str, str]] = set()
+    pinned: set[tuple[str, str]] = set()
     waiting = [(name, "") for name in _SERVED_PACKAGES]
     while waiting:
         name, extra = waiting.pop()
-        if name.startswith(_OF_A_BUILD) or (name, extra) in found:
+        if name.startswith(_OF_A_BUILD) or (name, extra) in pinned:
             continue
-        found.add((name, extra))
+        pinned.add((name, extra))
         for line in importlib.metadata.requires(name) or []:
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                waiting += [(canonicalize_name(needed.name), wanted) for wanted in ("", *needed.extras)]
-    names = sorted({name for name, _ in found})
+                waiting += [(canonicalize_name(needed.name), needed_extra) for needed_extra in ("", *needed.extras)]
+    names = sorted({name for name, _ in pinned})
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def _pyfunc_file() -> Path:
-    # found, not imported: the library does not know its faces
-    found = importlib.util.find_spec(_PYFUNC_MODULE)
-    if found is None or found.origin is None:
+    # located without an import: the registry may not import the serving code, which stands above it
+    spec = importlib.util.find_spec(_PYFUNC_MODULE)
+    if spec is None or spec.origin is None:
         raise FxnormError(f"{_PYFUNC_MODULE}: not installed; the package fxnorm-automix brings it")
-    return Path(found.origin)
+    return Path(spec.origin)

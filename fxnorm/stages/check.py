@@ -21,7 +21,7 @@ class Findings:
 
     Attributes:
         layout: which songs there are, and what is not read.
-        songs: for each song what is wrong with it and what is worth knowing, as :func:`find_problems` tells them.
+        songs: for each song what is wrong with it and what is worth knowing, as :func:`find_problems` returns them.
     """
 
     layout: Layout
@@ -55,7 +55,7 @@ def run(dataset: Path, workers: int = 0) -> Findings:
         workers: processes; 0 for one a core.
 
     Raises:
-        DatasetError: the folder is missing, or there is nothing in it.
+        DatasetError: the folder is missing, or it is empty.
     """
     layout = Layout.read(dataset)
     if not (layout.problems or layout.unused):

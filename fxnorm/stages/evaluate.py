@@ -17,7 +17,7 @@ from fxnorm.data.versions import code_version, data_version
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
 from fxnorm.evaluation.catalogue import REFERENCE, SUMS, present
-from fxnorm.evaluation.comparison import Comparison
+from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.datasets import kinds_of, layouts_of
 from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.results import (
@@ -35,7 +35,7 @@ from fxnorm.evaluation.results import (
     write_evaluated_mixer,
     write_table,
 )
-from fxnorm.evaluation.songs import MIXES, PICTURES, Result, Task, evaluate
+from fxnorm.evaluation.songs import MIXES, PICTURES, EvaluationTask, Result, evaluate
 from fxnorm.io import locks, outputs
 from fxnorm.io.files import copy_file, whole_folder, write_json
 from fxnorm.io.folders import entries
@@ -83,8 +83,8 @@ def run(
         OutputError: ``output`` holds something else than an evaluation, or is no place to write to.
     """
     others = {**settings.evaluate.also, **(also or {})}
-    read = [data / kind for kind in kinds_of(data)] or [data]
-    outputs.check([mixer_folder, *read, *others.values()], [outputs.Folder(output, _refuse_others, whole=False)])
+    datasets = [data / kind for kind in kinds_of(data)] or [data]
+    outputs.check([mixer_folder, *datasets, *others.values()], [outputs.Folder(output, _refuse_others, whole=False)])
     with locks.held(output):
         return _run(settings, mixer_folder, data, output, others, workers)
 
@@ -93,8 +93,8 @@ def _run(
     settings: Settings, mixer_folder: Path, data: Path, output: Path, others: dict[str, str], workers: int
 ) -> list[str]:
     mixer = Mixer.load(mixer_folder, torch.device("cpu"))
-    own = str(mixer.network.config["name"])
-    _check_names(others, own)
+    network_name = str(mixer.network.config["name"])
+    _check_names(others, network_name)
     digest = mixer_digest(mixer_folder)
     layouts = layouts_of(data)
     splits = {name: layout.of(settings.evaluate.split) for name, layout in layouts.items()}
@@ -107,25 +107,27 @@ def _run(
         if not layout.splits and versions[name]["digest"] == mixer.recipe.data.get("digest"):
             raise DatasetError(f"{layout.root}: expected songs to test with, found those {mixer_folder} learnt from")
     with contextlib.ExitStack() as downloads:
-        mixers = {name: downloads.enter_context(registered.mixer_directory(place)) for name, place in others.items()}
+        mixers = {
+            name: downloads.enter_context(registered.mixer_directory(mixer_path)) for name, mixer_path in others.items()
+        }
         for folder in mixers.values():
-            Mixer.load(folder, torch.device("cpu"))  # what is wrong with it is said before hours of mixing
-        results = _evaluate(settings, {own: mixer_folder, **mixers}, splits, output, workers)
-    comparisons = {
-        split: Comparison({name: result.metrics() for name, result in songs.items()})
+            Mixer.load(folder, torch.device("cpu"))  # so that an error in it is raised before hours of mixing
+        results = _evaluate(settings, {network_name: mixer_folder, **mixers}, splits, output, workers)
+    metrics_by_split = {
+        split: SplitMetrics({name: result.metrics() for name, result in songs.items()})
         for split, songs in results.items()
     }
-    metrics = {split: comparison.means() for split, comparison in comparisons.items()}
+    means = {split: metrics.means() for split, metrics in metrics_by_split.items()}
     shown = {
-        split: report.Split(found.songs, metrics[split], found.intervals(), found.pairs(), results[split])
-        for split, found in comparisons.items()
+        split: report.Split(metrics.songs, means[split], metrics.intervals(), metrics.pairs(), results[split])
+        for split, metrics in metrics_by_split.items()
     }
-    write_json(output / METRICS_FILE, metrics)
-    write_json(output / SIGNIFICANCE_FILE, {split: _significance(found) for split, found in shown.items()})
-    write_table(comparisons, output / TABLE_FILE)
+    write_json(output / METRICS_FILE, means)
+    write_json(output / SIGNIFICANCE_FILE, {split: _significance(content) for split, content in shown.items()})
+    write_table(metrics_by_split, output / TABLE_FILE)
     _collect(shown, output)
     write_json(output / TEST_DATA_FILE, versions)
-    verdicts = [report.verdict(split, found) for split, found in shown.items()]
+    verdicts = [report.verdict(split, content) for split, content in shown.items()]
     write_evaluated_mixer(output, digest, verdicts)
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     with run_of(mixer_folder, output, "evaluation") as tracked:
@@ -135,8 +137,8 @@ def _run(
     return verdicts
 
 
-def _check_names(others: dict[str, str], own: str) -> None:
-    taken = {own, REFERENCE, *SUMS}
+def _check_names(others: dict[str, str], network_name: str) -> None:
+    taken = {network_name, REFERENCE, *SUMS}
     for name in others:
         if not _SYSTEM_NAME.fullmatch(name):
             raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '_' and '-'")
@@ -153,14 +155,14 @@ def _evaluate(
     """Results by split and song."""
     if not workers and default_device().type == "cuda":
         workers = _WORKERS_OF_A_DEVICE
-    songs = [song for found in splits.values() for song in found]
+    songs = [song for part in splits.values() for song in part]
     mixes = len(songs) * (len(mixers) + len(SUMS) + 1)
     seconds = affordable_seconds(settings.evaluate.excerpt_seconds, settings.evaluate.report_megabytes, mixes)
-    dry = frozenset(song.folder for split, found in splits.items() if split.endswith("dry") for song in found)
-    task = Task(mixers, dry, seconds, output / _FINISHED)
+    dry = frozenset(song.folder for split, part in splits.items() if split.endswith("dry") for song in part)
+    task = EvaluationTask(mixers, dry, seconds, output / _FINISHED)
     evaluated, _ = map_songs(functools.partial(evaluate, task=task), songs, "evaluate", workers or None)
     results = {song.folder: result for song, result in evaluated}
-    return {split: {song.name: results[song.folder] for song in found} for split, found in splits.items()}
+    return {split: {song.name: results[song.folder] for song in part} for split, part in splits.items()}
 
 
 def _collect(splits: dict[str, report.Split], output: Path) -> None:
@@ -169,18 +171,18 @@ def _collect(splits: dict[str, report.Split], output: Path) -> None:
         whole_folder(output / MIXES, _MIXES.refuse_others) as mixes,
         whole_folder(output / PICTURES, _PICTURES.refuse_others) as pictures,
     ):
-        for split, found in splits.items():
-            folders = addresses(found.results)
-            for song, result in found.results.items():
+        for split, content in splits.items():
+            folders = addresses(content.results)
+            for song, result in content.results.items():
                 for kept, folder in ((MIXES, mixes), (PICTURES, pictures)):
                     for file in entries(result.folder / kept):
                         copy_file(file, folder / split / folders[song] / file.name)
                 if folders[song] != song:
                     write_json(mixes / split / folders[song] / SONG_FILE, {"name": song})
-            rivals = report.rivals(found.means)
-            if names := present(report.PLOTTED, [found.means[system] for system in rivals]):
-                table = {system: {name: found.means[system].get(name) for name in names} for system in rivals}
-                plots.plot_metrics(table, pictures / f"{split}.svg", found.intervals)
+            rivals = report.rivals(content.means)
+            if names := present(report.PLOTTED, [content.means[system] for system in rivals]):
+                table = {system: {name: content.means[system].get(name) for name in names} for system in rivals}
+                plots.plot_metrics(table, pictures / f"{split}.svg", content.intervals)
         outputs.mark(mixes, "evaluate")
 
 
@@ -249,7 +251,7 @@ def _significance(split: report.Split) -> dict[str, Any]:
 def _facts(settings: Settings, mixer: Path, others: dict[str, str], versions: dict[str, str]) -> dict[str, Any]:
     return {
         "Mixer": mixer,
-        **{f"Mixer {name}": place for name, place in others.items()},
+        **{f"Mixer {name}": path for name, path in others.items()},
         **versions,
         "fxnorm": __version__,
         **{f"Code, {key}": value for key, value in code_version().items() if key.startswith("git.")},

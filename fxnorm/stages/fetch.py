@@ -32,7 +32,7 @@ def resolve(repository: str, revision: str) -> str:
     # DVC takes a second to import, and no other stage needs it
     from dvc.api import DVCFileSystem
 
-    with _one_line(f"{repository} at {revision}"):
+    with _as_user_error(f"{repository} at {revision}"):
         return str(DVCFileSystem(repository, rev=revision).repo.get_rev())
 
 
@@ -59,7 +59,7 @@ def run(repository: str, revision: str, output: Path, path: str = "data", remote
     from fsspec.callbacks import TqdmCallback
 
     tracked = f"{path}.dvc"
-    with _one_line(f"{repository} at {revision}"):
+    with _as_user_error(f"{repository} at {revision}"):
         files = DVCFileSystem(repository, rev=revision, remote=remote or None)
         try:
             content = files.read_bytes(tracked)
@@ -82,10 +82,10 @@ def _check(files: "DVCFileSystem", path: str, target: Path) -> None:
 
     Of a file that was imported from a store that keeps versions, DVC has no MD5, but its size.
     """
-    found = files.find(path, detail=True)
-    if not found:
+    tracked_files = files.find(path, detail=True)
+    if not tracked_files:
         raise DatasetError(f"{path}: expected files, found none that DVC tracks")
-    for name, information in tqdm(found.items(), "check", unit="file", delay=2.0, leave=False):
+    for name, information in tqdm(tracked_files.items(), "check", unit="file", delay=2.0, leave=False):
         known = information["dvc_info"]
         with open(target / PurePosixPath(name).relative_to(path), "rb") as file:
             if known.get("md5"):
@@ -97,8 +97,8 @@ def _check(files: "DVCFileSystem", path: str, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_line(where: str) -> Iterator[None]:
-    """DVC's and git's errors as one of ours."""
+def _as_user_error(prefix: str) -> Iterator[None]:
+    """Raise errors of DVC and git as a :class:`DatasetError`: ``prefix``, then the texts of all causes."""
     from botocore.exceptions import BotoCoreError
     from dvc.exceptions import DvcException
     from dvc_data.index.index import DataIndexDirError
@@ -110,7 +110,7 @@ def _one_line(where: str) -> Iterator[None]:
     except (DvcException, DataIndexDirError, SCMError, BotoCoreError, OSError) as error:
         cause: BaseException | None = error
         reasons = []
-        while cause is not None:  # the outermost often says no more than that there was an error
+        while cause is not None:  # the text of the outermost is often no more than "error"
             reasons.append(" ".join(str(cause).split()) or type(cause).__name__)
             cause = cause.__cause__
-        raise DatasetError(f"{where}: cannot be fetched ({': '.join(dict.fromkeys(reasons))})") from error
+        raise DatasetError(f"{prefix}: cannot be fetched ({': '.join(dict.fromkeys(reasons))})") from error

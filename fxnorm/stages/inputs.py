@@ -1,4 +1,4 @@
-"""Before stage 1, under DVC: which of the optional inputs are there, and whether anything that is needed is not.
+"""Before stage 1, under DVC: which of the optional inputs exist, and whether all that are needed do.
 
 DVC refuses a dependency that is missing. So stages do not depend on optional folders but on what is written here about
 them: the same bytes as long as nothing in them changes.

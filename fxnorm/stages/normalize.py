@@ -99,7 +99,7 @@ def run(
         [plot],
     )
     splits = read_splits(source, settings.splits)
-    songs = [song for found in splits.values() for song in found]
+    songs = [song for songs_of_split in splits.values() for song in songs_of_split]
     recipe = Recipe(
         DatasetStatistics.load(statistics),
         settings,
@@ -130,7 +130,7 @@ def _normalize(
     done = _Done(beside(output, "-done"), made_by(__name__))
     recipe_digest = recipe.stem_digest(recipe_folder, dry)
     skipped: dict[str, str] = {}
-    for split, found in splits.items():
+    for split, songs in splits.items():
         work = functools.partial(
             _normalize_song,
             recipe_folder=recipe_folder,
@@ -139,7 +139,7 @@ def _normalize(
             dry=dry,
             done=done,
         )
-        part = [song for song in found if song in mine]
+        part = [song for song in songs if song in mine]
         _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
             _remove_song(output / split / song.name)  # what an earlier run made of another file
@@ -267,11 +267,11 @@ def _link_or_copy(source: str, target: str) -> None:
 
 @dataclass(frozen=True)
 class _Done:
-    """What songs came to with which code, so that they are not done again.
+    """Which songs were normalized by which code, with which result, so that they are not done again.
 
     It is kept beside the output, not within: where other code makes the same samples, the output has the same bytes,
-    and no network has to be trained again. And it tells of what lies there, whoever put it there: after
-    ``dvc checkout`` these are songs of another day, and known by their bytes.
+    and no network has to be trained again. And a result is recognized by its
+    bytes, whoever put it there: ``dvc checkout`` brings back songs that were normalized another day.
 
     Args:
         folder: a file for each song, recipe and code that were met.
@@ -281,7 +281,7 @@ class _Done:
     folder: Path
     code: str
 
-    def is_it(self, digest: str, song: Path) -> bool:
+    def matches(self, digest: str, song: Path) -> bool:
         """Whether the folder ``song`` is what this code made of the song and the recipe behind ``digest``."""
         note, marker = self._note(digest), song / _DIGEST_FILE
         return (
@@ -312,7 +312,7 @@ def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output:
     """Write one song's normalized stems and its mixture, unless that very work is done already."""
     digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
     target = output / song.name
-    if done.is_it(digest, target):
+    if done.matches(digest, target):
         return
     recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
@@ -337,7 +337,7 @@ def _write(path: Path, samples: np.ndarray) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _recipe_at(folder: Path, digest: str) -> Recipe:
-    """A process reads its recipe once, not once a song; ``digest`` says whether it is still the same one."""
+    """A process reads its recipe once, not once a song; again when its ``digest`` has changed."""
     return Recipe.load(folder)
 
 

@@ -1,4 +1,4 @@
-"""Stage 5: the quality gate, then the MLflow registry."""
+"""Stage 5: the acceptance rule (the settings ``register``), then the MLflow registry."""
 
 import logging
 from dataclasses import dataclass
@@ -35,7 +35,8 @@ from fxnorm.tracking.runs import DESCRIPTION_TAG, MIXER_TAG, TrackedRun
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
 
-_SERVED_TAG, _GATE_TAG = "served.digest", "gate"
+_SERVED_TAG = "served.digest"
+_RULE_TAG = _RULE_KEY = "gate"  # stored with versions and reports since the first registrations; so the name stays
 _TAG_LENGTH = 16  # of the code's hash: MLflow takes names of 250 characters, of which a split may be some
 _log = logging.getLogger(__name__)
 
@@ -55,28 +56,28 @@ class _Candidate:
     baseline: float
 
     @classmethod
-    def read(cls, gate: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
+    def read(cls, rule: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
         mixer, digest, metrics = Mixer.load(folder), mixer_digest(folder), read_metrics(report)
         if digest != read_mixer_digest(report):
             raise DatasetError(
                 f"{report}: expected a report of {folder}, found another Mixer's; 'fxnorm evaluate' makes one"
             )
-        compared = _compared(gate, metrics, _system(mixer), report / METRICS_FILE)
+        compared = _compared(rule, metrics, _system(mixer), report / METRICS_FILE)
         _check_code(report)
         tested_on = read_test_data(report)
-        if "digest" not in tested_on.get(gate.split, {}):
-            raise DatasetError(f"{report / TEST_DATA_FILE}: expected {gate.split}.digest, found none; evaluate again")
+        if "digest" not in tested_on.get(rule.split, {}):
+            raise DatasetError(f"{report / TEST_DATA_FILE}: expected {rule.split}.digest, found none; evaluate again")
         return cls(folder, digest, mixer, metrics, tested_on, *compared)
 
-    def tags(self, gate: RegisterSettings) -> dict[str, str]:
-        """What a later candidate has to know of this one, and an interrupted registration of what it left."""
-        measured = _measured(gate, self.tested_on[gate.split]["digest"], self.value)
+    def tags(self, rule: RegisterSettings) -> dict[str, str]:
+        """Tags of its version, which a later candidate is compared with and an interrupted registration is found by."""
+        measured = _measured(rule, self.tested_on[rule.split]["digest"], self.value)
         return {MIXER_TAG: self.digest, _SERVED_TAG: served_model.digest(), **measured}
 
 
 @dataclass(frozen=True)
-class _Gate:
-    """Decides which alias the candidate gets."""
+class _AcceptanceTest:
+    """The acceptance rule applied to a candidate: it decides which alias the candidate gets."""
 
     settings: Settings
     candidate: _Candidate
@@ -85,11 +86,11 @@ class _Gate:
     run: TrackedRun
 
     def decide(self, champion: Version | None) -> tuple[str, str]:
-        """The alias that the candidate deserves beside this champion, and why."""
-        gate, candidate = self.settings.register_, self.candidate
-        name = f"{gate.split}.{gate.metric}"
-        against = f"{_system(candidate.mixer)} {candidate.value:.3f}, {gate.baseline} {candidate.baseline:.3f}"
-        if not _better(candidate.value, candidate.baseline, gate):
+        """The alias that the candidate gets if this is the champion, and why."""
+        rule, candidate = self.settings.register_, self.candidate
+        name = f"{rule.split}.{rule.metric}"
+        against = f"{_system(candidate.mixer)} {candidate.value:.3f}, {rule.baseline} {candidate.baseline:.3f}"
+        if not _better(candidate.value, candidate.baseline, rule):
             return CHALLENGER, f"not better than the baseline in {name}: {against}"
         if champion is None:
             return CHAMPION, f"better than the baseline in {name}: {against}"
@@ -100,15 +101,15 @@ class _Gate:
         except ModelError as error:
             return CHALLENGER, f"cannot be compared with the champion (version {champion.number}): {error}"
         if best is None:
-            songs = _songs_tag(gate, candidate.tested_on[gate.split]["digest"])
+            songs = _songs_tag(rule, candidate.tested_on[rule.split]["digest"])
             by_other_code = " by this code" if any(tag.startswith(songs) for tag in champion.tags) else ""
             return CHALLENGER, (
                 f"cannot be compared with the champion (version {champion.number}), which was not measured on these"
                 f" songs{by_other_code}; --dataset DATA has that done"
             )
-        self.run.log(0, {f"{gate.split}.{CHAMPION}.{gate.metric}": best})
+        self.run.log(0, {f"{rule.split}.{CHAMPION}.{rule.metric}": best})
         against += f", champion (version {champion.number}) {best:.3f}"
-        if not _better(candidate.value, best, gate):
+        if not _better(candidate.value, best, rule):
             return CHALLENGER, f"not better than the champion in {name}: {against}"
         return CHAMPION, f"better than the baseline and the champion in {name}: {against}"
 
@@ -117,9 +118,9 @@ class _Gate:
 
         None if there are no songs to measure it on.
         """
-        gate = self.settings.register_
-        digest = self.candidate.tested_on[gate.split]["digest"]
-        measured = champion.tags.get(_value_tag(gate, digest))
+        rule = self.settings.register_
+        digest = self.candidate.tested_on[rule.split]["digest"]
+        measured = champion.tags.get(_value_tag(rule, digest))
         if measured is not None:
             return float(measured)
         if self.data is None:
@@ -129,17 +130,17 @@ class _Gate:
             f"{champion.uri}: was not measured on the candidate's songs by this code; is measured on {self.data} now"
         )
         mixer = registered.open_mixer(champion.uri)
-        found = measure(mixer, self.data, self.settings.evaluate.split, gate.split)
-        if gate.metric not in found:
-            raise ModelError(f"{champion.uri}: its {gate.metric} cannot be measured on {self.data}")
-        aliases.note(champion.name, champion.number, _measured(gate, digest, found[gate.metric]))
-        return found[gate.metric]
+        metrics = measure(mixer, self.data, self.settings.evaluate.split, rule.split)
+        if rule.metric not in metrics:
+            raise ModelError(f"{champion.uri}: its {rule.metric} cannot be measured on {self.data}")
+        aliases.note(champion.name, champion.number, _measured(rule, digest, metrics[rule.metric]))
+        return metrics[rule.metric]
 
     def _check_data(self, data: Path, digest: str) -> None:
-        gate = self.settings.register_
-        if dataset.digest(songs_of(data, self.settings.evaluate.split, gate.split)) != digest:
+        rule = self.settings.register_
+        if dataset.digest(songs_of(data, self.settings.evaluate.split, rule.split)) != digest:
             raise DatasetError(
-                f"{data}: expected the songs of {gate.split} that {self.report / TEST_DATA_FILE} tells of, found"
+                f"{data}: expected the songs of {rule.split} that {self.report / TEST_DATA_FILE} lists, found"
                 " others; 'fxnorm evaluate' makes a report of these"
             )
 
@@ -153,20 +154,21 @@ def run(
     plots: Path | None = None,
     once: bool = False,
 ) -> dict[str, str]:
-    """Register a Mixer: as ``@champion`` if it passes the gate, as ``@challenger`` with the reason if not.
+    """Register a Mixer: as ``@champion`` if it meets the acceptance rule, else as ``@challenger`` with the reason.
 
     The champion so far keeps the alias ``@previous``. A champion that was measured on other songs, or by other code, is
     measured again on the candidate's, which takes the dataset. A tracking server that does not know the Mixer's run
-    gets all that the training and the evaluation had to tell.
+    gets all results of the training and the evaluation.
 
     Args:
-        settings: of all stages; the gate is the section ``register``.
+        settings: of all stages; the acceptance rule is the section ``register``.
         mixer_folder: what stage 3 wrote.
         report: what stage 4 wrote; ``registration.json`` is added to it.
         data: the dataset that the report is of, as stage 4 got it.
         curve: the loss over epochs that stage 3 wrote, for a server that has none yet.
         plots: the pictures of the stages before, likewise.
-        once: a Mixer that was registered whole with this report and this code keeps its version; the gate decides anew.
+        once: a Mixer that was registered whole with this report and this code keeps its version; its alias
+            is decided again if the acceptance rule has changed.
 
     Returns:
         name, version, alias and reason, as they stand in ``registration.json``.
@@ -175,32 +177,32 @@ def run(
         DatasetError: the report is not complete, of another Mixer or measured by other code, or ``data`` is another
             dataset than the report's.
     """
-    gate = settings.register_
-    candidate = _Candidate.read(gate, mixer_folder, report)
+    rule = settings.register_
+    candidate = _Candidate.read(rule, mixer_folder, report)
     outputs.check([], files=[report / REGISTRATION_FILE])  # not when the aliases have moved already
     if curve is not None and not curve.is_file():
         raise DatasetError(f"{curve}: no such file; expected the loss over epochs, as 'fxnorm train' writes it")
     if plots is not None and not plots.is_dir():
         raise DatasetError(f"{plots}: no such folder; expected pictures of the earlier stages")
     with runs.run_of(mixer_folder, report, "registration") as tracked:
-        _complete(tracked, report, gate.metric, curve, plots)
-        judge = _Gate(settings, candidate, data, report, tracked)
-        champion = aliases.version_at(gate.name, CHAMPION)
-        judge.decide(champion)  # before anything is registered: what the user has to put right comes first
-        kept = _kept(candidate, gate) if once else None
-        version = _version(candidate, gate, tracked) if kept is None else kept.number
-        standing = None if kept is None else _standing(kept, gate)
-        alias, reason = standing or _settle(judge, gate.name, version)
-        decision = {"name": gate.name, "version": version, "alias": alias, "reason": reason}
-        _tell(settings, candidate, decision, tracked, report)
+        _complete(tracked, report, rule.metric, curve, plots)
+        test = _AcceptanceTest(settings, candidate, data, report, tracked)
+        champion = aliases.version_at(rule.name, CHAMPION)
+        test.decide(champion)  # before anything is registered, so that errors of the user are raised first
+        kept = _kept(candidate, rule) if once else None
+        version = _version(candidate, rule, tracked) if kept is None else kept.number
+        standing = None if kept is None else _standing(kept, rule)
+        alias, reason = standing or _settle(test, rule.name, version)
+        decision = {"name": rule.name, "version": version, "alias": alias, "reason": reason}
+        _publish(settings, candidate, decision, tracked, report)
     return decision
 
 
 def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
     """Whether a Mixer is better than the baseline: worth a place in the registry, whatever the champion is like."""
-    gate = settings.register_
+    rule = settings.register_
     system = _system(Mixer.load(mixer_folder))
-    return _better(*_compared(gate, read_metrics(report), system, report / METRICS_FILE), gate)
+    return _better(*_compared(rule, read_metrics(report), system, report / METRICS_FILE), rule)
 
 
 def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None, plots: Path | None) -> None:
@@ -216,61 +218,62 @@ def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None
         tracked.add_folder(plots, "plots")
 
 
-def _kept(candidate: _Candidate, gate: RegisterSettings) -> Version | None:
+def _kept(candidate: _Candidate, rule: RegisterSettings) -> Version | None:
     """The newest version that is this Mixer with this report and code and can be served still, if there is one."""
-    versions = aliases.registered(gate.name, candidate.tags(gate))
+    versions = aliases.registered(rule.name, candidate.tags(rule))
     return next((version for version in versions if registered.is_whole(version)), None)
 
 
-def _standing(version: Version, gate: RegisterSettings) -> tuple[str, str] | None:
-    """The alias that a version got at the same gate, or by a rollback since, and that it keeps; None if it has none."""
-    if version.tags.get(_GATE_TAG) != gate.model_dump_json() or aliases.version_at(version.name, CHAMPION) is None:
+def _standing(version: Version, rule: RegisterSettings) -> tuple[str, str] | None:
+    """The alias that a version got by the same rule, or by a rollback since, and that it keeps; None if it has none."""
+    if version.tags.get(_RULE_TAG) != rule.model_dump_json() or aliases.version_at(version.name, CHAMPION) is None:
         return None
     for alias in (CHAMPION, PREVIOUS, CHALLENGER):
         holder = aliases.version_at(version.name, alias)
         if holder is not None and holder.number == version.number:
-            return alias, f"registered before, as version {version.number}: the same Mixer, report, code and gate"
+            same = "the same Mixer, report, code and acceptance rule"
+            return alias, f"registered before, as version {version.number}: {same}"
     return None
 
 
-def _version(candidate: _Candidate, gate: RegisterSettings, tracked: TrackedRun) -> str:
+def _version(candidate: _Candidate, rule: RegisterSettings, tracked: TrackedRun) -> str:
     """The candidate's version: a new one, unless a registration of it was interrupted before."""
-    tags = candidate.tags(gate)
-    begun = aliases.unfinished(gate.name, tracked.run_id, tags)
+    tags = candidate.tags(rule)
+    begun = aliases.unfinished(rule.name, tracked.run_id, tags)
     if begun is not None:
-        tqdm.write(f"{gate.name}: version {begun} is this Mixer's, whose registration was interrupted; it goes on")
+        tqdm.write(f"{rule.name}: version {begun} is this Mixer's, whose registration was interrupted; it goes on")
         return begun
-    return registered.register(candidate.folder, gate.name, tracked.run_id, tags)
+    return registered.register(candidate.folder, rule.name, tracked.run_id, tags)
 
 
-def _settle(judge: _Gate, name: str, version: str) -> tuple[str, str]:
+def _settle(test: _AcceptanceTest, name: str, version: str) -> tuple[str, str]:
     """Move the aliases by what is true at this moment: meanwhile, another registration may have made a champion."""
     while True:
         champion = aliases.version_at(name, CHAMPION)
-        alias, reason = judge.decide(champion)
+        alias, reason = test.decide(champion)
         if alias == CHALLENGER:
             aliases.challenge(name, version)
             return alias, reason
         if aliases.version_at(name, CHAMPION) == champion:
-            same = champion is not None and champion.tags.get(MIXER_TAG) == judge.candidate.digest
+            same = champion is not None and champion.tags.get(MIXER_TAG) == test.candidate.digest
             aliases.promote(name, version, None if same else champion)
             return alias, reason
 
 
-def _tell(
+def _publish(
     settings: Settings, candidate: _Candidate, decision: dict[str, str], tracked: TrackedRun, report: Path
 ) -> None:
-    """Put the decision where people look: beside the report, into the run, and beside the version."""
-    gate = settings.register_
-    write_json(report / REGISTRATION_FILE, decision | {"gate": gate.model_dump(mode="json")})
+    """Write the decision beside the report, into the run, and into the version's description."""
+    rule = settings.register_
+    write_json(report / REGISTRATION_FILE, decision | {_RULE_KEY: rule.model_dump(mode="json")})
     tags = tracked.tags()
     card = Card(
-        name=gate.name,
+        name=rule.name,
         version=decision["version"],
         alias=decision["alias"],
         reason=decision["reason"],
         metrics=candidate.metrics,
-        gate=(gate.split, gate.metric),
+        decided_by=(rule.split, rule.metric),
         trained_on=candidate.mixer.recipe.data,
         tested_on=candidate.tested_on,
         network=candidate.mixer.network.config,
@@ -279,7 +282,7 @@ def _tell(
         tags=tags,
         run_id=tracked.run_id,
     )
-    aliases.introduce(gate.name, MODEL_DESCRIPTION)
+    aliases.introduce(rule.name, MODEL_DESCRIPTION)
     tracked.add_text(CARD_FILE, card.markdown())
     tracked.add_file(report / REGISTRATION_FILE)
     verdicts = [line for line in tags.get(DESCRIPTION_TAG, "").splitlines() if not line.startswith(_REGISTERED)]
@@ -288,14 +291,14 @@ def _tell(
         {"registration.alias": decision["alias"], DESCRIPTION_TAG: "\n".join([*verdicts, _REGISTERED + registered])}
     )
     # at the end, because a version that has none yet is one whose registration was interrupted
-    aliases.note(gate.name, decision["version"], {_GATE_TAG: gate.model_dump_json()}, card.shortened(CARD_FILE))
+    aliases.note(rule.name, decision["version"], {_RULE_TAG: rule.model_dump_json()}, card.shortened(CARD_FILE))
 
 
-def _compared(gate: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:
+def _compared(rule: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:
     """The metric of the network and of the baseline."""
     return (
-        _look_up(metrics, gate.split, system, gate.metric, source),
-        _look_up(metrics, gate.split, gate.baseline, gate.metric, source),
+        _look_up(metrics, rule.split, system, rule.metric, source),
+        _look_up(metrics, rule.split, rule.baseline, rule.metric, source),
     )
 
 
@@ -306,22 +309,22 @@ def _look_up(metrics: Metrics, split: str, system: str, metric: str, file: Path)
         raise DatasetError(f"{file}: expected {split}.{system}.{metric}, found no {error.args[0]!r}") from error
 
 
-def _better(value: float, other: float, gate: RegisterSettings) -> bool:
-    return value < other - gate.margin
+def _better(value: float, other: float, rule: RegisterSettings) -> bool:
+    return value < other - rule.margin
 
 
-def _measured(gate: RegisterSettings, digest: str, value: float) -> dict[str, str]:
+def _measured(rule: RegisterSettings, digest: str, value: float) -> dict[str, str]:
     """A version's tags: the metric on songs with this digest, and once more under its plain name, for people."""
-    return {_value_tag(gate, digest): repr(value), f"{gate.split}.{gate.metric}": repr(value)}
+    return {_value_tag(rule, digest): repr(value), f"{rule.split}.{rule.metric}": repr(value)}
 
 
-def _value_tag(gate: RegisterSettings, digest: str) -> str:
+def _value_tag(rule: RegisterSettings, digest: str) -> str:
     # one tag for each set of songs and each code: a value cannot be taken for another, whenever and whoever writes
-    return f"{_songs_tag(gate, digest)}.code.{measuring_code()[:_TAG_LENGTH]}"
+    return f"{_songs_tag(rule, digest)}.code.{measuring_code()[:_TAG_LENGTH]}"
 
 
-def _songs_tag(gate: RegisterSettings, digest: str) -> str:
-    return f"{gate.split}.{gate.metric}.songs.{digest}"
+def _songs_tag(rule: RegisterSettings, digest: str) -> str:
+    return f"{rule.split}.{rule.metric}.songs.{digest}"
 
 
 def _check_code(report: Path) -> None:
@@ -332,7 +335,9 @@ def _check_code(report: Path) -> None:
     """
     code = read_measuring_code(report)
     if code is None:
-        _log.warning("%s: does not say which code measured it; its metrics are taken for those of this code", report)
+        _log.warning(
+            "%s: does not name the code that measured it; its metrics are taken for those of this code", report
+        )
     elif code != measuring_code():
         raise DatasetError(
             f"{report}: expected a report that this code measured, found one of other code; 'fxnorm evaluate' makes one"

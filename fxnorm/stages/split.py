@@ -23,22 +23,22 @@ def run(root: Path, val: int = 0, test: int = 0) -> dict[str, list[str]]:
         split -> names of the songs that were moved there.
 
     Raises:
-        DatasetError: a split that is asked for has songs of its own already, or there are too few songs.
-        SettingsError: no songs are asked for, or fewer than none.
+        DatasetError: a split to be made has songs of its own already, or there are too few songs.
+        SettingsError: ``val`` and ``test`` are both 0, or one is negative.
     """
     if min(val, test) < 0 or not val + test:
         raise SettingsError(f"{root}: expected a number of songs for val or test, found val {val} and test {test}")
     layout = Layout.read(root)
     for problem in layout.problems.values():
         raise DatasetError(problem)
-    asked = {split: number for split, number in (("val", val), ("test", test)) if number}
+    sizes = {split: number for split, number in (("val", val), ("test", test)) if number}
     free = [*layout.flat, *layout.splits.get("train", [])]
-    moved_before = [song for split in asked for song in layout.splits.get(split, [])]
+    moved_before = [song for split in sizes for song in layout.splits.get(split, [])]
     drawn = sorted([*free, *moved_before], key=_draw)
     if len(drawn) <= val + test:
         raise DatasetError(f"{root}: expected more than {val + test} songs, so that train has some, found {len(drawn)}")
     split_of = {song.folder: "train" for song in drawn[val + test :]}
-    for split, number in asked.items():
+    for split, number in sizes.items():
         split_of |= {song.folder: split for song in drawn[:number]}
         del drawn[:number]
         for song in layout.splits.get(split, []):

@@ -75,7 +75,7 @@ def run(
     songs = dataset.shard_of(layout.of(settings.split), shard)
     outputs.refuse_inputs([output, plot], [file for song in songs for file in song.files])
     layout.say_unused()
-    _say_missing(layout)
+    _warn_of_missing_splits(layout)
     finished = beside(output, ".songs")
     with locks.held(output):
         measured, skipped = _measure(songs, workers, skip_errors, finished)
@@ -106,7 +106,7 @@ def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None
 
 
 def drift(statistics_file: Path, songs_folder: Path, workers: int = 0) -> Drift:
-    """Measure a dataset's songs (all splits) and say how far they lie from the statistics, together and each."""
+    """Measure a dataset's songs (all splits) and compute how far they lie from the statistics, together and each."""
     known = DatasetStatistics.load(statistics_file)
     with tempfile.TemporaryDirectory() as folder:
         measured, _ = _measure(dataset.songs(songs_folder), workers, skip_errors=False, folder=Path(folder))
@@ -133,7 +133,11 @@ def _measure_song(song: Song, folder: Path, code: str) -> Path:
         features = {stem: measure_stem(audio.read(file)[0], SAMPLE_RATE, stem) for stem, file in song.stems.items()}
         if song.mixture is not None:
             features[MIXTURE] = measure_mixture(song.read_mixture(), SAMPLE_RATE)
-        arrays = {f"{stem}/{effect}": value for stem, found in features.items() for effect, value in found.items()}
+        arrays = {
+            f"{stem}/{effect}": value
+            for stem, features_of_stem in features.items()
+            for effect, value in features_of_stem.items()
+        }
         with whole_file(path) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
     return path
@@ -160,8 +164,8 @@ def _together(songs: Iterable[SongFeatures]) -> DatasetStatistics:
     return total
 
 
-def _say_missing(layout: dataset.Layout) -> None:
-    """What later stages will ask for had better be known before hours of measuring and days of training."""
+def _warn_of_missing_splits(layout: dataset.Layout) -> None:
+    """Warn before hours of measuring and days of training of splits that later stages need."""
     missing = [split for split in dataset.SPLITS if not layout.splits.get(split)]
     if layout.splits and missing:
         _log.warning(

@@ -1,7 +1,8 @@
 """Where results go: the MLflow store, in a file that the last stage depends on.
 
 DVC does not know that results went to one store and are wanted in another, nor that a store was emptied. So the file
-changes when ``register`` has something to do: with the address, the experiment, and what is there of the last result.
+changes when ``register`` has something to do: with the address, the experiment, and whether the store still has the
+last result.
 """
 
 import json
@@ -22,11 +23,11 @@ def run(output: Path, registration: Path | None = None) -> dict[str, Any]:
     """Write which store results go to.
 
     Args:
-        output: the file; it stays as it is while results are where it says.
+        output: the file; it stays as it is while the results are in the store that it names.
         registration: what stage 5 wrote, if it ran: that the store still has this is looked up.
 
     Returns:
-        what stands in the file: addresses without credentials, the experiment, since when that is there, and how often
+        what stands in the file: addresses without credentials, the experiment, when that was made, and how often
         the store has lost what was registered.
 
     Raises:
@@ -35,7 +36,7 @@ def run(output: Path, registration: Path | None = None) -> dict[str, Any]:
     store: dict[str, Any] = dict(runs.store())
     before = _read(output) if output.is_file() else {}
     lost = before.get(_LOST, 0) if store.items() <= before.items() else 0
-    # a registration that is of another store, which the file told of before, is none that this one can lose
+    # a registration in another store, which the file named before, is not one that this store can lose
     if store.items() <= before.items() and registration is not None and registration.is_file():
         missing = _missing(_read(registration))
         if missing:

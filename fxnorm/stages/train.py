@@ -71,7 +71,7 @@ def run_processes(
     processes: int = 1,
     plots: Path | None = None,
 ) -> dict[str, float]:
-    """Train as :func:`run` does, in so many processes of this machine.
+    """Train as :func:`run` does, in ``processes`` processes of this machine.
 
     Args:
         settings: of all stages.
@@ -87,7 +87,7 @@ def run_processes(
 
     Raises:
         StoppedError: SIGTERM or SIGINT came.
-        FxnormError: what the stage raises; of several processes, that they failed, after their own words.
+        FxnormError: what the stage raises; of several processes, that they failed, after their own messages.
     """
     if processes == 1:
         run(settings, normalized, output, checkpoints, curve, plots)
@@ -148,7 +148,7 @@ def _run(
     work = task(network, train)
     preflight.check(train, work, processes)  # before the data is hashed
 
-    def own_name() -> str:
+    def checkpoints_name() -> str:
         digests = [dataset.digest(training_songs), dataset.digest(validation_songs)]
         if train.reverberation:
             digests.append(recipe.digest(normalized / RECIPE_FOLDER))
@@ -157,7 +157,7 @@ def _run(
         return checkpoint_files.name_of(loop.identity(train, *digests))
 
     with contextlib.ExitStack() as stack:
-        name = processes.from_first(own_name)
+        name = processes.from_first(checkpoints_name)
         checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
         processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
@@ -194,8 +194,8 @@ def _run(
 
 def _claim(stack: contextlib.ExitStack, checkpoints: Checkpoints, output: Path) -> None:
     """Keep other runs from the checkpoints and the output until this one ends, however it ends."""
-    for place in (checkpoints.folder, output):
-        stack.enter_context(locks.held(place))
+    for folder in (checkpoints.folder, output):
+        stack.enter_context(locks.held(folder))
     stack.callback(checkpoints.release)
 
 
@@ -238,9 +238,9 @@ def _experiment(settings: Settings, recipe: Recipe, processes: Processes) -> Exp
         "processes": str(processes.count),
         NETWORK_TAG: train.network,
     }
-    what = f"loss {train.loss}" if train.task == "mix" else "front-end"
+    objective = f"loss {train.loss}" if train.task == "mix" else "front-end"
     return Experiment(
-        name=f"{train.network} {what} seed {train.seed}",
+        name=f"{train.network} {objective} seed {train.seed}",
         params=params,
         tags={**code_version(), **tags},
         settings=used.to_yaml(),

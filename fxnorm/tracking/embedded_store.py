@@ -43,7 +43,7 @@ def database_of(uri: str) -> Path | None:
 def new_location() -> str:
     """Where a new experiment's artifacts go: a folder of the working directory, which is made.
 
-    Were it not there, it could not be told from one that was moved away.
+    Without it, a new location could not be distinguished from one that was moved away.
     """
     Path(ARTIFACTS).mkdir(exist_ok=True)
     return Path(ARTIFACTS).absolute().as_uri()
@@ -84,7 +84,7 @@ def _opened(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _changes(connection: sqlite3.Connection, database: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """(table, column) -> pairs of a new and an old address, as far as they differ."""
+    """(table, column) -> pairs of a new and an old address, where they differ."""
     known = _columns(connection)
     if ("experiments", "artifact_location") not in known:
         return {}
@@ -123,7 +123,7 @@ def _folder_of(database: Path) -> Path:
 def _folders_before(connection: sqlite3.Connection, folder: Path, known: set[tuple[str, str]]) -> list[Path]:
     """Folders in which the project lay before: artifacts of theirs lie in ``folder`` now.
 
-    That they still lie there, too, says nothing: a copy has an original. An experiment of another project in the same
+    They may still lie there too, because a copied project has an original. An experiment of another project in the same
     database, whose artifacts are nowhere else, stays where it is.
     """
     before = []
@@ -135,11 +135,11 @@ def _folders_before(connection: sqlite3.Connection, folder: Path, known: set[tup
         if not here.is_dir():
             continue
         inside = [
-            found.relative_to(path)
+            artifacts.relative_to(path)
             for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location"))
             if (table, column) in known
             for (text,) in connection.execute(f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL")
-            if (found := _local_path(text)) is not None and found.is_relative_to(path)
+            if (artifacts := _local_path(text)) is not None and artifacts.is_relative_to(path)
         ]
         if any((here / part).exists() for part in inside) or not (inside or path.exists()):
             before.append(path.parent)

@@ -1,4 +1,4 @@
-"""What MLflow and the stores behind it raise, as one line of text for the user, in which no password stands.
+"""Errors of MLflow and the stores behind it as one line of text for the user, without any password.
 
 Such lines go on into reports, descriptions of versions and notes of runs, whose readers need not know the password.
 """
@@ -26,8 +26,8 @@ _USER_IN_TEXT = re.compile(r"(?<=://)[^\s/?#]*@")
 
 
 @contextlib.contextmanager
-def one_line(what: str) -> Iterator[None]:
-    """Put ``what`` in front of an error's first line.
+def as_user_error(prefix: str) -> Iterator[None]:
+    """Turn errors of MLflow and its stores into a user's: ``prefix``, then the error's first line in brackets.
 
     Raises:
         FxnormError: in place of MLflow's errors, those of a database or an S3 store, and the system's, such as a full
@@ -41,15 +41,16 @@ def one_line(what: str) -> Iterator[None]:
         yield
     # a module that is not found is the database's driver
     except (MlflowException, SQLAlchemyError, ModuleNotFoundError, Boto3Error, BotoCoreError, ClientError) as error:
-        raise FxnormError(f"{what} ({first_line(error)})") from error
+        raise FxnormError(f"{prefix} ({first_line(error)})") from error
     except OSError as error:
-        raise FxnormError(f"{what} ({without_credentials(system_sentence(error) or system_reason(error))})") from error
+        reason = without_credentials(system_sentence(error) or system_reason(error))
+        raise FxnormError(f"{prefix} ({reason})") from error
 
 
-def unless_missing(ask: Callable[..., _Answer], *arguments: str) -> _Answer | None:
-    """The answer, or None if there is no such thing; that the server does not answer is an error still."""
+def unless_missing(request: Callable[..., _Answer], *arguments: str) -> _Answer | None:
+    """The answer to a request, or None if MLflow reports that what it names does not exist; other errors are raised."""
     try:
-        return ask(*arguments)
+        return request(*arguments)
     except MlflowException as error:
         if error.error_code != _MISSING:
             raise
@@ -57,7 +58,7 @@ def unless_missing(ask: Callable[..., _Answer], *arguments: str) -> _Answer | No
 
 
 def first_line(error: Exception) -> str:
-    """An error's first line, without credentials; what kind of error it is, if it says nothing."""
+    """An error's first line, without credentials; the type of the error, if it has no text."""
     return without_credentials(errors.first_line(error))
 
 
@@ -89,7 +90,7 @@ def without_credentials(text: str) -> str:
 
 def _passwords(uri: str) -> set[str]:
     """As the address spells them, and as they are."""
-    found = _USER_OF_ADDRESS.match(uri)
-    spelled = found[2].removesuffix("@").partition(":")[2] if found else ""
+    match = _USER_OF_ADDRESS.match(uri)
+    spelled = match[2].removesuffix("@").partition(":")[2] if match else ""
     queried = [value for key, value in parse_qsl(uri.partition("?")[2]) if "password" in key]
     return {spelled, unquote(spelled), *queried} - {""}

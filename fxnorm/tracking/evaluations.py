@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fxnorm.evaluation.comparison import Comparison
+from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.results import (
     METRICS_FILE,
     MIXER_FILE,
@@ -51,18 +51,18 @@ def publish(output: Path, tracked: TrackedRun, metric: str) -> None:
 
 
 def is_published(tracked: TrackedRun) -> bool:
-    """Whether :func:`publish` put a whole report into a run, and its files are there still."""
+    """Whether :func:`publish` put a whole report into a run, and its files still exist."""
     return tracked.has_file(f"{RUN_FOLDER}/{METRICS_FILE}")
 
 
-def _table(comparisons: dict[str, Comparison], first: str) -> list[dict[str, Any]]:
+def _table(metrics_by_split: dict[str, SplitMetrics], first: str) -> list[dict[str, Any]]:
     """One row a song, under which MLflow's pages put runs side by side; the columns of the metric ``first`` first.
 
     A column's name has no dot, because those pages take what follows one for a part of the value.
     """
     rows = []
-    for split, comparison in comparisons.items():
-        for song, systems in comparison.songs.items():
+    for split, split_metrics in metrics_by_split.items():
+        for song, systems in split_metrics.songs.items():
             names = {metric: None for metrics in systems.values() for metric in metrics}
             cells = {
                 f"{system} {metric}": metrics[metric]

@@ -38,7 +38,7 @@ from fxnorm.io.folders import files_below
 from fxnorm.io.names import file_part
 from fxnorm.mixing.mixer import Mixer, mixer_digest
 from fxnorm.tracking import embedded_store, system_metrics
-from fxnorm.tracking.errors import first_line, one_line, server, shown, unless_missing
+from fxnorm.tracking.errors import as_user_error, first_line, server, shown, unless_missing
 from fxnorm.tracking.system_metrics import SystemMetrics
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -69,7 +69,7 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
-    object_store.ask_plainly()  # where artifacts lie in an S3 store, MLflow asks it itself
+    object_store.ask_plainly()  # where artifacts lie in an S3 store, MLflow itself sends requests to it
     for address in {uri, mlflow.get_registry_uri()}:
         embedded_store.settle(address)
     if shown(uri) != uri:
@@ -118,7 +118,7 @@ class TrackedRun:
     def start(cls, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "TrackedRun":
         """A new run with its parameters and tags, beside what is known of the code's version."""
         uri = configure()
-        with one_line(f"{server()}: MLflow cannot start a run"):
+        with as_user_error(f"{server()}: MLflow cannot start a run"):
             client = mlflow.MlflowClient()
             created = client.create_run(_experiment(client, uri), run_name=name)
         run = cls(created.info.run_id)
@@ -154,14 +154,16 @@ class TrackedRun:
 
     def go_on(self) -> None:
         """Leave out the steps that the run has already: those that are done again after an interruption."""
-        with self._one_line("read"):
-            # a metric's last step stands nowhere else but at the end of its whole history
+        with self._as_user_error("read"):
+            # The last step of each metric, which MLflow's public interface gives only with the metric's whole history.
+            # Read in MLflow 3.17.2: RunData._metric_objs holds the newest value of each metric, with its step. If that
+            # changes, a resumed training cannot begin; tests/test_private_interfaces.py names what was used.
             for metric in self._client.get_run(self.run_id).data._metric_objs:
                 self._last_steps[metric.key] = metric.step
 
     def watch_system(self) -> None:
         """Measure what the machine does until the ``with`` block ends, unless that is switched off."""
-        if system_metrics.wanted():
+        if system_metrics.enabled():
             done = [step for name, step in self._last_steps.items() if name.startswith(system_metrics.PREFIX)]
             self._system_metrics = SystemMetrics(self._note, max(done, default=-1) + 1)
 
@@ -174,22 +176,22 @@ class TrackedRun:
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Parameters of the whole execution; values that are set already must be the same."""
-        with self._one_line("written"):
+        with self._as_user_error("written"):
             self._client.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in params.items()])
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Tags of the run; a later value replaces an earlier one."""
-        with self._one_line("written"):
+        with self._as_user_error("written"):
             self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
     def params(self) -> dict[str, str]:
         """All parameters of the run."""
-        with self._one_line("read"):
+        with self._as_user_error("read"):
             return dict(self._client.get_run(self.run_id).data.params)
 
     def tags(self) -> dict[str, str]:
         """All tags of the run."""
-        with self._one_line("read"):
+        with self._as_user_error("read"):
             return dict(self._client.get_run(self.run_id).data.tags)
 
     def add_dataset(self, name: str, version: Mapping[str, str], context: str) -> None:
@@ -203,9 +205,9 @@ class TrackedRun:
         """
         digest = version.get("dvc", version["digest"])[:MAX_DATASET_DIGEST_SIZE]
         dataset = Dataset(name, digest, source_type="code", source=CodeDatasetSource(dict(version)).to_json())
-        given = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
-        with self._one_line("written"):
-            self._client.log_inputs(self.run_id, datasets=[given])
+        dataset_input = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        with self._as_user_error("written"):
+            self._client.log_inputs(self.run_id, datasets=[dataset_input])
 
     def replay(self, curve: Path) -> None:
         """Note the loss over epochs from the file that the training wrote, as the training notes it.
@@ -228,31 +230,31 @@ class TrackedRun:
 
     def has_metric(self, name: str) -> bool:
         """Whether the run has a value of this name."""
-        with self._one_line("read"):
+        with self._as_user_error("read"):
             return name in self._client.get_run(self.run_id).data.metrics
 
     def has_file(self, name: str) -> bool:
         """Whether ``name`` is among the run's artifacts."""
         folder, _, _ = name.rpartition("/")
-        with self._one_line("read"):
+        with self._as_user_error("read"):
             return name in {file.path for file in self._client.list_artifacts(self.run_id, folder or None)}
 
     def add_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run, in ``folder`` of its artifacts."""
-        with self._one_line("written"), _safely_named(path) as file:
+        with self._as_user_error("written"), _safely_named(path) as file:
             self._client.log_artifact(self.run_id, str(file), folder)
 
     def add_folder(self, path: Path, folder: str | None = None) -> None:
         """Keep the files of a folder with the run, in ``folder`` of its artifacts.
 
-        What is called otherwise than :func:`fxnorm.io.names.file_part` says is called so there.
+        Files get the names that :func:`fxnorm.io.names.file_part` makes of theirs.
         """
-        with self._one_line("written"), _safely_named(path) as safe:
+        with self._as_user_error("written"), _safely_named(path) as safe:
             self._client.log_artifacts(self.run_id, str(safe), folder)
 
     def add_text(self, name: str, text: str) -> None:
         """Keep a text file with the run, as ``name`` among its artifacts; it replaces an earlier one."""
-        with self._one_line("written"):
+        with self._as_user_error("written"):
             self._client.log_text(self.run_id, text, name)
 
     def add_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -264,7 +266,7 @@ class TrackedRun:
         """
         table = pd.DataFrame(rows)
         is_there = self.has_file(name)
-        with self._one_line("written"):
+        with self._as_user_error("written"):
             if is_there:
                 # MLflow would append the rows to those of before
                 self._client.log_dict(self.run_id, json.loads(table.to_json(orient="split", index=False)), name)
@@ -272,25 +274,25 @@ class TrackedRun:
                 self._client.log_table(self.run_id, table, name)
 
     def __enter__(self) -> "TrackedRun":
-        with self._one_line("written"):
+        with self._as_user_error("written"):
             self._client.update_run(self.run_id, status="RUNNING")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if self._system_metrics is not None:
             self._system_metrics.stop()
         try:
-            with self._one_line("completed"):
+            with self._as_user_error("completed"):
                 self._send()
-                self._finish(kind)
+                self._finish(error_type)
         except FxnormError as error:
-            if kind is None:
+            if error_type is None:
                 raise
             tqdm.write(str(error))  # the error that ends the block is the one to be seen
 
-    def _tell_where(self) -> None:
-        """Say so if the run is in another experiment than the one that is asked for now."""
-        with self._one_line("read"):
+    def _report_other_experiment(self) -> None:
+        """Report it to the user if the run is in another experiment than ``MLFLOW_EXPERIMENT_NAME`` names now."""
+        with self._as_user_error("read"):
             experiment = self._client.get_experiment(self._client.get_run(self.run_id).info.experiment_id).name
         if experiment != _experiment_name():
             tqdm.write(
@@ -298,9 +300,9 @@ class TrackedRun:
                 " results go to where it is"
             )
 
-    def _finish(self, kind: type[BaseException] | None) -> None:
-        stopped = kind is not None and issubclass(kind, StoppedError)
-        self._client.set_terminated(self.run_id, _FINISHED if kind is None else _STOPPED if stopped else _FAILED)
+    def _finish(self, error_type: type[BaseException] | None) -> None:
+        stopped = error_type is not None and issubclass(error_type, StoppedError)
+        self._client.set_terminated(self.run_id, _FINISHED if error_type is None else _STOPPED if stopped else _FAILED)
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
@@ -322,12 +324,12 @@ class TrackedRun:
             del self._waiting[: len(batch)]
         self._sent_at = time.monotonic()
 
-    def _one_line(self, done: str) -> contextlib.AbstractContextManager[None]:
-        return one_line(f"MLflow: run {self.run_id} cannot be {done}")
+    def _as_user_error(self, done: str) -> contextlib.AbstractContextManager[None]:
+        return as_user_error(f"MLflow: run {self.run_id} cannot be {done}")
 
 
 def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
-    """The run that trained ``mixer``, or, said aloud, a new one where the tracking server does not know that run.
+    """The run that trained ``mixer``, or, with a message, a new one where the tracking server does not know that run.
 
     The new run begins as the training's did. Its id stays in ``report``, where the next stage finds it; in the Mixer it
     would change what ``train`` made.
@@ -344,17 +346,17 @@ def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
             tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
             run = TrackedRun.begin(_experiment_of(mixer, name, digest))
         run.leave_in(report, mixer=digest)
-    run._tell_where()
+    run._report_other_experiment()
     return run
 
 
 def store() -> dict[str, str]:
-    """Which store results go to: addresses without credentials, the experiment, and since when that is there.
+    """Which store results go to: addresses without credentials, the experiment, and when that was made.
 
     A store that was deleted and made anew is another one, at the same address. An experiment that is not there is made.
     """
     uri = configure()
-    with one_line(f"{server()}: MLflow does not tell of its experiments"):
+    with as_user_error(f"{server()}: MLflow does not tell of its experiments"):
         client = mlflow.MlflowClient()
         experiment = client.get_experiment(_experiment(client, uri))
     return {
@@ -373,14 +375,14 @@ def _address(uri: str) -> str:
 
 def is_alive(run_id: str) -> bool:
     """Whether the tracking server knows a run, and has not deleted it."""
-    with one_line(f"{server()}: MLflow cannot look up run {run_id}"):
+    with as_user_error(f"{server()}: MLflow cannot look up run {run_id}"):
         run = unless_missing(mlflow.MlflowClient().get_run, run_id)
     return run is not None and run.info.lifecycle_stage != LifecycleStage.DELETED
 
 
 def _begun_for(digest: str) -> TrackedRun | None:
     """The run of the experiment that was begun for a Mixer that was trained elsewhere, if there is one."""
-    with one_line(f"{server()}: MLflow cannot look up the runs of a Mixer"):
+    with as_user_error(f"{server()}: MLflow cannot look up the runs of a Mixer"):
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(_experiment_name())
         if experiment is None:
@@ -390,7 +392,7 @@ def _begun_for(digest: str) -> TrackedRun | None:
 
 
 def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
-    """What the training of a Mixer began with, or what the Mixer itself tells of it."""
+    """What the training of a Mixer began with, or what can be read from the Mixer itself."""
     left = _left_in(mixer)
     if left is not None and left.experiment is not None:
         experiment = left.experiment
@@ -443,8 +445,8 @@ def _experiment_name() -> str:
 
 def _experiment(client: mlflow.MlflowClient, uri: str) -> str:
     name = _experiment_name()
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         # a server chooses where artifacts go; an embedded database would put them into ./mlruns
         location = embedded_store.new_location() if uri.startswith("sqlite:") else None
         try:
@@ -452,10 +454,10 @@ def _experiment(client: mlflow.MlflowClient, uri: str) -> str:
             embedded_store.settle(uri)  # MLflow makes any address absolute
             return created
         except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    return str(found.experiment_id)  # perhaps made by another process, a moment ago
+    return str(experiment.experiment_id)  # perhaps made by another process, a moment ago
 
 
 def _user() -> dict[str, str]:

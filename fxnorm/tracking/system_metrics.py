@@ -1,7 +1,7 @@
 """What the machine did while a run went on: processor, memory, disk, network and GPUs, measured by MLflow's monitors.
 
-MLflow's own thread asks the server about the run at every sample, ends for good when it gets no answer, and keeps
-whoever stops it waiting until then. This one talks to no server: its values go where the run's other metrics wait.
+MLflow's own thread requests the run from the server at every sample, ends for good when it gets no answer, and whoever
+stops it waits until then. This one sends nothing: its values go into the queue of the run's other metrics.
 """
 
 import threading
@@ -23,7 +23,7 @@ Note = Callable[[int, Mapping[str, float]], None]
 """Takes the number of the sample and the values."""
 
 
-def wanted() -> bool:
+def enabled() -> bool:
     """Whether they are not switched off by MLflow's own variable, ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING``."""
     variable = variables.MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
     return bool(variable.get()) if variable.is_set() else True

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 def name_of(identity: str) -> str:
-    """Name of the folder for the checkpoints of one run: another one for each ``identity``, which says what is learnt.
+    """Name of the folder for the checkpoints of one run: another one for each ``identity`` (what is learnt).
 
     So a run never goes on from another one's checkpoints, and never removes them either: whoever takes a setting back
     goes on with the run that had it.
@@ -65,7 +65,7 @@ def opened(parent: str, name: str, keep: int) -> Iterator["Checkpoints"]:
         if checkpoints.all_stored():
             shutil.rmtree(folder)
         else:
-            _log.warning("%s lacks the newest checkpoints; they stay in %s", checkpoints.place, folder)
+            _log.warning("%s lacks the newest checkpoints; they stay in %s", checkpoints.location, folder)
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,18 @@ class Checkpoints:
     keep: int = 2
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where a user finds them."""
         return str(self.folder)
 
     def fetch(self) -> None:
-        """Bring into the folder what belongs there, before anything else is asked of it."""
+        """Bring the run's checkpoints into the folder, before any other method is called."""
 
     def publish(self) -> None:
-        """See to it that what is in the folder now outlives this machine, as far as the folder itself does not."""
+        """Copy the folder's files to where they outlive this machine; a plain folder needs no copy."""
 
     def release(self) -> None:
-        """Let another run have them, where no lock does that."""
+        """Allow another run to take them over, where no lock does that."""
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after ``step`` steps, whole or not at all, and let the oldest go.
@@ -117,10 +117,10 @@ class Checkpoints:
     def newest(self) -> dict[str, Any] | None:
         """The state to go on from, or None if this run has not begun yet.
 
-        A checkpoint that cannot be read is said, put aside under another name, and the one before it serves.
+        A checkpoint that cannot be read is reported and renamed, and the one before it is used.
 
         Raises:
-            ModelError: checkpoints are there and none can be read.
+            ModelError: checkpoints exist and none can be read.
         """
         for leftover in self.folder.glob(".step-*.pt"):
             leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote: this one has the lock
@@ -147,27 +147,27 @@ def _new_owner() -> bytes:
 
 @dataclass
 class _Storing:
-    """How the store has done so far."""
+    """What the store has taken and refused so far."""
 
     since: float = field(default_factory=time.monotonic)
-    """When it took all there was."""
+    """When the store last had all files of the folder."""
     step: int = 0
     """The newest checkpoint that it has."""
     refusals: int = 0
-    """In a row."""
+    """How many in a row."""
     owned: bool = False
     """Whether this run has left its name there."""
-    said: bool = False
-    """That it has not all there is."""
+    warned: bool = False
+    """Whether the user has been warned that the store lacks files."""
 
 
 @dataclass(frozen=True)
 class StoredCheckpoints(Checkpoints):
     """Checkpoints in an S3 store, with a folder of this machine to read and write them in.
 
-    While the store does not answer, training goes on, says what is at stake, and tries again at the next checkpoint. A
-    store that answers and refuses does not come to its senses by being asked again: after a few checkpoints training
-    ends, with what it has on this machine.
+    While the store does not answer, training goes on, warns of the work that would be lost, and tries again at the next
+    checkpoint. A store that answers and refuses will most likely refuse the next checkpoints too: after a few of them
+    training ends, and its checkpoints stay on this machine.
 
     There are no locks in a store. A run leaves its name there when it begins, and looks for it before it writes: one
     that finds another's has been replaced, and ends without touching what the other has written.
@@ -180,12 +180,12 @@ class StoredCheckpoints(Checkpoints):
     _owner: bytes = field(default_factory=_new_owner, init=False)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return self.store.address
 
     def fetch(self) -> None:
         names = [name for name in self.store.names() if _is_kept(name)]
-        self.store.write(_OWNER, self._owner)  # which a store that takes no checkpoints refuses before any work is done
+        self.store.write(_OWNER, self._owner)  # a store that takes no checkpoints refuses this, before any work is done
         self._storing.owned = True
         for name in tqdm(names, "fetch checkpoints", unit="file", delay=2.0, leave=False):
             path = self.folder / name
@@ -194,7 +194,7 @@ class StoredCheckpoints(Checkpoints):
         self._storing.step = max(map(_step_of, self._stored), default=0)
 
     def publish(self) -> None:
-        """As far as the store lets it.
+        """Upload new files and remove old ones; a store that does not answer is tried again at the next checkpoint.
 
         Raises:
             ModelError: another run has taken the checkpoints over, or the store has refused several in a row.
@@ -203,17 +203,17 @@ class StoredCheckpoints(Checkpoints):
             self._refuse_if_replaced()
             self._send()
         except StoreError as error:
-            self._say(error)
+            self._warn(error)
             self._storing.refusals = self._storing.refusals + 1 if error.refused else 0
         except _ReplacedError:
             raise
         except FxnormError as error:
-            self._say(error)
+            self._warn(error)
             self._storing.refusals += 1
         if self._storing.refusals >= _MOST_REFUSALS:
             raise ModelError(
-                f"{self.place}: has refused {_MOST_REFUSALS} checkpoints in a row; training ends, its checkpoints stay"
-                f" in {self.folder}; when the store takes them, put them there and the same command goes on"
+                f"{self.location}: has refused {_MOST_REFUSALS} checkpoints in a row; training ends, its checkpoints"
+                f" stay in {self.folder}; when the store takes them, put them there and the same command goes on"
             )
 
     def release(self) -> None:
@@ -224,7 +224,7 @@ class StoredCheckpoints(Checkpoints):
             _log.info("%s", error)  # the next run takes it over all the same
 
     def all_stored(self) -> bool:
-        """Whether the store has all that is in the folder."""
+        """Whether the store has all files of the folder."""
         return all(self._stored.get(name) == written for name, written in self._present().items())
 
     def _refuse_if_replaced(self) -> None:
@@ -234,7 +234,7 @@ class StoredCheckpoints(Checkpoints):
         if owner != self._owner:
             other = "a run that has ended" if owner is None else printable(owner.decode(errors="replace"), 100)
             raise _ReplacedError(
-                f"{self.place}: these checkpoints were taken over by {other}; this run ends and leaves them alone"
+                f"{self.location}: these checkpoints were taken over by {other}; this run ends and leaves them alone"
             )
 
     def _send(self) -> None:
@@ -246,21 +246,21 @@ class StoredCheckpoints(Checkpoints):
         for name in self._stored.keys() - present.keys():  # after the newer ones have arrived
             self.store.remove(name)
             del self._stored[name]
-        if self._storing.said:
-            tqdm.write(f"train: {self.place} has all checkpoints again")
-        self._storing.since, self._storing.said, self._storing.refusals = time.monotonic(), False, 0
+        if self._storing.warned:
+            tqdm.write(f"train: {self.location} has all checkpoints again")
+        self._storing.since, self._storing.warned, self._storing.refusals = time.monotonic(), False, 0
         self._storing.step = max(map(_step_of, present), default=0)
 
     def _present(self) -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in self.folder.iterdir() if _is_kept(path.name)}
 
-    def _say(self, error: FxnormError) -> None:
+    def _warn(self, error: FxnormError) -> None:
         hours = (time.monotonic() - self._storing.since) / 3600
         tqdm.write(
             f"train: {error}; NOTHING IS KEPT SINCE STEP {self._storing.step}: {hours:.1f} hours of work are lost if"
             " this machine is; training goes on, and tries again at the next checkpoint"
         )
-        self._storing.said = True
+        self._storing.warned = True
 
 
 class _ReplacedError(ModelError):
@@ -273,16 +273,16 @@ def _step_of(name: str) -> int:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, what: str) -> Iterator[None]:
+def _writing(path: Path, content: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, OutputError) as error:
-        # PyTorch's own words do not tell a full disk
+        # PyTorch's own message does not say that the disk is full
         refused = error.__context__ if isinstance(error.__context__, OSError) else None
         reason = first_line(error) if refused is None else system_reason(refused)
         raise ModelError(
-            f"{path}: {what} cannot be written ({reason}); those written before stay, and the same command goes on from"
-            " them"
+            f"{path}: {content} cannot be written ({reason}); those written before stay, and the same command goes on"
+            " from them"
         ) from error
 
 

@@ -30,7 +30,7 @@ Example = tuple[torch.Tensor, torch.Tensor]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Reverberation":  # which had its home here
+    if name != "Reverberation":  # it was defined in this module before
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module("fxnorm.training.reverberation").Reverberation
 
@@ -66,12 +66,12 @@ class StoredSong:
             with soundfile.SoundFile(path) as file:
                 filled, position = 0, start % self.samples
                 while filled < samples:
-                    wanted = min(samples - filled, self.samples - position)
+                    length = min(samples - filled, self.samples - position)
                     if position < file.frames:
                         file.seek(position)
-                        found = file.read(min(wanted, file.frames - position), dtype="float32", always_2d=True).T
-                        stretch[:, filled : filled + found.shape[1]] = found  # a mono file fills both channels
-                    filled, position = filled + wanted, 0
+                        block = file.read(min(length, file.frames - position), dtype="float32", always_2d=True).T
+                        stretch[:, filled : filled + block.shape[1]] = block  # a mono file fills both channels
+                    filled, position = filled + length, 0
         except soundfile.LibsndfileError as error:
             raise DatasetError(f"{path}: cannot be read any more ({error})") from error
         return stretch
@@ -88,7 +88,7 @@ class _Draw:
 
 
 class RandomCrops(Dataset[Example]):
-    """Crops of random songs at random places; the n-th is the same whenever it is asked for.
+    """Crops of random songs at random positions; the n-th is always the same.
 
     Args:
         songs: normalized songs with mixtures.
@@ -138,11 +138,11 @@ class RandomCrops(Dataset[Example]):
         return _Draw(song, start, swapped, self._reverberation.draw(generator) if self._reverberation else {})
 
 
-class Shares(Sampler[int]):
+class DistributedBatchSampler(Sampler[int]):
     """The numbers of the examples that one of several processes computes, batch after batch.
 
-    Batch b of all processes together holds the examples from b · ``batch_size`` on; a process takes the share at its
-    rank. Where a run goes on is where its first batch lies.
+    Batch b of all processes together holds the examples from b · ``batch_size`` on; each process takes an equal part,
+    in the order of the ranks. A run that is resumed starts with a later batch.
 
     Args:
         batches: numbers of the batches.
@@ -154,16 +154,16 @@ class Shares(Sampler[int]):
     def __init__(self, batches: range, batch_size: int, rank: int = 0, count: int = 1) -> None:
         self._batches = batches
         self._batch_size = batch_size
-        self._share = batch_size // count
-        self._offset = rank * self._share
+        self._local_batch_size = batch_size // count
+        self._offset = rank * self._local_batch_size
 
     def __iter__(self) -> Iterator[int]:
         for batch in self._batches:
             first = batch * self._batch_size + self._offset
-            yield from range(first, first + self._share)
+            yield from range(first, first + self._local_batch_size)
 
     def __len__(self) -> int:
-        return len(self._batches) * self._share
+        return len(self._batches) * self._local_batch_size
 
 
 class Sequences(Dataset[Example]):
@@ -189,7 +189,7 @@ class Sequences(Dataset[Example]):
 
 
 def _length(path: Path) -> int:
-    """Samples of a stored file; its header has to say how many there are, since stretches are read by it."""
+    """Samples of a stored file; its header has to state their number, since stretches are read by it."""
     try:
         samples, sample_rate = audio_io.length(path)
     except AudioError as error:

@@ -1,7 +1,8 @@
 """One training run in several processes, one a GPU, as ``torchrun`` starts them.
 
-Every process holds the whole network and computes a share of each batch. What they decide (a signal, a loss that is not
-a number) they decide together, so that none waits for one that has left.
+Every process holds the whole network and computes an equal part of each batch. What ends the run (a signal, a loss that
+is not a number) they decide together: if one process ended alone, the others would wait for it in their next collective
+operation until the timeout of 30 minutes.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ class Processes:
         except FxnormError as error:
             if error is not processes._agreed:
                 raise  # of this process alone: torchrun ends the others
-            processes.wait()  # the first process has said what it has to say when the others leave
+            processes.wait()  # the others end only after the first process has reported the error
             if processes.rank:
                 raise SystemExit(error.exit_status) from error
             raise
@@ -70,11 +71,11 @@ class Processes:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
 
-    def share(self, total: int, name: str) -> int:
+    def equal_part(self, total: int, name: str) -> int:
         """An equal part of ``total``.
 
         Raises:
-            SettingsError: it cannot be shared out evenly; the text names it as ``name``.
+            SettingsError: it cannot be divided evenly; the text names it as ``name``.
         """
         if total % self.count:
             raise self.agreed(
@@ -89,14 +90,14 @@ class Processes:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
-    def gather(self, share: Tensor) -> Tensor:
-        """The whole batch from each process's share of it; gradients flow into the own share alone."""
+    def gather(self, part: Tensor) -> Tensor:
+        """The whole batch from each process's part of it; gradients flow into this process's part alone."""
         if self.count == 1:
-            return share
-        shares = [torch.empty_like(share) for _ in range(self.count)]
-        dist.all_gather(shares, share.detach().contiguous())
-        shares[self.rank] = share
-        return torch.cat(shares)
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.count)]
+        dist.all_gather(parts, part.detach().contiguous())
+        parts[self.rank] = part
+        return torch.cat(parts)
 
     def highest(self, *values: int) -> list[int]:
         """Of each value the highest of all processes."""
@@ -107,7 +108,7 @@ class Processes:
         return self._reduced(torch.tensor(values, dtype=torch.float64), dist.ReduceOp.SUM).tolist()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         self.highest(0)
 
     def from_all(self, value: Value) -> list[Value]:
@@ -134,7 +135,7 @@ class Processes:
         return value  # type: ignore[return-value]
 
     def agreed(self, error: FxnormError) -> FxnormError:
-        """``error`` as one that all processes raise at the same place, and that the first alone reports."""
+        """``error`` as one that all processes raise together, and that the first alone reports."""
         self._agreed = error
         return error
 

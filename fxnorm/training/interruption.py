@@ -1,4 +1,4 @@
-"""Signals that ask a training run to end: they are noted, and the run ends where it can go on from.
+"""Signals that request the end of a training run: they are noted, and the run ends where it can be resumed.
 
 A node that is taken away sends SIGTERM and, some seconds later, SIGKILL; Ctrl-C sends SIGINT. Further ones of the same
 kind change nothing: batch systems and ``torchrun`` pass the same signal on more than once.
@@ -30,7 +30,7 @@ class Interruption:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -40,7 +40,7 @@ class Interruption:
 
 
 def leave_to(trainer: int, worker: int) -> None:
-    """In a process that reads data: leave it to the training process, ``trainer``, what a signal means.
+    """In a process that reads data: leave the handling of signals to the training process, ``trainer``.
 
     Signals to a whole group of processes (Ctrl-C, a batch system) reach the readers too, whose end would be an error in
     the middle of the step that is to be finished. SIGTERM from the training process itself ends them as ever.

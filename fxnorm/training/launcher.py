@@ -11,7 +11,7 @@ _POLL_SECONDS = 0.5
 
 
 def run(processes: int, command: Sequence[str]) -> tuple[int, int]:
-    """Run Python with the arguments ``command`` in so many processes, and pass on a signal that comes meanwhile.
+    """Run Python with the arguments ``command`` in ``processes`` processes, and pass on a signal that comes meanwhile.
 
     Returns:
         the status, and that signal; 0 for none.

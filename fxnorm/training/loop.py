@@ -4,7 +4,7 @@ The published recipe is Adam with AMSGrad, clipped gradients, an epoch at learni
 moments, and learning rates that fall in steps; the weights with the best mean validation loss are kept.
 
 A run that was ended, by a signal or without any warning, goes on from its newest checkpoint and finds the weights that
-it would have found undisturbed: on a CPU bit for bit, on a GPU as far as its arithmetic repeats itself.
+it would have found undisturbed: bit for bit on a CPU; on a GPU, only where its arithmetic is deterministic.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from fxnorm.runtime.signals import held_back
 from fxnorm.settings import TrainSettings
 from fxnorm.training import preflight
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import Example, RandomCrops, Sequences, Shares
+from fxnorm.training.data import DistributedBatchSampler, Example, RandomCrops, Sequences
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption, leave_to
 from fxnorm.training.tasks import Task
@@ -82,8 +82,8 @@ def identity(settings: TrainSettings, *digests: str) -> str:
         digests: of all that the run reads.
 
     The code that learns is a part of it, so a run of other code begins anew, and whoever takes the code back goes on
-    with the run that it had. The versions of packages are none: days of training should outlive an upgrade, and of one
-    that computes, :func:`train` says so.
+    with the run that it had. The versions of packages are not: days of training should outlive an upgrade, and
+    :func:`train` logs a warning when a package that computes was upgraded.
     """
     learnt_from = settings.model_dump(mode="json", exclude=_NOT_LEARNT_FROM)
     return "\n".join([json.dumps(learnt_from, sort_keys=True), code_digest(*_code(settings)), *digests])
@@ -113,15 +113,15 @@ def train(
         training_songs: normalized songs with mixtures.
         validation_songs: likewise.
         checkpoints: of this very run; it goes on from the newest.
-        log: called with what there is to plot, at each step, in the first process.
-        processes: among whom the batches are shared out.
+        log: called with the values to plot, at each step, in the first process.
+        processes: each computes an equal part of every batch.
         interruption: notes the signals that end the run.
         reverberation: for the training crops, if any.
 
     Raises:
         StoppedError: a signal came to any of the processes; the checkpoint is written.
         FxnormError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
-        SettingsError: the batch cannot be shared out evenly.
+        SettingsError: the batch cannot be divided evenly.
     """
     preflight.check(settings, task, processes)
     run = _Run(
@@ -157,13 +157,14 @@ class _Run:
         self.device = processes.device
         self.interruption = interruption
         self.log = log
-        self.share = processes.share(settings.batch_size, "train.batch_size")
+        self.local_batch_size = processes.equal_part(settings.batch_size, "train.batch_size")
         self.bfloat16 = _uses_bfloat16(settings, self.device)
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
         self.crops = RandomCrops(training_songs, samples, settings.seed, settings.swap_channels, reverberation)
         self.sequences = Sequences(validation_songs, samples, overlap=2 * task.edge_guard)
-        own = range(processes.rank, len(self.sequences), processes.count)
-        self.validation = self._loader(self.sequences, self.share, own)  # one, whose readers stay from epoch to epoch
+        numbers = range(processes.rank, len(self.sequences), processes.count)
+        # one loader for all epochs, so that its reading processes stay
+        self.validation = self._loader(self.sequences, self.local_batch_size, numbers)
         self.module = task.module.to(self.device)
         self.loss = task.loss.to(self.device)
         wrapped = processes.wrap(self.module)
@@ -193,7 +194,7 @@ class _Run:
 
     def _train(self, bar: tqdm) -> None:
         first_step, began = self.step, time.monotonic()
-        with _one_line_errors():
+        with _without_worker_traces():
             for stems, mixture in self._batches():
                 loss, gradient_norm = self._train_step(stems, mixture)
                 seconds = (time.monotonic() - began) / (self.step - first_step)
@@ -205,7 +206,7 @@ class _Run:
                     "train.hours_left": (len(self.learning_rates) - self.step) * seconds / 3600,
                 }
                 self.log(self.step, measured)
-                self._stop_if_asked()
+                self._stop_if_signalled()
                 self._validate_if_due()
                 over = self._over()
                 if over or self.step % self.settings.checkpoint_every == 0:
@@ -227,12 +228,12 @@ class _Run:
     def _batches(self) -> Iterator[Example]:
         size = self.settings.batch_size
         batches = range(self.step, len(self.learning_rates))
-        shares = Shares(batches, size, self.processes.rank, self.processes.count)
+        sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
         with held_back():
-            return iter(self._loader(self.crops, self.share, shares))
+            return iter(self._loader(self.crops, self.local_batch_size, sampler))
 
     def _loader(
-        self, examples: RandomCrops | Sequences, batch_size: int, sampler: Shares | Sequence[int]
+        self, examples: RandomCrops | Sequences, batch_size: int, sampler: DistributedBatchSampler | Sequence[int]
     ) -> "DataLoader[Example]":
         workers = self.settings.loader_workers
         return DataLoader(
@@ -255,7 +256,7 @@ class _Run:
             group["lr"] = self.learning_rates[self.step]
         output, target = self._output_and_target(self.forward, stems, mixture)
         # Every process takes the loss of the whole batch (which for loss "a" is no mean over its examples) and the
-        # gradient of its own share; their sum is the whole gradient, and the backward pass takes their mean.
+        # gradient of its own part; their sum is the whole gradient, and the backward pass takes their mean.
         loss = self.loss(self.processes.gather(output), self.processes.gather(target))
         self.optimizer.zero_grad(set_to_none=True)
         (loss * self.processes.count).backward()
@@ -286,7 +287,7 @@ class _Run:
         if not epoch_ended or (self.curve and self.curve[-1]["step"] == self.step):
             return
         validation = self._validation_loss()
-        self._stop_if_asked()  # the validation begins anew then
+        self._stop_if_signalled()  # the validation begins anew then
         if not math.isfinite(validation):
             raise self.processes.agreed(
                 FxnormError(f"training: the validation loss is {validation} after step {self.step}; {self._advice()}")
@@ -310,16 +311,20 @@ class _Run:
         count = self.processes.count
         with held_back():
             batches = iter(self.validation)
-        rounds = -(-len(range(0, len(self.sequences), count)) // self.share)  # of the process with most to do
+        most_sequences = len(range(0, len(self.sequences), count))  # of any process
+        rounds = -(-most_sequences // self.local_batch_size)
         losses = 0.0
-        with self._bar("validate", "sequence", len(self.sequences), leave=False, delay=2.0) as bar, _one_line_errors():
+        with (
+            self._bar("validate", "sequence", len(self.sequences), leave=False, delay=2.0) as bar,
+            _without_worker_traces(),
+        ):
             for _ in range(rounds):
                 batch = next(batches, None)
                 if batch is not None:
                     outputs, targets = self._output_and_target(module, *batch)
                     pairs = zip(outputs.split(1), targets.split(1), strict=True)
                     losses += float(torch.stack([self.loss(output, target) for output, target in pairs]).sum())
-                bar.update(min(self.share * count, len(self.sequences) - bar.n))
+                bar.update(min(self.local_batch_size * count, len(self.sequences) - bar.n))
                 (self.signal_number,) = self.processes.highest(self.interruption.signal_number)
                 if self.signal_number:
                     return math.nan
@@ -356,16 +361,16 @@ class _Run:
         self.losses, self.curve = state["losses"], state["curve"]
         self.best_loss, self.best_step = state["best"]["loss"], state["best"]["step"]
         self.best_weights = state["best"]["weights"]
-        self._tell_of_other_packages(state.get("packages", {}))
+        self._warn_of_other_packages(state.get("packages", {}))
         count = self.processes.count
         if len(state["random"]) == count:
             _set_random_state(state["random"][self.processes.rank], self.device)
         else:
             torch.manual_seed(hash((self.settings.seed, self.step, self.processes.rank)))
-            self._say(f"with {count} processes instead of {len(state['random'])}, so dropout is drawn anew")
-        self._say(f"goes on at step {self.step} of {len(self.learning_rates)} from its checkpoint")
+            self._report(f"with {count} processes instead of {len(state['random'])}, so dropout is drawn anew")
+        self._report(f"goes on at step {self.step} of {len(self.learning_rates)} from its checkpoint")
 
-    def _tell_of_other_packages(self, before: Mapping[str, str]) -> None:
+    def _warn_of_other_packages(self, before: Mapping[str, str]) -> None:
         changed = [
             f"{name} {version} instead of {before[name]}"
             for name, version in self.packages.items()
@@ -379,7 +384,7 @@ class _Run:
                 ", ".join(changed),
             )
 
-    def _stop_if_asked(self) -> None:
+    def _stop_if_signalled(self) -> None:
         if not self.signal_number:
             return
         if self.step != self.saved_step or self.step == 0:
@@ -388,7 +393,7 @@ class _Run:
             StoppedError(
                 f"training: stopped by {signal.Signals(self.signal_number).name} after step {self.step} of"
                 f" {len(self.learning_rates)}, not finished; the same command goes on from the checkpoint in"
-                f" {self.checkpoints.place}",
+                f" {self.checkpoints.location}",
                 self.signal_number,
             )
         )
@@ -396,16 +401,16 @@ class _Run:
     def _not_a_number(self, loss: float, gradient_norm: float) -> str:
         size = self.settings.batch_size
         names = sorted({self.crops.song_of(number) for number in range(self.step * size, (self.step + 1) * size)})
-        what = f"the gradient's norm is {gradient_norm}" if math.isfinite(loss) else f"the loss is {loss}"
-        return f"training: {what} at step {self.step + 1} (songs: {', '.join(names)}); {self._advice()}"
+        cause = f"the gradient's norm is {gradient_norm}" if math.isfinite(loss) else f"the loss is {loss}"
+        return f"training: {cause} at step {self.step + 1} (songs: {', '.join(names)}); {self._advice()}"
 
     def _advice(self) -> str:
         return (
             "try a lower train.schedule learning_rate or train.gradient_norm, or train.precision float32; the"
-            f" checkpoints in {self.checkpoints.place} stay"
+            f" checkpoints in {self.checkpoints.location} stay"
         )
 
-    def _say(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         if self.processes.first:
             tqdm.write(f"train: {text}")
 
@@ -447,8 +452,8 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A reading process's error arrives with its trace as its text; the user's line is the last of it."""
+def _without_worker_traces() -> Iterator[None]:
+    """PyTorch puts a reading process's whole trace into its error's text; only the last line is for the user."""
     try:
         yield
     except FxnormError as error:

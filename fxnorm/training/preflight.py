@@ -1,4 +1,4 @@
-"""What can be known before a training begins: that its sequences have frames, and that its batches find room."""
+"""Checks before a training begins: sequences are long enough for the loss, and batches fit into shared memory."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import Task, guard_frames
 
 PREFETCHED_BATCHES = 2
-"""Of each reading process, as PyTorch's loader has it unless told otherwise."""
+"""Of each reading process: PyTorch's default."""
 _SHARED_MEMORY = Path("/dev/shm")
 _LOADERS = 2  # of training and of validation: one waits, full, for the other
 _SAMPLE_BYTES = 4
@@ -21,17 +21,17 @@ _MEGABYTE = 1e6
 
 
 def check(settings: TrainSettings, task: Task, processes: Processes) -> None:
-    """Refuse in one line, the same in all processes, what would end in the middle of the work.
+    """Raise before the work begins what would otherwise fail in the middle of it; all processes raise the same error.
 
     Raises:
-        SettingsError: the batch cannot be shared out evenly, or a sequence has no STFT frame that the loss can see.
+        SettingsError: the batch cannot be divided evenly, or a sequence has no STFT frame that the loss can see.
         FxnormError: the machine has not the shared memory that the readers need.
     """
-    share = processes.share(settings.batch_size, "train.batch_size")
+    local_batch_size = processes.equal_part(settings.batch_size, "train.batch_size")
     processes.from_first(lambda: _check_length(settings, task))
     if settings.loader_workers:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        processes.from_first(lambda: _check_shared_memory(settings, share, local))
+        processes.from_first(lambda: _check_shared_memory(settings, local_batch_size, local))
 
 
 def _check_length(settings: TrainSettings, task: Task) -> None:
@@ -44,9 +44,9 @@ def _check_length(settings: TrainSettings, task: Task) -> None:
         )
 
 
-def _check_shared_memory(settings: TrainSettings, share: int, processes: int) -> None:
+def _check_shared_memory(settings: TrainSettings, local_batch_size: int, processes: int) -> None:
     samples = round(settings.sequence_seconds * SAMPLE_RATE)
-    batch = share * (INPUT_CHANNELS + OUTPUT_CHANNELS) * samples * _SAMPLE_BYTES
+    batch = local_batch_size * (INPUT_CHANNELS + OUTPUT_CHANNELS) * samples * _SAMPLE_BYTES
     waiting = settings.loader_workers * PREFETCHED_BATCHES + 1  # and one that is being learnt from
     needed = processes * _LOADERS * waiting * batch
     readers = f"train.loader_workers: the batches of {settings.loader_workers} readers"

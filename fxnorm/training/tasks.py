@@ -15,7 +15,7 @@ from fxnorm.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Task:
-    """What learns, from what, and how far it is from it.
+    """The module that is trained, its target and its loss.
 
     Args:
         module: takes stems (batch, 8, samples).
@@ -35,7 +35,7 @@ class Task:
 
 
 def new_network(settings: TrainSettings) -> MixingNetwork:
-    """The network that the settings ask for, with the random weights of their seed.
+    """The network that the settings describe, with the random weights of their seed.
 
     Raises:
         SettingsError: sizes that the network cannot have.
@@ -49,7 +49,7 @@ def new_network(settings: TrainSettings) -> MixingNetwork:
 
 
 def task(network: MixingNetwork, settings: TrainSettings) -> Task:
-    """The task that the settings ask for, with ``network`` or its part that learns.
+    """The task that the settings describe, with ``network`` or its part that learns.
 
     Raises:
         SettingsError: the network has no front-end to train.

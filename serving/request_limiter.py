@@ -1,8 +1,9 @@
-"""What stands before MLflow's scoring server: limits on bodies, a bounded waiting line, and time that ends.
+"""The request limiter before MLflow's scoring server: limits on bodies, a bounded queue, and a time limit.
 
 ``mlflow models serve`` reads bodies of any size, starts a mix for every request at once, and lets a mix whose time is
-over go on. It has no place for middleware. But the model is loaded in the server's own process, before its application
-is built; so the model calls :func:`install`, and whoever serves it with MLflow's own commands gets the gate.
+over go on, and it offers no way to add middleware. But the model is loaded in the server's own process, before its
+application is built; so the model calls :func:`install`, and whoever serves it with MLflow's own commands gets the
+limiter.
 """
 
 import asyncio
@@ -43,25 +44,28 @@ _logger = logging.getLogger("uvicorn.error")  # the one whose lines the server s
 
 
 def install(limits: Limits) -> bool:
-    """Put a :class:`Gate` around the application that MLflow's scoring server is about to build in this process.
+    """Put a :class:`RequestLimiter` before the application that MLflow's scoring server builds next in this process.
 
     Returns:
         whether this process is such a server; in any other, nothing is done.
     """
     if _SCORING_SERVER not in sys.modules:
         return False
+    # Read in FastAPI 0.165.0 and Starlette 1.10.0: an application calls it once, at its first message, and serves all
+    # requests through the result. If that changes, requests are served without limits; the tests of the endpoint and
+    # tests/test_private_interfaces.py fail then.
     build = FastAPI.build_middleware_stack
 
-    def build_gated(application: FastAPI) -> Any:
-        return Gate(build(application), limits)
+    def build_limited(application: FastAPI) -> Any:
+        return RequestLimiter(build(application), limits)
 
-    FastAPI.build_middleware_stack = build_gated  # type: ignore[assignment, method-assign]
+    FastAPI.build_middleware_stack = build_limited  # type: ignore[assignment, method-assign]
     _logger.info("Requests are held to %s", limits)
     return True
 
 
 def warn_without() -> None:
-    """Log which limits do not hold in this process, where :func:`install` found no server to stand before.
+    """Log which limits do not hold in this process, in which :func:`install` found no server of MLflow.
 
     Whether it serves at all can only be guessed, by the modules of servers that are loaded: where one is, as a warning.
     """
@@ -76,8 +80,8 @@ def warn_without() -> None:
     )
 
 
-class Gate:
-    """An ASGI application around another, which gets two requests at a time, and only ones worth their while.
+class RequestLimiter:
+    """An ASGI application around another, which gets at most two requests at a time, and only well-formed ones.
 
     Two, because the model mixes one song at a time: another one is decoded or encoded meanwhile.
     """
@@ -85,7 +89,7 @@ class Gate:
     def __init__(self, application: Application, limits: Limits) -> None:
         self._application = application
         self._limits = limits
-        self._inside = 0
+        self._admitted_requests = 0
         self._held_bytes = 0
         self._check = asyncio.Lock()
         self._turns = _Turns(limits.request_bytes)
@@ -93,16 +97,16 @@ class Gate:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request; those that bring nothing, such as health checks, pass at once."""
         if scope["type"] == "lifespan":  # the server starts; MLflow's application parses and answers in these threads
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=_step_back))
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=_lower_priority))
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._application(scope, receive, send)
             return
         body, deadline = _Body(receive), Deadline(self._limits.timeout_seconds)
         try:
             self._refuse_by_headers({name.decode("latin-1").lower(): value for name, value in scope["headers"]})
-            self._refuse_if_full()  # before it sends all that
+            self._refuse_if_full()  # before the client sends its body
             await self._receive(body, deadline)
-            with self._place():  # not before it is here: who sends slowly, or nothing, keeps nobody out
+            with self._admitted():  # only now: a client that sends slowly, or nothing, must not keep others out
                 await self._serve(_as_plain_json(scope), body, deadline, send)
         except RefusedError as refused:
             body.content.clear()
@@ -111,8 +115,8 @@ class Gate:
             self._held_bytes -= body.taken_bytes
 
     def _refuse_by_headers(self, headers: dict[str, bytes]) -> None:
-        kind, _, parameters = headers.get("content-type", b"").decode("latin-1").lower().partition(";")
-        if kind.strip() != _JSON or parameters.replace(" ", "").replace('"', "") not in ("", "charset=utf-8"):
+        media_type, _, parameters = headers.get("content-type", b"").decode("latin-1").lower().partition(";")
+        if media_type.strip() != _JSON or parameters.replace(" ", "").replace('"', "") not in ("", "charset=utf-8"):
             raise RefusedError(415, f"expected the Content-Type {_JSON}, in UTF-8")
         if headers.get("content-encoding", b"identity").lower() != b"identity":
             raise RefusedError(415, "expected a body without Content-Encoding")
@@ -124,8 +128,8 @@ class Gate:
         return RefusedError(413, f"the request is larger than {self._limits.max_request_mb:g} MB")
 
     def _refuse_if_full(self) -> None:
-        if self._inside > self._limits.max_waiting:
-            raise RefusedError(503, f"{self._inside} requests are being served already; try again later")
+        if self._admitted_requests > self._limits.max_waiting:
+            raise RefusedError(503, f"{self._admitted_requests} requests are being served already; try again later")
 
     async def _receive(self, body: "_Body", deadline: Deadline) -> None:
         """Let the body arrive, within its time and within what all bodies together may hold."""
@@ -143,14 +147,14 @@ class Gate:
             raise RefusedError(408, "the request did not arrive in time; expected it without a long pause") from error
 
     @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place inside: one to be mixed, the others to wait."""
+    def _admitted(self) -> Iterator[None]:
+        """Count a request as admitted: one is mixed, the others wait."""
         self._refuse_if_full()
-        self._inside += 1
+        self._admitted_requests += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._admitted_requests -= 1
 
     async def _serve(self, scope: MutableMapping[str, Any], body: "_Body", deadline: Deadline, send: Send) -> None:
         async with self._check:  # one at a time: it needs a few times the body's memory
@@ -182,7 +186,7 @@ class Gate:
 
 
 class _Turns:
-    """Two at a time, first come first served, whose bodies together are not larger than one may be.
+    """Two at a time, first come first served, whose bodies together are not larger than one body may be.
 
     MLflow's server needs several times a body's memory to read it.
     """
@@ -193,15 +197,15 @@ class _Turns:
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, size: int) -> None:
-        """Wait for a turn with a body of so many bytes."""
-        place = (size, asyncio.get_running_loop().create_future())
-        self._line.append(place)
+        """Wait for a turn with a body of ``size`` bytes."""
+        waiting = (size, asyncio.get_running_loop().create_future())
+        self._line.append(waiting)
         self._admit()
         try:
-            await place[1]
+            await waiting[1]
         except asyncio.CancelledError:
-            if place in self._line:
-                self._line.remove(place)
+            if waiting in self._line:
+                self._line.remove(waiting)
                 self._admit()
             else:
                 self.give_back(size)
@@ -233,7 +237,7 @@ class _Body:
         self._complete = False
 
     async def drain(self) -> None:
-        """Let the rest go by: a client that is still sending does not see the answer."""
+        """Read and discard the rest of the body: a client that is still sending does not read the answer."""
         async for _ in self.arriving(_SECONDS_TO_DRAIN):
             pass
 
@@ -267,10 +271,11 @@ class _Body:
                 self._left.set()
 
 
-def _step_back() -> None:
-    """Leave the cores to the song that is mixed; threads that this one starts do so, too.
+def _lower_priority() -> None:
+    """Lower the priority of this thread, and of those that it starts, under that of the song that is mixed.
 
-    A network's threads wait for each other awake, so that a core taken from one of them for a while is lost twice.
+    The network's threads spin while they wait for each other. If another thread takes the core of one of them, the
+    others keep their cores busy without computing.
     """
     if sys.platform == "linux":  # elsewhere it would be the whole process
         os.nice(_NICENESS)

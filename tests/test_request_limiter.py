@@ -1,4 +1,4 @@
-"""The gate before the scoring server, held against an application that records what reaches it; limits and prefixes."""
+"""The request limiter before an application that records what reaches it; limits and prefixes."""
 
 import asyncio
 import json
@@ -17,10 +17,10 @@ from fastapi import FastAPI
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, FxnormError, SettingsError
 from fxnorm.io import audio
-from fxnorm.serving import gate
+from fxnorm.serving import request_limiter
 from fxnorm.serving.deadline import CURRENT, Deadline, OutOfTimeError
-from fxnorm.serving.gate import Gate
 from fxnorm.serving.limits import Limits
+from fxnorm.serving.request_limiter import RequestLimiter
 from fxnorm.serving.stems import StemReader, refuse_outside
 from tests import servers
 from tests.conftest import noise
@@ -54,7 +54,7 @@ class Client:
         self.status = message.get("status", self.status)
         self.answer += message.get("body", b"")
 
-    async def post(self, application: Gate, content_type: str = "application/json") -> None:
+    async def post(self, application: RequestLimiter, content_type: str = "application/json") -> None:
         headers = [(b"content-type", content_type.encode())]
         await application({**SCOPE, "headers": headers}, self._arriving.get, self._send)
 
@@ -106,7 +106,7 @@ def test_a_body_reaches_the_server_as_it_was_sent() -> None:
         large = BODY + b" " * 2_500_000
         application, client = Application(), Client(large, pieces=7)
         application.go_on.set()
-        await client.post(Gate(application, limits()))
+        await client.post(RequestLimiter(application, limits()))
         assert (application.bodies == [large], client.status, client.answer) == (True, 200, b"mixed")
 
     asyncio.run(run())
@@ -125,7 +125,7 @@ def test_whatever_json_is_called_the_server_behind_gets_the_one_name_that_it_kno
     async def run() -> None:
         application, client = Application(), Client()
         application.go_on.set()
-        await client.post(Gate(application, limits()), content_type)
+        await client.post(RequestLimiter(application, limits()), content_type)
         assert (client.status, application.headers) == (200, [[(b"content-type", b"application/json")]])
 
     asyncio.run(run())
@@ -134,7 +134,7 @@ def test_whatever_json_is_called_the_server_behind_gets_the_one_name_that_it_kno
 def test_two_requests_are_served_while_the_others_wait_and_the_line_is_bounded() -> None:
     async def run() -> None:
         application = Application()
-        endpoint = Gate(application, limits(max_waiting="2"))
+        endpoint = RequestLimiter(application, limits(max_waiting="2"))
         clients = [Client() for _ in range(5)]
         tasks = [asyncio.create_task(client.post(endpoint)) for client in clients]
         await until(lambda: sum(task.done() for task in tasks) == 2 and application.most_at_once == 2)
@@ -153,7 +153,7 @@ def test_two_requests_are_served_while_the_others_wait_and_the_line_is_bounded()
 def test_two_bodies_that_are_too_large_together_have_their_turns_one_after_the_other() -> None:
     async def run() -> None:
         application = Application()
-        endpoint = Gate(application, limits(max_request_mb="1"))
+        endpoint = RequestLimiter(application, limits(max_request_mb="1"))
         clients = [Client(BODY + b" " * size) for size in (600_000, 700_000, 100_000)]
         tasks = [asyncio.create_task(client.post(endpoint)) for client in clients]
         await until(lambda: len(application.bodies) == 1)
@@ -169,7 +169,7 @@ def test_two_bodies_that_are_too_large_together_have_their_turns_one_after_the_o
 def test_whoever_leaves_the_line_is_not_mixed() -> None:
     async def run() -> None:
         application = Application()
-        endpoint = Gate(application, limits())
+        endpoint = RequestLimiter(application, limits())
         clients = [Client() for _ in range(3)]
         tasks = [asyncio.create_task(client.post(endpoint)) for client in clients[:2]]
         await until(lambda: len(application.bodies) == 2)
@@ -186,7 +186,7 @@ def test_whoever_leaves_the_line_is_not_mixed() -> None:
 def test_a_mix_is_given_up_when_its_client_leaves() -> None:
     async def run() -> None:
         application, client = Application(), Client()
-        task = asyncio.create_task(client.post(Gate(application, limits())))
+        task = asyncio.create_task(client.post(RequestLimiter(application, limits())))
         await until(lambda: len(application.deadlines) == 1)
         deadline = application.deadlines[0]
         assert deadline is not None
@@ -204,7 +204,7 @@ def test_a_mix_is_given_up_when_its_client_leaves() -> None:
 def test_time_in_the_line_counts() -> None:
     async def run() -> None:
         application = Application()
-        endpoint = Gate(application, limits(timeout_seconds="0.2"))
+        endpoint = RequestLimiter(application, limits(timeout_seconds="0.2"))
         tasks = [asyncio.create_task(Client().post(endpoint)) for _ in range(2)]
         await until(lambda: len(application.bodies) == 2)
         await (third := Client()).post(endpoint)
@@ -217,16 +217,16 @@ def test_time_in_the_line_counts() -> None:
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_SECONDS_TO_DRAIN", 0.1)
+    monkeypatch.setattr(request_limiter, "_SECONDS_TO_DRAIN", 0.1)
 
     async def run(seconds: str) -> None:
         application, client = Application(), Client(b"")
-        await client.post(Gate(application, limits(timeout_seconds=seconds)))
+        await client.post(RequestLimiter(application, limits(timeout_seconds=seconds)))
         assert client.status == 408
         assert application.bodies == []
 
     asyncio.run(run("0.1"))
-    monkeypatch.setattr(gate, "_SECONDS_BETWEEN_PARTS", 0.1)
+    monkeypatch.setattr(request_limiter, "_SECONDS_BETWEEN_PARTS", 0.1)
     asyncio.run(run("50"))
 
 
@@ -234,7 +234,7 @@ def test_clients_that_send_nothing_keep_nobody_out() -> None:
     async def run() -> None:
         application = Application()
         application.go_on.set()
-        endpoint = Gate(application, limits(max_waiting="1"))
+        endpoint = RequestLimiter(application, limits(max_waiting="1"))
         idle = [Client(b"") for _ in range(20)]
         tasks = [asyncio.create_task(client.post(endpoint)) for client in idle]
         await asyncio.sleep(0.01)
@@ -253,7 +253,7 @@ def test_all_bodies_together_are_bounded() -> None:
     async def run() -> None:
         application = Application()
         application.go_on.set()
-        endpoint = Gate(application, limits(max_waiting="1", max_request_mb="1"))
+        endpoint = RequestLimiter(application, limits(max_waiting="1", max_request_mb="1"))
         halves = [Client(b" " * 900_000, whole=False) for _ in range(2)]
         tasks = [asyncio.create_task(half.post(endpoint)) for half in halves]
         await asyncio.sleep(0.01)
@@ -276,7 +276,7 @@ def test_what_a_server_does_beside_mixing_leaves_the_cores_to_it() -> None:
         found.append(await asyncio.to_thread(os.getpriority, os.PRIO_PROCESS, 0))  # on Linux, of the calling thread
 
     async def run() -> None:
-        await Gate(application, limits())(
+        await RequestLimiter(application, limits())(
             {"type": "lifespan"}, asyncio.Queue[Message]().get, asyncio.Queue[Message]().put
         )
 
@@ -286,22 +286,22 @@ def test_what_a_server_does_beside_mixing_leaves_the_cores_to_it() -> None:
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
-def test_the_gate_is_for_servers_alone() -> None:
+def test_the_limiter_is_for_servers_alone() -> None:
     before = FastAPI.build_middleware_stack
-    assert not gate.install(limits())
+    assert not request_limiter.install(limits())
     assert FastAPI.build_middleware_stack is before
 
 
 @pytest.mark.parametrize("server, level", [(None, "INFO"), ("mlserver", "WARNING")])
-def test_where_there_is_no_gate_it_is_said_what_does_not_hold(
+def test_without_a_limiter_the_log_names_the_limits_that_do_not_hold(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, server: str | None, level: str
 ) -> None:
-    for name in gate._OTHER_SERVERS:
+    for name in request_limiter._OTHER_SERVERS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     if server is not None:
         monkeypatch.setitem(sys.modules, server, ModuleType(server))
-    with caplog.at_level("INFO", logger=gate.__name__):
-        gate.warn_without()
+    with caplog.at_level("INFO", logger=request_limiter.__name__):
+        request_limiter.warn_without()
     (record,) = caplog.records
     assert record.levelname == level
     assert f"of others: {server or 'none'}" in record.getMessage()
