@@ -19,7 +19,7 @@ from fxnorm.pipeline.cluster import Cluster, Retries
 from fxnorm.pipeline.parameters import Parameters
 
 _SHARED_MEMORY = "1g"
-_NONE = Retries(training=0, others=0)  # nobody takes this machine away, and an error had better be seen at once
+_NONE = Retries(training=0, others=0)  # this machine is not taken away, and an error should be seen at once
 
 
 def run(

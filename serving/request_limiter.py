@@ -256,7 +256,7 @@ class _Body:
             yield message.get("body", b"")
 
     async def replay(self) -> Message:
-        """The body once more, in parts that are let go of, for the application; then its client's leaving."""
+        """The body once more for the application, in parts whose memory is freed; then the client's disconnection."""
         if self.content:
             part = bytes(self.content[:_PART])
             del self.content[:_PART]

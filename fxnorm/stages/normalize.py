@@ -184,7 +184,7 @@ def _claimed(
 
 
 def _prepare(output: Path, recipe: Path, splits: dict[str, list[Song]], alone: bool) -> None:
-    """Put the recipe into the output, and let go of what is of another one; files in hand only if they are nobody's."""
+    """Write the recipe and remove songs that are not in ``splits``; unfinished files too, if this run is ``alone``."""
     if not _has_recipe(output, recipe):  # which others may be reading
         with whole_folder(output / RECIPE_FOLDER, RECIPE_CONTENTS.refuse_others) as temporary:
             shutil.copytree(recipe, temporary, dirs_exist_ok=True)

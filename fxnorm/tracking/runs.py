@@ -411,7 +411,7 @@ def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
 def _safely_named(path: Path) -> Iterator[Path]:
     """A file, or a folder of files, under names that are addresses as they stand; itself, if they are.
 
-    Files that are nobody's, such as the note of what a command made in a folder, are left out.
+    Files that are no results, such as a command's list of what it made in a folder, are left out.
     """
     present = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     files = files_below(path) if path.is_dir() else [path]
