@@ -74,7 +74,7 @@ def run(
     layout = dataset.Layout.read(wet)
     songs = dataset.shard_of(layout.of(settings.split), shard)
     outputs.refuse_inputs([output, plot], [file for song in songs for file in song.files])
-    layout.say_unused()
+    layout.log_unused()
     _say_missing(layout)
     finished = beside(output, ".songs")
     with locks.held(output):
