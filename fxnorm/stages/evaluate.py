@@ -131,7 +131,7 @@ def _run(
     with run_of(mixer_folder, output, "evaluation") as tracked:
         publish(output, tracked, settings.register_.metric)
     # not before: a server that is not there must not cost hours of mixing
-    outputs.remove_made(output / _FINISHED, r"[0-9a-f]{64}")
+    outputs.remove_outputs(output / _FINISHED, r"[0-9a-f]{64}")
     return verdicts
 
 

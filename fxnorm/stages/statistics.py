@@ -83,7 +83,7 @@ def run(
         if shard is None:
             _refuse_nothing(statistics)
         statistics.save(output)
-        outputs.remove_made(finished, _KEPT)
+        outputs.remove_outputs(finished, _KEPT)
     if plot is not None:
         _draw(statistics, plot)
     return {str(song.folder): reason for song, reason in skipped}
