@@ -150,7 +150,8 @@ def _claim(root: Path, settings: dict[str, Any]) -> None:
             raise DatasetError(f"{marker}: not readable as JSON ({error})") from error
         if existing != settings:
             raise DatasetError(
-                f"{root}: holds a demo dataset of other settings, {json.dumps(existing)}; remove it or name another folder"
+                f"{root}: holds a demo dataset of other settings, {json.dumps(existing)};"
+                " remove it or name another folder"
             )
         return
     write_json(marker, settings)
