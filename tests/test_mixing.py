@@ -1,4 +1,4 @@
-"""The Mixer, `fxnorm mix` and the pyfunc: one thing behind three faces, with the same answers to bad input."""
+"""The Mixer, `fxnorm mix` and the pyfunc: one implementation behind three entry points, equal answers to bad input."""
 
 import json
 import subprocess

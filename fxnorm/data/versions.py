@@ -40,7 +40,8 @@ CHANGES_NO_RESULT = frozenset({
 })  # fmt: skip
 """Modules whose code is in nothing that is kept, and what they import neither, unless a module that counts imports it.
 
-When in doubt a module stays out of this list: to do a thing again costs hours, to keep a wrong result costs trust.
+When in doubt leave a module out of this list: a result that is computed once more costs hours, a wrong one that is kept
+makes all later results doubtful.
 """
 
 _BY_VALUE = frozenset({"fxnorm.settings"})

@@ -1,7 +1,7 @@
 """Files of users in a folder, distinguished from those that an operating system, an editor or a download left there.
 
-Every place of the library that looks into a folder looks through these functions, so that none takes such a file for
-sound, for an answer or for a part of what a result depends on. ``.dvcignore`` lists the same names for DVC.
+All of the library lists folders with these functions, so that no such file is taken for audio, for a listener's answers
+or for a part of what a result depends on. ``.dvcignore`` lists the same names for DVC.
 """
 
 import contextlib

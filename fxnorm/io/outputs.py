@@ -40,14 +40,14 @@ class Contents:
     """The files that a command makes in a folder, by which an older output is distinguished from any other folder.
 
     Attributes:
-        what: the name of such a folder in errors.
+        description: of such a folder, in errors, such as "a Mixer".
         names: a regular expression for the paths of its files within the folder.
         foreign: for names that other folders may have too: looks into the folder; returns the first file that is not
             the command's.
         listed_by: who leaves a list of what it made there (:func:`mark`), which then decides.
     """
 
-    what: str
+    description: str
     names: str
     foreign: Callable[[Path], str | None] = lambda folder: None
     listed_by: str | None = None
@@ -64,8 +64,8 @@ class Contents:
             foreign_name = self.foreign(folder)
         if foreign_name is not None:
             raise OutputError(
-                f"{folder}: holds {foreign_name}, which is no part of {self.what}; expected a new or empty folder, or"
-                f" {self.what}"
+                f"{folder}: holds {foreign_name}, which is no part of {self.description}; expected a new or"
+                f" empty folder, or {self.description}"
             )
 
     def _makes(self, name: str, listed: set[str] | None) -> bool:
