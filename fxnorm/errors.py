@@ -1,4 +1,4 @@
-"""Errors that a user can cause. Their text is one line that names the file or key and says what was expected."""
+"""Errors that a user can cause. Their text is one line that names the file or key and what was expected."""
 
 import importlib.util
 import itertools
@@ -13,7 +13,7 @@ EXTRAS = {
     "demo": ("midirenderer", "pretty_midi", "pyloudnorm"),
     "listening-test": ("statsmodels", "pandas"),
 }  # fmt: skip
-"""Extra of this distribution -> what a plain installation, which is enough to mix, lacks without it.
+"""Extra of this distribution -> packages that it adds to a plain installation, which is enough to mix.
 
 Where two bring the same package, the first is named.
 """
@@ -22,19 +22,19 @@ _MOST_SHOWN = 60  # characters
 
 
 def printable(text: str, most: int = _MOST_SHOWN) -> str:
-    """A stranger's text as it may stand in a sentence: cut short, with escapes for what breaks lines or is not seen."""
+    """Untrusted text made fit for a message: cut short, with escapes for line breaks and invisible characters."""
     shown = (letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
     return "".join(itertools.islice(shown, most)) + ("…" if len(text) > most else "")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line that is not empty of what an error says; its kind, if it says nothing."""
+    """The first line of an error's text that is not empty; the name of its class, if the text is empty."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
 
 
 class FxnormError(Exception):
-    """Something the user gave cannot be used. Faces print the text alone and exit with ``exit_status``."""
+    """Something the user gave cannot be used. Entry points print the text alone and exit with ``exit_status``."""
 
     exit_status = 1
 
@@ -60,10 +60,10 @@ class ModelError(FxnormError):
 
 
 class StoreError(FxnormError):
-    """An object store that does not answer, or that refuses whoever asks rather than what is asked for."""
+    """An object store that does not answer, or that refuses the client (its credentials) rather than one request."""
 
     refused = False
-    """Whether it answers and says no, so that asking again will not help."""
+    """Whether it answered with a refusal, so that another attempt would not help."""
 
 
 class StoppedError(FxnormError):
@@ -82,7 +82,7 @@ def missing_package(error: ImportError, who: str = "this command", extra: str | 
 
     Args:
         error: what an import raised.
-        who: needs the package.
+        who: the feature or command that needs the package.
         extra: the one to name; by default the first in :data:`EXTRAS` that brings the package.
     """
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
@@ -96,7 +96,7 @@ def missing_package(error: ImportError, who: str = "this command", extra: str | 
 
 
 def needs(who: str, package: str, extra: str) -> str:
-    """The line that says who needs which package, and what to install."""
+    """One line: which feature needs which package, and what to install."""
     return f"{who} needs {package}, which is not installed: pip install 'fxnorm-automix[{extra}]'"
 
 
@@ -114,7 +114,7 @@ def system_sentence(error: OSError) -> str | None:
     None for what has neither a file's name nor a number: it did not come from a file.
     """
     if isinstance(error, BrokenPipeError):
-        return None  # whoever read the output has enough
+        return None  # the reader of the output, such as head, has ended
     if isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)}: {system_reason(error)}"
     if isinstance(error, shutil.Error) or error.errno is not None:

@@ -83,7 +83,7 @@ class StereoLoss(nn.Module):
 
 
 def stereo_losses(outputs: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:
-    """Both losses, by kind, of every output (2, samples), by name; what they have in common is computed once.
+    """Both losses, ``"a"`` and ``"b"``, of every output (2, samples), by name; the spectra are computed once for both.
 
     Signals that are shorter than a frame are compared with silence after them.
     """
@@ -138,8 +138,8 @@ def _banded(taps: np.ndarray) -> Tensor:
 
     An odd number of taps is centred; of an even number, the first of the middle two is the tap without delay.
     """
-    place = np.arange(_BLOCK)
-    delay = np.stack([place - place[:, None] + shift * _BLOCK for shift in (1, 0, -1)])
+    position = np.arange(_BLOCK)
+    delay = np.stack([position - position[:, None] + shift * _BLOCK for shift in (1, 0, -1)])
     tap = delay + (len(taps) - 1) // 2
     inside = (tap >= 0) & (tap < len(taps))
     return torch.from_numpy(np.where(inside, taps[tap.clip(0, len(taps) - 1)], 0.0)).float()

@@ -1,4 +1,4 @@
-"""What can be set, one section a stage, read from ``params.yaml``.
+"""The settings of all stages, one section a stage, read from ``params.yaml``.
 
 The same frozen objects go to DVC, Kubeflow and MLflow. Defaults are the values published with the method
 (Martinez-Ramirez et al., "Automatic music mixing with deep learning and out-of-domain data", ISMIR 2022).
@@ -52,7 +52,7 @@ class StatisticsSettings(_Section):
 
 
 class NormalizeSettings(_Section):
-    """The effect chain. It travels with the Mixer: what was trained on is what stems are brought to."""
+    """The effect chain. The Mixer contains it, so that stems are normalized as the training stems were."""
 
     effects: tuple[Effect, ...] = ("reverberation", "equalization", "compression", "panning", "loudness")
     """Applied in this, the published, order."""
@@ -156,7 +156,8 @@ class EvaluateSettings(_Section):
 
 
 def _model_name(name: str) -> str:
-    # MLflow itself says so only after the model is uploaded, or takes a name that no models:/NAME@ALIAS leads to
+    # MLflow itself refuses some of these only after the model is uploaded, and accepts names that no models:/NAME@ALIAS
+    # can refer to
     if not name.strip() or set(name) & set("/:") or name in (".", ".."):
         raise PydanticCustomError("model_name", "expected a name without '/' and ':'")
     if set(name) & set("@?#%\\'\"") or not name.isprintable() or name != name.strip():
@@ -165,7 +166,7 @@ def _model_name(name: str) -> str:
 
 
 class RegisterSettings(_Section):
-    """The acceptance rule and the name in the registry."""
+    """The acceptance rule (which Mixer becomes the champion) and the name in the registry."""
 
     name: Annotated[str, AfterValidator(_model_name)] = "fxnorm-automix"
     """Name of the registered model."""
@@ -244,7 +245,8 @@ class Settings(_Section):
 
 
 def _problems(settings: Settings) -> Iterator[str]:
-    """What no key is wrong with by itself, or what a Mixer that is there already may have been made with."""
+    """What types and bounds of single keys do not exclude: conditions on several keys, and on values that a Mixer
+    may have been made with before, whose recipe has to stay readable."""
     normalize, train = settings.normalize, settings.train
     if len(set(normalize.effects)) < len(normalize.effects):
         yield f"normalize.effects: expected each effect once, found {', '.join(normalize.effects)}"
@@ -289,10 +291,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
-    """Set what ``key.key=value`` says; the value is YAML.
+    """Set a key to a value as ``key.key=value`` has them; the value is YAML.
 
     Raises:
-        SettingsError: it says nothing of the kind.
+        SettingsError: the text is not of that form, or the value is not YAML.
     """
     name, equals, text = override.partition("=")
     parts = name.split(".")
@@ -302,12 +304,12 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         value = bounded.load_yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {override}: the value is not readable as YAML") from error
-    place = content
+    section = content
     for depth, part in enumerate(parts[:-1], start=1):
-        if not isinstance(place.get(part) or {}, dict):
+        if not isinstance(section.get(part) or {}, dict):
             raise SettingsError(f"--set {override}: {'.'.join(parts[:depth])} has no keys of its own")
-        place[part] = place = dict(place.get(part) or {})
-    place[parts[-1]] = value
+        section[part] = section = dict(section.get(part) or {})
+    section[parts[-1]] = value
 
 
 def _explain(error: ValidationError, content: dict[str, Any]) -> str:
@@ -316,8 +318,8 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> str:
     location = first["loc"]
     name = ".".join(str(part) for part in location)
     if first["type"] != "extra_forbidden":
-        found = printable(repr(first["input"]), _SHOWN)
-        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {found}"
+        value = printable(repr(first["input"]), _SHOWN)
+        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {value}"
     fields = _fields(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"

@@ -1,4 +1,4 @@
-"""Files from strangers: refused by their header, before anything is decoded."""
+"""Untrusted files: refused by their header, before anything is decoded."""
 
 import contextlib
 import io

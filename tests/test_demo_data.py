@@ -178,7 +178,7 @@ def test_a_demo_dataset_of_another_seed_is_refused_and_left_alone(root: Path) ->
     ("settings", "message"),
     [
         ({"seed": -1}, "seed: expected 0 or more"),
-        ({"songs": {"training": 2}}, "unknown kind 'training'"),
+        ({"songs": {"training": 2}}, "unknown subset 'training'"),
         ({"songs": {"train": -2}}, "expected 0 or more for train"),
         ({"seconds": (1.0, 2.0)}, "seconds: expected"),
         ({"seconds": (9.0, 6.0)}, "seconds: expected"),

@@ -1,4 +1,4 @@
-"""The Mixer, `fxnorm mix` and the pyfunc: one thing behind three faces, with the same answers to bad input."""
+"""The Mixer, `fxnorm mix` and the pyfunc: one implementation behind three entry points, equal answers to bad input."""
 
 import json
 import subprocess
@@ -292,7 +292,7 @@ def test_of_an_object_that_may_not_be_read_the_request_is_told() -> None:
 
     def raised(status: int, code: str) -> type[Exception]:
         response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-        with pytest.raises(FxnormError) as caught, object_store._one_line("a", "read"):
+        with pytest.raises(FxnormError) as caught, object_store._as_user_error("a", "read"):
             raise ClientError(response, "GetObject")
         return caught.type
 

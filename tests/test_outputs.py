@@ -382,10 +382,10 @@ def test_fetched_data_are_told_by_a_list_of_them(tmp_path: Path, name: str, list
 
 def test_what_was_kept_for_going_on_is_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = lay(tmp_path / ".s.npz.songs", {f"{'a' * 64}.npz": "", f".{'b' * 64}.fxnorm-01234567.npz": ""})
-    outputs.remove_made(kept, r"[0-9a-f]{64}\.npz")
+    outputs.remove_outputs(kept, r"[0-9a-f]{64}\.npz")
     assert not kept.exists()
     lay(kept, {f"{'a' * 64}.npz": "", "notes.txt": "mine"})
-    outputs.remove_made(kept, r"[0-9a-f]{64}\.npz")
+    outputs.remove_outputs(kept, r"[0-9a-f]{64}\.npz")
     assert [path.name for path in kept.iterdir()] == ["notes.txt"]
 
 

@@ -2,8 +2,9 @@
 
 A dataset is a folder of songs, or of splits (``train``, ``val``, ``test``) that hold songs, as MUSDB18-HQ has it. A
 song is a folder with at least one stem: ``vocals``, ``bass``, ``drums`` or ``other`` as ``.wav``, ``.flac`` or
-``.mp3``, and usually the finished ``mixture``. A stem that is not there is silent. Upper and lower case make no
-difference, a split may have another usual name (``valid``, ``dev``, …), and what is there and not read is said.
+``.mp3``, and usually the finished ``mixture``. A missing stem is silent. Upper and lower case make no
+difference, and a split may have another usual name (``valid``, ``dev``, …). Files and folders that are not read are
+logged.
 """
 
 import hashlib
@@ -35,18 +36,18 @@ _OTHER_AUDIO = frozenset(
         "opus", "rf64", "snd", "w64", "webm", "wma", "wv",
     )
 )  # fmt: skip
-"""Suffixes of audio that is not read, and is said to be not."""
+"""Suffixes of audio that is not read, but reported as unused."""
 _RECIPE_MARK = "normalization.json"
 """In the folder that ``fxnorm normalize`` leaves beside the splits."""
 _HASH_BLOCK = 1 << 20
-_MOST_SAID = 3
+_MOST_LISTED = 3
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Song:
-    """One song on disk: its folder, the stems that are there, and its mixture if there is one."""
+    """One song on disk: its folder, the files of its stems, and that of its mixture if there is one."""
 
     name: str
     folder: Path
@@ -64,7 +65,7 @@ class Song:
         return [*self.stems.values(), *([self.mixture] if self.mixture else [])]
 
     def read_stems(self) -> dict[str, np.ndarray]:
-        """The stems that are there, each (1 or 2 channels, samples) at the library's sample rate."""
+        """The stems that have a file, each (1 or 2 channels, samples) at the library's sample rate."""
         return {stem: audio.read(path)[0] for stem, path in self.stems.items()}
 
     def read_mixture(self) -> np.ndarray:
@@ -97,14 +98,14 @@ class Unused:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is in a dataset folder: its songs, and what is not read or cannot be.
+    """The contents of a dataset folder: its songs, what is not read, and what cannot be.
 
     Attributes:
         root: the folder.
         splits: the songs of each split that has a folder, in the order of ``SPLITS``; empty for a folder of songs.
         flat: the songs that lie in ``root`` itself.
         unused: folders and audio files that are not read.
-        problems: what makes it unclear what a song or a split is, by where it lies; one line each.
+        problems: ambiguities and broken links, by path; a line each.
     """
 
     root: Path
@@ -132,7 +133,7 @@ class Layout:
     @property
     def songs(self) -> list[Song]:
         """All songs: those of the splits, or those of a folder of songs."""
-        return [song for found in self.splits.values() for song in found] if self.splits else self.flat
+        return [song for songs in self.splits.values() for song in songs] if self.splits else self.flat
 
     def of(self, split: str | None) -> list[Song]:
         """The songs of a split, or of all; of a folder of songs without splits, all in any case.
@@ -141,7 +142,7 @@ class Layout:
             DatasetError: the split, or any song in it, is missing, or it is unclear what one of them is.
         """
         if split is None or not self.splits:
-            found, folder = self.songs, self.root
+            songs, folder = self.songs, self.root
         else:
             name = split_name(split)
             if name not in self.splits:
@@ -149,19 +150,19 @@ class Layout:
                 if name == "val" and "train" in self.splits:
                     message += f"; 'fxnorm split {self.root} --val N' takes N of the training songs"
                 raise DatasetError(message + self._not_read())
-            found, folder = self.splits[name], self.folder_of(name)
+            songs, folder = self.splits[name], self.folder_of(name)
         for path, problem in self.problems.items():
             if path.is_relative_to(folder) or path.parent == self.root:
                 raise DatasetError(problem)
-        if not found:
+        if not songs:
             expected = f"{folder}: expected song folders with {'.wav, '.join(STEMS)}.wav, found none"
             raise DatasetError(expected + self._not_read())
-        return found
+        return songs
 
-    def say_unused(self) -> None:
-        """Log in one line what holds audio and is not read."""
-        if rest := self._not_read():
-            _log.warning("%s%s", self.root, rest.replace("; ", ": ", 1))
+    def log_unused(self) -> None:
+        """Log in one line which files and folders hold audio and are not read."""
+        if not_read := self._not_read():
+            _log.warning("%s%s", self.root, not_read.replace("; ", ": ", 1))
 
     def _not_read(self) -> str:
         names = [
@@ -169,8 +170,8 @@ class Layout:
         ]
         if not names:
             return ""
-        more = f" and {len(names) - _MOST_SAID} more" if len(names) > _MOST_SAID else ""
-        return f"; not read: {', '.join(names[:_MOST_SAID])}{more}; 'fxnorm check {self.root}' lists all"
+        more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+        return f"; not read: {', '.join(names[:_MOST_LISTED])}{more}; 'fxnorm check {self.root}' lists all"
 
     def folder_of(self, split: str) -> Path:
         """Where a split lies, or would lie if it has no folder yet."""
@@ -178,17 +179,17 @@ class Layout:
         return names[0] if names and split in self.splits else self.root / split
 
     def _read_root(self) -> None:
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for path in self._folders_in(self.root):
             split = _SPLIT_NAMES.get(plain_name(path.name))
             songs = self._songs_in(path) if split is not None else []
             if split is None or (not songs and _has_stem(path)):
                 self._add_flat(path)
-            elif split in found:
-                both = f"{found[split].name} and {path.name}"
-                self.problems[path] = f"{self.root}: expected one folder of the split {split!r}, found {both}"
+            elif split in folders:
+                names = f"{folders[split].name} and {path.name}"
+                self.problems[path] = f"{self.root}: expected one folder of the split {split!r}, found {names}"
             else:
-                found[split] = path
+                folders[split] = path
                 self.splits[split] = songs
         for split in [name for name in SPLITS if name in self.splits]:
             self.splits[split] = self.splits.pop(split)
@@ -220,7 +221,7 @@ class Layout:
         return songs
 
     def _folders_in(self, folder: Path) -> list[Path]:
-        """The folders in a folder; notes audio that lies beside them, links to nothing, and songs that are hidden."""
+        """The folders in a folder; adds other audio and hidden songs to ``unused``, broken links to ``problems``."""
         folders = []
         for path in sorted(folder.iterdir()):
             is_folder = path.is_dir()
@@ -236,22 +237,22 @@ class Layout:
         return folders
 
     def _song_at(self, folder: Path) -> Song | None:
-        """The song in a folder, if there is a stem; notes what else is there then."""
+        """The song in a folder, if that has a stem; adds what else the folder holds to ``unused`` and ``problems``."""
         files: dict[str, list[Path]] = {}
-        others: list[Unused] = []
+        unused_files: list[Unused] = []
         for path in entries(folder):
             name, suffix = plain_name(path.stem), path.suffix.lower()
             if name in (*STEMS, MIXTURE) and suffix in audio.AUDIO_SUFFIXES:
                 if path.is_file():
                     files.setdefault(name, []).append(path)
                 else:
-                    what = "a folder" if path.is_dir() else "a link to nothing" if not path.exists() else "no file"
-                    self.problems[path] = f"{path}: expected an audio file, found {what}"
+                    entry = "a folder" if path.is_dir() else "a link to nothing" if not path.exists() else "no file"
+                    self.problems[path] = f"{path}: expected an audio file, found {entry}"
             elif path.is_dir():
                 if any(is_audio(below) for below in files_below(path)):
-                    others.append(Unused(path, "a folder in a song's folder", holds_audio=True))
+                    unused_files.append(Unused(path, "a folder in a song's folder", holds_audio=True))
             elif is_audio(path):
-                others.append(Unused(path, _why_not(path), holds_audio=True))
+                unused_files.append(Unused(path, _why_not(path), holds_audio=True))
         for name, candidates in files.items():
             candidates.sort(key=lambda path: audio.AUDIO_SUFFIXES.index(path.suffix.lower()))
             for path in candidates[1:]:
@@ -259,18 +260,18 @@ class Layout:
                     self.problems[folder] = (
                         f"{folder}: expected one file of {name}, found {candidates[0].name} and {path.name}"
                     )
-                others.append(Unused(path, f"{candidates[0].name} is read", holds_audio=True))
+                unused_files.append(Unused(path, f"{candidates[0].name} is read", holds_audio=True))
         stems = {stem: files[stem][0] for stem in STEMS if stem in files}
         if not stems:
             return None
-        self.unused.extend(others)
+        self.unused.extend(unused_files)
         return Song(folder.name, folder, stems, files[MIXTURE][0] if MIXTURE in files else None)
 
     def _add_songless(self, folder: Path) -> None:
         """A folder where a song could be, without a stem."""
         if any(is_audio(path) for path in files_below(folder)):
-            others = sorted({path.suffix for path in files_below(folder) if path.suffix.lower() in _OTHER_AUDIO})
-            formats = f", but {', '.join(others)}" if others else ""
+            suffixes = sorted({path.suffix for path in files_below(folder) if path.suffix.lower() in _OTHER_AUDIO})
+            formats = f", but {', '.join(suffixes)}" if suffixes else ""
             reason = f"no {', '.join(STEMS)} as {', '.join(audio.AUDIO_SUFFIXES)} in it{formats}"
             self.unused.append(Unused(folder, reason, holds_audio=True))
         elif not any(path.is_relative_to(folder) for path in self.problems):
@@ -290,25 +291,25 @@ def split_name(name: str) -> str:
 
 
 def songs(root: str | Path, split: str | None = None) -> list[Song]:
-    """The songs of a dataset, by name. What is there and not read is logged in one line.
+    """The songs of a dataset, by name. What is not read is logged in one line.
 
     Args:
         root: a folder of splits, or of songs.
-        split: the split wanted. A folder of songs without splits serves for any; None asks for all songs there are.
+        split: one of its usual names; None for all songs. A folder of songs without splits serves for any.
 
     Raises:
         DatasetError: the folder, the split or any song in it is missing, or it is unclear what a song or split is.
     """
     layout = Layout.read(root)
-    found = layout.of(split)
-    layout.say_unused()
-    return found
+    selected = layout.of(split)
+    layout.log_unused()
+    return selected
 
 
 def shard_of(songs: list[Song], shard: tuple[int, int] | None) -> list[Song]:
     """Every ``shard[1]``-th song, from the ``shard[0]``-th on; all without a shard.
 
-    With more shards than songs the last ones are empty: how many there are may have been counted on another split.
+    With more shards than songs the last ones are empty: the number of shards may have been chosen for another split.
 
     Raises:
         SettingsError: there is no such shard.
@@ -358,7 +359,7 @@ def plain_name(name: str) -> str:
 
 
 def is_audio(path: Path) -> bool:
-    """Whether a file's name says that it is audio, be it in a format that is read or in another."""
+    """Whether a file's name has the suffix of audio, in a format that is read or in another."""
     return path.suffix.lower() in audio.AUDIO_SUFFIXES or path.suffix.lower() in _OTHER_AUDIO
 
 
@@ -370,7 +371,7 @@ def _has_stem(folder: Path) -> bool:
 
 
 def _is_temporary(name: str) -> bool:
-    """Whether a folder is one of :func:`fxnorm.io.files.whole_folder` by its name: a run that is killed leaves such."""
+    """Whether a folder has a name of :func:`fxnorm.io.files.whole_folder`: a killed run leaves such a folder."""
     return re.fullmatch(r"\..+\.[a-z0-9_]{8}", name) is not None
 
 

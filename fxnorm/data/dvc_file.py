@@ -1,8 +1,8 @@
-"""What DVC says of a tracked folder in ``NAME.dvc``: by which hash it is known, and whether that still fits.
+"""The hash of a tracked folder in ``NAME.dvc``, and whether the folder still has that hash.
 
-DVC writes one of several things there (https://dvc.org/doc/user-guide/project-structure/dvc-files): ``md5`` as a rule;
+DVC writes one of several hashes there (https://dvc.org/doc/user-guide/project-structure/dvc-files): ``md5`` as a rule;
 ``files``, each with hashes of its own, where a remote keeps versions; ``etag`` or ``checksum`` where another store's
-hash was taken; and for data that was imported and not downloaded only what the source had, under ``deps``.
+hash was taken; and for data that was imported and not downloaded only the hash of the source, under ``deps``.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from fxnorm.errors import DatasetError
 from fxnorm.io.folders import files_below
 
 _HASHES = ("md5", "sha256", "etag", "checksum", "version_id")
-"""Under which keys a hash may stand, the one that says most of the content first."""
+"""Keys under which a hash may be found, in the order of preference: hashes of the content first."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrackedFolder:
-    """A folder as ``NAME.dvc`` has it.
+    """A folder as ``NAME.dvc`` describes it.
 
     Attributes:
-        hash: what stands for the folder's content.
+        hash: of the folder's content.
         files: path below the folder -> MD5, where the file lists them; empty where it does not.
         sizes: path below the folder -> bytes, likewise.
-        count: how many files there are, if that is known.
+        count: number of files, if that is known.
         size: bytes of all of them, if that is known.
     """
 
@@ -47,7 +47,7 @@ class TrackedFolder:
 
 
 def parse(content: bytes, name: str, where: str) -> TrackedFolder:
-    """What a ``.dvc`` file says of the folder ``name`` beside it.
+    """The description of the folder ``name`` in the ``.dvc`` file beside it.
 
     Args:
         content: of the file.
@@ -80,8 +80,8 @@ def version_of(root: Path, songs: Iterable[Song]) -> str | None:
     """The hash by which DVC knows the folder that songs are from, if it is one that DVC tracks.
 
     The file is ``NAME.dvc`` beside ``root`` or beside the nearest folder above it that has one. In a stage that DVC
-    runs, it is the version that is there, as DVC has just checked it. Elsewhere what was read may differ from what was
-    tracked last; so the songs' files are compared with DVC's list of files and hashes, or, where there is no such list
+    runs, DVC has just checked that the folder has this hash. Elsewhere the folder may have changed since it was
+    tracked; so the songs' files are compared with DVC's list of files and hashes, or, where there is no such list
     (a copy without DVC's cache), the number and size of all files. If they differ, or if the file cannot be used, that
     is logged in one line and the result is None.
     """
@@ -94,7 +94,7 @@ def version_of(root: Path, songs: Iterable[Song]) -> str | None:
         return None
     try:
         tracked = parse(file.read_bytes(), folder.name, str(file))
-        difference = None if _dvc_runs_this(file) else _difference(folder, tracked, list(songs))
+        difference = None if _in_dvc_stage(file) else _difference(folder, tracked, list(songs))
     except OSError as error:
         _log.warning("%s: cannot be read (%s); the data's version is not noted", file, error.strerror or error)
         return None
@@ -108,14 +108,14 @@ def version_of(root: Path, songs: Iterable[Song]) -> str | None:
 
 
 def _read(entry: dict[str, Any]) -> TrackedFolder | None:
-    """What an entry of ``outs`` or ``deps`` says; None if there is no hash."""
+    """The description in an entry of ``outs`` or ``deps``; None if it has no hash."""
     for key in _HASHES:
         if entry.get(key):
             return TrackedFolder(str(entry[key]), count=entry.get("nfiles"), size=entry.get("size"))
     if entry.get("files"):
         return _of_files(entry["files"])
-    for known in (entry.get("cloud") or {}).values():  # one file, whose remote keeps versions
-        return _read(known)
+    for remote in (entry.get("cloud") or {}).values():  # one file, whose remote keeps versions
+        return _read(remote)
     revision = (entry.get("repo") or {}).get("rev_lock")
     return TrackedFolder(str(revision)) if revision else None
 
@@ -133,31 +133,31 @@ def _of_files(files: Sequence[dict[str, Any]]) -> TrackedFolder:
     return TrackedFolder(f"{digest}.dir", hashes if all_md5 else {}, sizes, len(files))
 
 
-def _dvc_runs_this(file: Path) -> bool:
+def _in_dvc_stage(file: Path) -> bool:
     """Whether this process is a stage of ``dvc repro`` in the repository of a ``.dvc`` file."""
     root = os.environ.get("DVC_ROOT") if os.environ.get("DVC_STAGE") else None
     return root is not None and file.resolve().is_relative_to(Path(root).resolve())
 
 
 def _difference(folder: Path, tracked: TrackedFolder, songs: Sequence[Song]) -> str | None:
-    """What on disk is not as DVC tracks it, or None."""
+    """The first difference between the folder on disk and DVC's description of it, or None."""
     files = tracked.files or _listed_in_cache(folder, tracked.hash)
     if files or tracked.sizes:
         read = {path.absolute().relative_to(folder).as_posix(): path for song in songs for path in song.files}
-        places = {song.folder.parent.absolute().relative_to(folder).as_posix() for song in songs}
+        song_folders = {song.folder.parent.absolute().relative_to(folder).as_posix() for song in songs}
         for name in files or tracked.sizes:
-            if not (folder / name).is_file() and Path(name).parent.parent.as_posix() in places:
+            if not (folder / name).is_file() and Path(name).parent.parent.as_posix() in song_folders:
                 return f"{name} is missing"
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-            for name, known in zip(read, pool.map(_md5 if files else _size, read.values()), strict=True):
-                if known != (files or tracked.sizes).get(name):
+            for name, digest_or_size in zip(read, pool.map(_md5 if files else _size, read.values()), strict=True):
+                if digest_or_size != (files or tracked.sizes).get(name):
                     return f"{name} differs"
         return None
     everything = [path for path in folder.rglob("*") if path.is_file()]
-    ours = files_below(folder)
-    for key, known, value in (("files", tracked.count, len), ("bytes", tracked.size, _bytes)):
-        if known is not None and known not in (value(everything), value(ours)):
-            return f"{known} {key} tracked, {value(everything)} found"
+    without_foreign = files_below(folder)
+    for unit, expected, total in (("files", tracked.count, len), ("bytes", tracked.size, _bytes)):
+        if expected is not None and expected not in (total(everything), total(without_foreign)):
+            return f"{expected} {unit} tracked, {total(everything)} found"
     return None
 
 

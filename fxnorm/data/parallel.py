@@ -1,6 +1,6 @@
 """Work over songs in parallel processes, with a progress bar.
 
-An error, Ctrl-C or SIGTERM ends all of it at once: songs in hand are given up and clean up behind them, the others
+An error, Ctrl-C or SIGTERM ends all of it at once: songs in progress are given up and clean up behind them, the others
 never begin. Processes end with the one that started them, whatever ends that.
 """
 
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from fxnorm.data.dataset import Song
 from fxnorm.errors import FxnormError, OutputError
 from fxnorm.runtime import log
-from fxnorm.runtime.signals import SIGNALS, Terminated, held_back, terminable
+from fxnorm.runtime.signals import SIGNALS, Terminated, signals_blocked, terminable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _WORKERS_THREAD_SETTINGS = (*_THREAD_SETTINGS, "NUMBA_NUM_THREADS")
 _GRACE_SECONDS = 3
-"""What a process that is told to end has to clean up; it may have to come out of a compiled function first."""
+"""Time that a process has to clean up when it is ended; a compiled function that it runs has to return first."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def map_songs(
     Args:
         function: takes a song; picklable, if there is more than one worker.
         songs: the songs.
-        description: what the progress bar says.
+        description: text of the progress bar.
         workers: processes; the default is one a core.
         skip_errors: leave out a song that fails with a user's error instead of stopping at it.
 
@@ -66,7 +66,7 @@ def map_songs(
     Raises:
         FxnormError: the first song's error, if errors are not skipped; or a process was ended from outside. What other
             songs finished by then is kept by ``function`` itself, if it writes anything.
-        KeyboardInterrupt, Terminated: with a note that says how many songs were finished.
+        KeyboardInterrupt, Terminated: with a note of how many songs were finished.
     """
     results: dict[int, Result] = {}
     failures: dict[int, str] = {}
@@ -100,13 +100,13 @@ def each(
 ) -> Generator[tuple[int, "Future[Result]"], None, None]:
     """``function`` of every item, as they are done: the item's number, and a future that has a result or an error.
 
-    Whoever stops taking them has to close the iterator (``contextlib.closing``); what is in hand is given up then.
+    Whoever stops taking them has to close the iterator (``contextlib.closing``); items in progress are given up then.
 
     Args:
         function: takes an item; picklable, if there is more than one worker, as are the items.
         items: what is to be done; a song or whatever has a ``folder`` is named by it.
         workers: processes; with one, or where the system has no semaphores for processes to share, it is done in this.
-        description: what the errors say first.
+        description: beginning of the errors' texts.
 
     Raises:
         FxnormError: a process was ended from outside, or none can be started.
@@ -140,7 +140,7 @@ def _in_processes(
         while len(in_hand) < workers and (following := next(waiting, None)) is not None:
             index, item = following
             try:
-                with held_back():  # a new process inherits this, and is not hit before it is prepared
+                with signals_blocked():  # a new process inherits this, and is not hit before it is prepared
                     in_hand[pool.submit(_work, function, item)] = index
             except BrokenProcessPool as error:
                 raise _ended_from_outside(description, items, [*in_hand.values(), index]) from error
@@ -161,9 +161,11 @@ def _pool(workers: int, description: str) -> Iterator[ProcessPoolExecutor | None
     """Processes that end with the block, at once if it ends by an error; None where the system has none to give."""
     # spawned, not forked: a fork of a process that runs threads (PyTorch, NumPy's BLAS) can hang
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
+    parent_end, worker_end = context.Pipe()
     try:
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(theirs, log.is_shown()))
+        pool = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_prepare, initargs=(worker_end, log.is_shown())
+        )
     except (OSError, ImportError, NotImplementedError) as error:  # AWS Lambda, or no /dev/shm
         reason = " ".join(str(error).split())
         _log.warning("%s: this machine cannot run processes side by side (%s); one at a time", description, reason)
@@ -174,16 +176,16 @@ def _pool(workers: int, description: str) -> Iterator[ProcessPoolExecutor | None
             yield pool
             pool.shutdown()
         except BaseException:
-            ours.close()
-            theirs.close()
+            parent_end.close()
+            worker_end.close()
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def _prepare(end: Connection, warnings_shown: bool) -> None:
-    """In a new process: what a signal to all of them means is decided by the one that started them.
+    """In a new process: leave signals to the process that started it.
 
-    SIGTERM, and the end of that process, end this one; a song in hand cleans up before. The library's warnings are
+    SIGTERM, and the end of that process, end this one; a song in progress cleans up before. The library's warnings are
     shown if that process shows them.
     """
     if warnings_shown:
@@ -207,7 +209,8 @@ def _work(function: Callable[[Item], Result], item: Item) -> Result:
         with terminable():
             return function(item)
     except Terminated as error:
-        os._exit(error.status)  # a pool takes it for the item's error, and gives the next one to this process
+        # raised, it would be the item's error, and the pool would give this process the next item
+        os._exit(error.status)
     except Exception as error:
         _naming(error, item)
         try:
@@ -218,7 +221,7 @@ def _work(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 def _naming(error: Exception, item: object) -> Exception:
-    """A defect with a note on what it came up in; a user's error says that itself."""
+    """Adds the name of the item to the notes of a defect; a user's error names it itself."""
     if not isinstance(error, FxnormError):
         error.add_note(f"in {_name(item)}")
     return error
@@ -267,7 +270,7 @@ def _settings_of_one_thread(names: Sequence[str]) -> Iterator[None]:
 
 
 def _seconds_or_zero(song: Song) -> float:
-    """The bar's share of a song; a file that cannot be opened is for the worker to report."""
+    """A song's length for the bar; a file that cannot be opened is reported by the worker."""
     try:
         return song.seconds
     except FxnormError:

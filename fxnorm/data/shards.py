@@ -1,4 +1,4 @@
-"""Which songs the shards of a normalization have between them: a note in each one's output, for whoever uses it."""
+"""The songs of all shards of a normalization together: a note in each shard's output, to find missing ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from fxnorm.errors import DatasetError
 from fxnorm.io.files import write_json
 
 SONGS_FILE = ".songs.json"
-"""Of an output for shards: the names of all songs by split, so that it can be said which are not there."""
+"""In the output of a shard: the names of the songs of all shards by split, so that an error can name missing ones."""
 
 _SONGS = TypeAdapter(dict[str, list[str]])
 
@@ -20,7 +20,8 @@ def note(folder: Path, names: dict[str, list[str]]) -> None:
 
 
 def noted(parts: Sequence[Path]) -> dict[str, list[str]]:
-    """By split the names of what was to be normalized in all shards together, as far as the parts tell.
+    """By split the names of the songs of all shards together, as the notes in ``parts`` list them; a part may lack its
+    note.
 
     Raises:
         DatasetError: a note is not as :func:`note` writes it.
@@ -39,7 +40,7 @@ def noted(parts: Sequence[Path]) -> dict[str, list[str]]:
 
 def lacking(folder: Path, names: dict[str, list[str]] | None = None) -> list[str]:
     """``SPLIT/SONG`` of the songs that a folder lacks of ``names``; without these, of those that its own note has."""
-    wanted = noted([folder]) if names is None else names
+    expected = noted([folder]) if names is None else names
     return [
-        f"{split}/{name}" for split, songs in wanted.items() for name in songs if not (folder / split / name).is_dir()
+        f"{split}/{name}" for split, songs in expected.items() for name in songs if not (folder / split / name).is_dir()
     ]

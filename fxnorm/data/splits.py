@@ -1,7 +1,7 @@
 """The splits of one training: no song may be in two of them.
 
 A network is judged by songs that it has not seen. Where a song of ``train`` is in ``val`` as well, the best weights are
-those that know it by heart, and nothing in the loss tells; so this is refused before any work is done.
+those that know it by heart, and the loss does not show it; so this is refused before any work is done.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from fxnorm.io import audio
 
 _log = logging.getLogger(__name__)
 
-_MOST_SAID = 3
+_MOST_LISTED = 3
 
 
 def read_splits(root: Path, splits: Sequence[str]) -> dict[str, list[Song]]:
@@ -46,10 +46,10 @@ def read_splits(root: Path, splits: Sequence[str]) -> dict[str, list[Song]]:
             f"{root}: expected the folders {' and '.join(names)} with songs, found songs alone, which would be in each"
             f" of them; 'fxnorm split {root} --val N' puts N of the songs into val and the others into train"
         )
-    found = {name: layout.of(name) for name in names}
-    layout.say_unused()
+    songs = {name: layout.of(name) for name in names}
+    layout.log_unused()
     refuse_shared(layout.splits, root)
-    return found
+    return songs
 
 
 def refuse_tested_before(layout: Layout, split: str) -> None:
@@ -69,35 +69,41 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
 
     Args:
         splits: split -> songs.
-        root: stands in the errors.
+        root: the dataset, for errors.
         of: look only for what this split has in common with the others.
 
     Raises:
         DatasetError: a song is in two splits.
     """
-    placed = [_Placed(split, song) for split, songs in splits.items() for song in songs]
-    for one, other in itertools.islice(_pairs(placed, of, lambda place: [plain_name(place.song.name)]), _MOST_SAID):
-        _log.warning("%s: %s and %s have one name: are they different songs? Else remove one", root, one, other)
-    digests = _digests_of_suspects(placed, of)
+    entries = [_SongInSplit(split, song) for split, songs in splits.items() for song in songs]
+    for first, second in itertools.islice(
+        _pairs(entries, of, lambda entry: [plain_name(entry.song.name)]), _MOST_LISTED
+    ):
+        _log.warning("%s: %s and %s have one name: are they different songs? Else remove one", root, first, second)
+    digests = _digests_of_suspects(entries, of)
     shared: list[str] = []
-    for one, other in _pairs(placed, of, lambda place: [digests[path] for path in place.song.files if path in digests]):
-        both = [(path, other.files[name]) for name, path in one.files.items() if name in other.files]
-        same = [path for path, twin in both if path in digests and digests[path] == digests.get(twin)]
-        heard = [path for path in same if _sounds(path)]
-        if not heard:
+    for first, second in _pairs(
+        entries, of, lambda entry: [digests[path] for path in entry.song.files if path in digests]
+    ):
+        common_files = [(path, second.files[name]) for name, path in first.files.items() if name in second.files]
+        same = [path for path, twin in common_files if path in digests and digests[path] == digests.get(twin)]
+        audible = [path for path in same if _sounds(path)]
+        if not audible:
             continue
-        if one.song.mixture in heard or len(same) == len(both):
+        if first.song.mixture in audible or len(same) == len(common_files):
             raise DatasetError(
-                f"{root}: expected each song in one split, found {one} and {other} with the same sound; remove one"
+                f"{root}: expected each song in one split, found {first} and {second} with the same sound; remove one"
             )
-        shared.append(f"{one} and {other} ({', '.join(path.name for path in heard)})")
+        shared.append(f"{first} and {second} ({', '.join(path.name for path in audible)})")
     if shared:
-        more = f" and {len(shared) - _MOST_SAID} more" if len(shared) > _MOST_SAID else ""
-        _log.warning("%s: songs of two splits have a stem in common: %s%s", root, ", ".join(shared[:_MOST_SAID]), more)
+        more = f" and {len(shared) - _MOST_LISTED} more" if len(shared) > _MOST_LISTED else ""
+        _log.warning(
+            "%s: songs of two splits have a stem in common: %s%s", root, ", ".join(shared[:_MOST_LISTED]), more
+        )
 
 
 @dataclass(frozen=True)
-class _Placed:
+class _SongInSplit:
     """A song in a split."""
 
     split: str
@@ -112,38 +118,41 @@ class _Placed:
         return f"{self.split}/{self.song.name}"
 
 
-def _digests_of_suspects(placed: Sequence[_Placed], of: str | None) -> dict[Path, bytes]:
+def _digests_of_suspects(entries: Sequence[_SongInSplit], of: str | None) -> dict[Path, bytes]:
     """The hashes of those files that have the size of a file of another split."""
     by_size: defaultdict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for place in placed:
-        for path in place.song.files:
-            by_size[path.stat().st_size].append((place.split, path))
+    for entry in entries:
+        for path in entry.song.files:
+            by_size[path.stat().st_size].append((entry.split, path))
     suspects = []
-    for found in by_size.values():
-        splits = {split for split, _ in found}
+    for files in by_size.values():
+        splits = {split for split, _ in files}
         if len(splits) > 1 and (of is None or of in splits):
-            suspects += [path for _, path in found]
+            suspects += [path for _, path in files]
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         return dict(zip(suspects, pool.map(file_digest, suspects), strict=True))
 
 
 def _pairs(
-    placed: Sequence[_Placed], of: str | None, keys: Callable[[_Placed], Sequence[object]]
-) -> Iterator[tuple[_Placed, _Placed]]:
+    entries: Sequence[_SongInSplit], of: str | None, keys: Callable[[_SongInSplit], Sequence[object]]
+) -> Iterator[tuple[_SongInSplit, _SongInSplit]]:
     """Songs of two splits (one is ``of``, if that is not None) that have a key in common; each pair once."""
     by_key: defaultdict[object, list[int]] = defaultdict(list)
-    for number, place in enumerate(placed):
-        for key in dict.fromkeys(keys(place)):
+    for number, entry in enumerate(entries):
+        for key in dict.fromkeys(keys(entry)):
             by_key[key].append(number)
     pairs = dict.fromkeys(pair for sharing in by_key.values() for pair in itertools.combinations(sharing, 2))
     for i, j in pairs:
-        splits = {placed[i].split, placed[j].split}
+        splits = {entries[i].split, entries[j].split}
         if len(splits) > 1 and (of is None or of in splits):
-            yield placed[i], placed[j]
+            yield entries[i], entries[j]
 
 
 def _sounds(path: Path) -> bool:
-    """Whether there is anything to hear: silent stems of equal length are alike. What cannot be read is said later."""
+    """Whether a file is more than silence: silent stems of equal length have equal files.
+
+    A file that cannot be read counts as silence; the stage that reads it reports it.
+    """
     with contextlib.suppress(AudioError):
         return audio.peak_dbfs(audio.read(path, sample_rate=None)[0]) > SILENCE_DBFS
     return False

@@ -1,7 +1,7 @@
 """Which code, which packages and which data a result is from.
 
-What a kept result depends on is computed here alone, from the imports of the modules that make it: nobody has to keep a
-list of them, and a list that nobody keeps is how old results are taken for new ones.
+What a kept result depends on is computed here alone, from the imports of the modules that make it.
+A list that has to be kept by hand would be forgotten, and old results taken for new ones.
 """
 
 import ast
@@ -25,22 +25,23 @@ _FXNORM = Path(__file__).parents[1]
 _PACKAGE = _FXNORM.name
 
 CHANGES_NO_RESULT = frozenset({
-    "fxnorm.errors", "fxnorm.runtime.log",  # what users are told
+    "fxnorm.errors", "fxnorm.runtime.log",  # texts of errors and warnings
     "fxnorm.io.files", "fxnorm.io.object_store",  # how bytes come to a disk or a store, and not which
     "fxnorm.data.parallel", "fxnorm.runtime.signals", "fxnorm.io.locks",  # which process does a song, and when
-    "fxnorm.io.outputs", "fxnorm.data.shards",  # what is refused, or said, before the work begins
+    "fxnorm.io.outputs", "fxnorm.data.shards",  # what is refused or reported before the work begins
     "fxnorm.training.checkpoints",  # where the state of a training is kept
     "fxnorm.training.interruption",  # when a training stops, to go on bit for bit
     "fxnorm.statistics.plots",  # pictures beside statistics and stems: drawn each time, and never kept
     "fxnorm.tracking.runs", "fxnorm.tracking.evaluations", "fxnorm.tracking.system_metrics",
-    "fxnorm.tracking.errors",  # what a tracking server is told of results
+    "fxnorm.tracking.errors",  # what is written of results to a tracking server
     "fxnorm.registry.registered", "fxnorm.registry.aliases", "fxnorm.registry.served_model",
     "fxnorm.registry.model_card",  # where a finished Mixer goes
-    "fxnorm.data.versions",  # this one: where it finds other things to count, digests differ by themselves
+    "fxnorm.data.versions",  # this one: where a change of it counts other code, digests differ by themselves
 })  # fmt: skip
 """Modules whose code is in nothing that is kept, and what they import neither, unless a module that counts imports it.
 
-When in doubt a module stays out of this list: to do a thing again costs hours, to keep a wrong result costs trust.
+When in doubt leave a module out of this list: a result that is computed once more costs hours, a wrong one that is kept
+makes all later results doubtful.
 """
 
 _BY_VALUE = frozenset({"fxnorm.settings"})
@@ -69,25 +70,26 @@ def code_version() -> dict[str, str]:
     """Tags for the commit that the code is of, and whether a tracked file differs from it.
 
     In an image it is the one that ``FXNORM_COMMIT`` names, as ``git describe --dirty`` does; else that of the working
-    directory's repository. Outside of both there is no version to tell, and the result is empty; where git cannot tell
-    whether a file differs, ``git.dirty`` is left out.
+    directory's repository. Outside of both the version is unknown, and the result is empty; where git does not
+    report whether a file differs, ``git.dirty`` is left out.
     """
     described = os.environ.get("FXNORM_COMMIT")
     if described:
         commit, differs = described.removesuffix(_DIRTY), described.endswith(_DIRTY)
         return {**_commit(commit), **_dirty(differs)}
-    found = _git("rev-parse", "HEAD")
-    if found is None:
+    head = _git("rev-parse", "HEAD")
+    if head is None:
         return {}
     # DVC writes dvc.lock after each stage, so in a pipeline it always differs
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
-    return {**_commit(found), **({} if changes is None else _dirty(bool(changes)))}
+    return {**_commit(head), **({} if changes is None else _dirty(bool(changes)))}
 
 
 def files_of(*modules: str, whole: bool = False) -> tuple[str, ...]:
-    """What DVC has to watch: files of modules and of all that they import, as paths such as ``fxnorm/io/audio.py``.
+    """The files that DVC has to watch: those of modules and of all that they import, as paths such as
+    ``fxnorm/io/audio.py``.
 
-    What a module writes into its result beside its code is there.
+    Files that a module copies into its result (templates of pages) are among them.
 
     Args:
         modules: by their names.
@@ -263,8 +265,8 @@ def _code(text: str, statements: Iterable[ast.stmt]) -> str:
             lines[first:last] = [""] * (last - first)
     # line ends within strings are code: they are put aside while lines are looked at
     joined = _STRING_OR_COMMENT.sub(lambda match: (match["string"] or "").replace("\n", "\0"), "\n".join(lines))
-    kept = [line.rstrip() for line in joined.split("\n")]
-    return "\n".join(line for line in kept if line).replace("\0", "\n")
+    stripped = [line.rstrip() for line in joined.split("\n")]
+    return "\n".join(line for line in stripped if line).replace("\0", "\n")
 
 
 def _changes_nothing(node: ast.stmt) -> bool:

@@ -1,8 +1,8 @@
 """Scores by rule: the form, harmony, melody, bass line, drum groove and chord parts of one short song.
 
 Everything is drawn from one random generator around a single number, the song's energy: near 0 lies a slow, sparse
-ballad and near 1 a fast, dense number. The engineer in :mod:`fxnorm.demo.mixing` goes by the same number, so
-that how a song is mixed follows from how it sounds.
+ballad and near 1 a fast, dense number. The mix of a song (:mod:`fxnorm.demo.mixing`) depends on the
+same number, so that a network can learn how a song is mixed from how it sounds.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from fxnorm.demo.patterns import BEATS_PER_BAR
 
 _CALM_TEMPO, _DRIVING_TEMPO = 72.0, 136.0  # beats a minute
 _LEAD_IN_SECONDS = 0.08  # so that a note played early does not start before the song
-_RING_OUT_SECONDS, _RING_OUT_SHARE = 2.0, 0.2  # what the last chord gets, the lesser of time and share of the song
+# what the last chord gets: the lesser of the time and the fraction of the song
+_RING_OUT_SECONDS, _RING_OUT_FRACTION = 2.0, 0.2
 _TIMING_DEVIATION_SECONDS, _TIMING_LIMIT_SECONDS = 0.006, 0.015
 _VELOCITY_DEVIATION = 5.0
 _MELODY_LOWEST_CENTRE, _MELODY_HIGHEST_CENTRE = 62, 70  # MIDI keys
@@ -74,7 +75,7 @@ class _Bar:
     index: int
     section: str
     stems: frozenset[str]
-    place: int  # within its section
+    position: int  # within its section
     is_last: bool  # of its section
     root: int  # scale degree of the chord
 
@@ -105,10 +106,10 @@ class _Scale:
 
 def compose(rng: np.random.Generator, energy: float, seconds: float) -> Score:
     """A song of ``seconds``, its last chord's ringing included, whose character follows ``energy`` (0 to 1)."""
-    ring_out = min(_RING_OUT_SECONDS, _RING_OUT_SHARE * seconds)
+    ring_out = min(_RING_OUT_SECONDS, _RING_OUT_FRACTION * seconds)
     playing_seconds = seconds - ring_out - _LEAD_IN_SECONDS
-    wanted_tempo = _CALM_TEMPO + (_DRIVING_TEMPO - _CALM_TEMPO) * energy + rng.normal(0, 4)
-    bar_count = max(1, round(playing_seconds * wanted_tempo / 60 / BEATS_PER_BAR))
+    target_tempo = _CALM_TEMPO + (_DRIVING_TEMPO - _CALM_TEMPO) * energy + rng.normal(0, 4)
+    bar_count = max(1, round(playing_seconds * target_tempo / 60 / BEATS_PER_BAR))
     tempo = 60 * BEATS_PER_BAR * bar_count / playing_seconds
 
     mode = _choose(rng, tuple(patterns.SCALES))
@@ -162,7 +163,7 @@ def _lay_out_bars(rng: np.random.Generator, count: int, progressions: Sequence[t
                 index=int(index),
                 section=section,
                 stems=stems,
-                place=int(index - first),
+                position=int(index - first),
                 is_last=bool(index == end - 1),
                 root=progression[(index - first) % len(progression)],
             )
@@ -172,7 +173,7 @@ def _lay_out_bars(rng: np.random.Generator, count: int, progressions: Sequence[t
 
 
 def _sections_of(bars: Sequence[_Bar], tempo: float, seconds: float) -> tuple[Section, ...]:
-    starts = [bar for bar in bars if bar.place == 0]
+    starts = [bar for bar in bars if bar.position == 0]
     times = [_LEAD_IN_SECONDS + bar.start * 60 / tempo for bar in starts]
     times[0] = 0.0
     return tuple(
@@ -209,15 +210,15 @@ def _write_melody(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale,
     for bar in bars:
         onsets, steps = motifs[bar.section]
         bar_centre = centre + (2 if bar.section == "chorus" else 0)
-        ends_phrase = bar.place % 2 == 1 or bar.is_last
+        ends_phrase = bar.position % 2 == 1 or bar.is_last
         if ends_phrase:
             onsets = tuple(onset for onset in onsets if onset < BEATS_PER_BAR / 2)
         bar_end = BEATS_PER_BAR - 1.0 if ends_phrase else BEATS_PER_BAR
         degree = _nearest_chord_tone(degree, bar.root)
-        for place, (onset, following) in enumerate(zip(onsets, (*onsets[1:], bar_end), strict=True)):
-            if place > 0:
-                degree += steps[place]
-            if place == len(onsets) - 1:
+        for note_index, (onset, following) in enumerate(zip(onsets, (*onsets[1:], bar_end), strict=True)):
+            if note_index > 0:
+                degree += steps[note_index]
+            if note_index == len(onsets) - 1:
                 degree = _nearest_chord_tone(degree, bar.root)
             degree = int(np.clip(degree, bar_centre - _MELODY_REACH, bar_centre + _MELODY_REACH))
             velocity = 100 if onset % 1 == 0 else 90
@@ -264,12 +265,12 @@ def _write_drums(rng: np.random.Generator, bars: Sequence[_Bar], energy: float) 
     pieces: dict[str, list[Note]] = {"kick": [], "snare": [], "toms": [], "cymbals": []}
     for bar in (bar for bar in bars if "drums" in bar.stems):
         groove = grooves[bar.section]
-        fill_start = _choose(rng, (2, 3)) if bar.is_last and bar.place > 0 else BEATS_PER_BAR
+        fill_start = _choose(rng, (2, 3)) if bar.is_last and bar.position > 0 else BEATS_PER_BAR
         pieces["kick"] += _strike(groove.kick, patterns.KICK, bar.start)
         pieces["snare"] += _strike(groove.snare[: 4 * fill_start], groove.snare_key, bar.start)
         pieces["cymbals"] += _strike(groove.cymbal[: 4 * fill_start], groove.cymbal_key, bar.start)
         pieces["toms"] += _write_fill(rng, bar.start + fill_start, bar.start + BEATS_PER_BAR)
-        if bar.place == 0 and bar.section in ("verse", "chorus"):
+        if bar.position == 0 and bar.section in ("verse", "chorus"):
             pieces["cymbals"].append(Note(patterns.CRASH, bar.start, 2.0, 96))
     if "drums" in bars[-1].stems:
         end = bars[-1].start + BEATS_PER_BAR

@@ -1,4 +1,4 @@
-"""Impulse responses of rooms that do not exist: early reflections and a diffuse tail of decaying noise.
+"""Synthetic impulse responses of rooms: early reflections and a diffuse tail of decaying noise.
 
 The tail follows Moorer ("About this reverberation business", Computer Music Journal 3(2), 1979): Gaussian noise under
 an exponential, here in five bands, because air and walls take the high frequencies first. Both channels have their
@@ -40,12 +40,12 @@ def synthesize(rng: np.random.Generator, rt60: float, pre_delay: float, with_dir
     length = round(_LENGTH_OVER_RT60 * rt60 * SAMPLE_RATE)
     tail = _unit_energy(_tail(rng, length, rt60, pre_delay))
     reflections = _unit_energy(_reflections(rng, length, pre_delay))
-    room = _unit_energy(tail + 10 ** (_REFLECTIONS_TO_TAIL_DB / 20) * reflections) * 10 ** (_TAIL_TO_DIRECT_DB / 20)
+    response = _unit_energy(tail + 10 ** (_REFLECTIONS_TO_TAIL_DB / 20) * reflections) * 10 ** (_TAIL_TO_DIRECT_DB / 20)
     fade = round(_FADE_SECONDS * SAMPLE_RATE)
-    room[:, -fade:] *= 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, fade))
+    response[:, -fade:] *= 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, fade))
     if with_direct:
-        room[:, 0] = 1.0
-    return room
+        response[:, 0] = 1.0
+    return response
 
 
 def _tail(rng: np.random.Generator, length: int, rt60: float, pre_delay: float) -> np.ndarray:
@@ -60,13 +60,13 @@ def _tail(rng: np.random.Generator, length: int, rt60: float, pre_delay: float) 
 
 
 def _split_into_bands(noise: np.ndarray) -> list[np.ndarray]:
-    """The noise in bands that add up to it: each low-pass takes its share off what is left."""
-    bands, rest = [], noise
+    """The noise in bands that add up to it: each low-pass is applied to what the lower bands leave."""
+    bands, remainder = [], noise
     for edge in _BAND_EDGES_HZ:
-        low = signal.sosfilt(signal.butter(2, edge, fs=SAMPLE_RATE, output="sos"), rest)
+        low = signal.sosfilt(signal.butter(2, edge, fs=SAMPLE_RATE, output="sos"), remainder)
         bands.append(low)
-        rest = rest - low
-    return [*bands, rest]
+        remainder = remainder - low
+    return [*bands, remainder]
 
 
 def _reflections(rng: np.random.Generator, length: int, pre_delay: float) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""The engineer of the demo: mixes the parts of a song in one house style that has its own turn for each song.
+"""Mixes the parts of the demo's songs by rule: one style for all songs, with differences from song to song.
 
-What the house always does: high-passes, presence on the voice, compression on every stem; voice, kick, snare and bass
+The same in all songs: high-passes, presence on the voice, compression on every stem; voice, kick, snare and bass
 in the middle, chords and arpeggios on opposite sides; a hall that the voice gets most of; a voice that leads and comes
-up in the chorus, an accompaniment that makes room for bass and voice. What it makes of a song depends on the song's
+up in the chorus, an accompaniment that is turned down under bass and voice. The rest depends on the song's
 energy: a ballad gets a loud, wet voice over soft drums, a driving song bright, hard, loud drums and a drier voice.
-The rest is drawn for each song, in small amounts.
+Small deviations are drawn for each song.
 """
 
 from collections.abc import Mapping
@@ -70,12 +70,12 @@ _LIMITER_PASSES = 3  # the limiter takes off a little of the loudness that was s
 _FADE_IN_SECONDS, _SHORTEST_FADE_SECONDS = 1.5, 0.005
 _LONG_FADE_SECONDS, _RING_OUT_FADE_SECONDS = 4.0, 1.0
 _LONGEST_FADE = 0.2  # of the song
-_FADE_IN_SHARE, _LONG_FADE_SHARE = 0.5, 0.3  # of ballads, of all songs
+_FADE_IN_PROBABILITY, _LONG_FADE_PROBABILITY = 0.5, 0.3  # of ballads, of all songs
 
 
 @dataclass(frozen=True)
 class _Session:
-    """The song on the desk and the dice."""
+    """The song that is mixed, and its random generator."""
 
     score: Score
     rng: np.random.Generator
@@ -86,8 +86,8 @@ class _Session:
         """The song's energy from -1 (ballad) to 1 (driving)."""
         return 2 * self.score.energy - 1
 
-    def around(self, value: float, deviation: float) -> float:
-        """``value`` as it comes out this time."""
+    def vary(self, value: float, deviation: float) -> float:
+        """``value`` with a random deviation: normally distributed, within two standard deviations."""
         return value + deviation * float(np.clip(self.rng.standard_normal(), -2, 2))
 
     def side(self) -> float:
@@ -105,7 +105,7 @@ def mix(score: Score, stems: Mapping[str, Tracks], rng: np.random.Generator) -> 
     Args:
         score: the song; its sections steer the automation, its energy the style.
         stems: what :func:`fxnorm.demo.rendering.render` gives: stem -> part -> float64 (channels, samples).
-        rng: draws what is this song's own.
+        rng: draws the deviations of this song.
 
     Returns:
         float64 (2, samples) for each of the four stems, silence for one that never plays.
@@ -113,7 +113,7 @@ def mix(score: Score, stems: Mapping[str, Tracks], rng: np.random.Generator) -> 
     session = _Session(score, rng, round(score.seconds * SAMPLE_RATE))
     channel_strips = {"vocals": _mix_vocals, "bass": _mix_bass, "drums": _mix_drums, "other": _mix_other}
     wet = {stem: channel_strips[stem](session, stems.get(stem, {})) for stem in STEMS}
-    wet = _make_room(wet, stems.get("drums", {}))
+    wet = _reduce_masking(wet, stems.get("drums", {}))
     wet = _add_hall(session, wet)
     wet = {stem: audio * _fader(session, stem) for stem, audio in wet.items()}
     return _master(session, _balance(session, wet))
@@ -128,16 +128,16 @@ def _mix_vocals(session: _Session, tracks: Tracks) -> np.ndarray:
     if "lead" in tracks:
         lead = equalize(
             stage(tracks["lead"]),
-            Band("high_pass", session.around(110, 10)),
-            Band("peak", session.around(320, 40), session.around(-3.0, 0.7), 1.0),
-            Band("peak", session.around(3200, 300), session.around(3.0, 0.7), 0.8),
-            Band("high_shelf", 8000, session.around(3.0 + 1.5 * drive, 0.7)),
+            Band("high_pass", session.vary(110, 10)),
+            Band("peak", session.vary(320, 40), session.vary(-3.0, 0.7), 1.0),
+            Band("peak", session.vary(3200, 300), session.vary(3.0, 0.7), 0.8),
+            Band("high_shelf", 8000, session.vary(3.0 + 1.5 * drive, 0.7)),
         )
         lead = limit(stage(compress(stage(lead), _VOICE_COMPRESSOR)), _CEILINGS_DBFS["vocals"])
-        voice += pan(lead, session.around(0.0, 0.02))
+        voice += pan(lead, session.vary(0.0, 0.02))
     if "harmony" in tracks:
         harmony = equalize(stage(tracks["harmony"], -32), Band("high_pass", 220), Band("high_shelf", 6000, 2.0))
-        voice += double(harmony, session.around(0.018, 0.003), session.around(0.65, 0.08))
+        voice += double(harmony, session.vary(0.018, 0.003), session.vary(0.65, 0.08))
     return voice
 
 
@@ -147,10 +147,10 @@ def _mix_bass(session: _Session, tracks: Tracks) -> np.ndarray:
     bass = equalize(
         stage(tracks["bass"]),
         Band("high_pass", 36),
-        Band("low_shelf", 95, session.around(2.5, 0.6)),
-        Band("peak", 260, session.around(-3.0, 0.6), 1.0),
-        Band("peak", 900, session.around(2.0 + 2.0 * session.drive, 0.6), 0.9),
-        Band("low_pass", session.around(4500, 400)),
+        Band("low_shelf", 95, session.vary(2.5, 0.6)),
+        Band("peak", 260, session.vary(-3.0, 0.6), 1.0),
+        Band("peak", 900, session.vary(2.0 + 2.0 * session.drive, 0.6), 0.9),
+        Band("low_pass", session.vary(4500, 400)),
     )
     bass = limit(stage(compress(stage(bass), _BASS_COMPRESSOR)), _CEILINGS_DBFS["bass"])
     return pan(bass, 0.0)
@@ -165,22 +165,22 @@ class _DrumStrip(NamedTuple):
 def _drum_strips(session: _Session) -> dict[str, _DrumStrip]:
     drive = session.drive
     kick = (
-        Band("peak", session.around(62, 4), 3.0, 1.2),
+        Band("peak", session.vary(62, 4), 3.0, 1.2),
         Band("peak", 380, -5.0, 1.0),
-        Band("peak", 3800, session.around(3.0 + 2 * drive, 0.7), 1.0),
+        Band("peak", 3800, session.vary(3.0 + 2 * drive, 0.7), 1.0),
     )
     snare = (
         Band("high_pass", 90),
-        Band("peak", 200, session.around(2.0, 0.6), 1.0),
-        Band("high_shelf", 5000, session.around(3.0 + 2 * drive, 0.7)),
+        Band("peak", 200, session.vary(2.0, 0.6), 1.0),
+        Band("high_shelf", 5000, session.vary(3.0 + 2 * drive, 0.7)),
     )
     toms = (Band("high_pass", 60), Band("peak", 450, -4.0, 1.0))
-    cymbals = (Band("high_pass", 320), Band("high_shelf", 9000, session.around(2.0 + drive, 0.6)))
+    cymbals = (Band("high_pass", 320), Band("high_shelf", 9000, session.vary(2.0 + drive, 0.6)))
     return {
-        "kick": _DrumStrip(session.around(1.0, 0.5), kick),
-        "snare": _DrumStrip(session.around(0.5 * drive, 0.5), snare),
-        "toms": _DrumStrip(session.around(0.0, 0.5), toms, is_overhead=True),
-        "cymbals": _DrumStrip(session.around(4.0, 0.7), cymbals, is_overhead=True),
+        "kick": _DrumStrip(session.vary(1.0, 0.5), kick),
+        "snare": _DrumStrip(session.vary(0.5 * drive, 0.5), snare),
+        "toms": _DrumStrip(session.vary(0.0, 0.5), toms, is_overhead=True),
+        "cymbals": _DrumStrip(session.vary(4.0, 0.7), cymbals, is_overhead=True),
     }
 
 
@@ -192,32 +192,32 @@ def _mix_drums(session: _Session, tracks: Tracks) -> np.ndarray:
             audio = equalize(tracks[piece], *strip.bands) * db_to_gain(strip.fader_db)
             kit += widen(audio, perspective * _OVERHEAD_WIDTH) if strip.is_overhead else audio
     kit = stage(kit)
-    room = synthesize(session.rng, session.around(0.4, 0.06), pre_delay=0.005, with_direct=False)
+    room_response = synthesize(session.rng, session.vary(0.4, 0.06), pre_delay=0.005, with_direct=False)
     return (
         limit(stage(compress(kit, _DRUM_COMPRESSOR)), _CEILINGS_DBFS["drums"])
-        + db_to_gain(session.around(-9.0 + 3.0 * session.drive, 0.6)) * compress(kit, _PARALLEL_DRUM_COMPRESSOR)
-        + db_to_gain(session.around(-11.0, 1.0)) * reverberate(kit, room)
+        + db_to_gain(session.vary(-9.0 + 3.0 * session.drive, 0.6)) * compress(kit, _PARALLEL_DRUM_COMPRESSOR)
+        + db_to_gain(session.vary(-11.0, 1.0)) * reverberate(kit, room_response)
     )
 
 
 def _mix_other(session: _Session, tracks: Tracks) -> np.ndarray:
     side = session.side()
     # a part with none opposite stays near the middle
-    place = session.around(0.6 if "arpeggio" in tracks else 0.2, 0.06)
+    pan_position = session.vary(0.6 if "arpeggio" in tracks else 0.2, 0.06)
     other = session.silence
     if "chords" in tracks:
         chords = stage(tracks["chords"])
         # a driving song's guitars are played twice, a ballad's piano is not
-        other += double(chords, 0.013, side * 0.9) if session.drive > 0.3 else pan(chords, side * place)
+        other += double(chords, 0.013, side * 0.9) if session.drive > 0.3 else pan(chords, side * pan_position)
     if "arpeggio" in tracks:
-        other += pan(stage(tracks["arpeggio"], session.around(-23.0, 0.8)), -side * place)
+        other += pan(stage(tracks["arpeggio"], session.vary(-23.0, 0.8)), -side * pan_position)
     if "pad" in tracks:
-        other += double(stage(tracks["pad"], session.around(-25.0, 0.8)), session.around(0.021, 0.003), -side * 0.8)
+        other += double(stage(tracks["pad"], session.vary(-25.0, 0.8)), session.vary(0.021, 0.003), -side * 0.8)
     other = equalize(
         other,
-        Band("high_pass", session.around(130, 12)),
-        Band("peak", 420, session.around(-4.0, 0.6), 0.8),
-        Band("high_shelf", 4000, session.around(3.0 + 1.5 * session.drive, 0.7)),
+        Band("high_pass", session.vary(130, 12)),
+        Band("peak", 420, session.vary(-4.0, 0.6), 0.8),
+        Band("high_shelf", 4000, session.vary(3.0 + 1.5 * session.drive, 0.7)),
     )
     return limit(stage(compress(stage(other), _OTHER_COMPRESSOR)), _CEILINGS_DBFS["other"])
 
@@ -225,7 +225,7 @@ def _mix_other(session: _Session, tracks: Tracks) -> np.ndarray:
 # ---- the stems together
 
 
-def _make_room(wet: Tracks, drum_tracks: Tracks) -> dict[str, np.ndarray]:
+def _reduce_masking(wet: Tracks, drum_tracks: Tracks) -> dict[str, np.ndarray]:
     """The bass ducks under the kick; chords lose lows to the bass and level to the voice."""
     bass, other = wet["bass"], wet["other"]
     if "kick" in drum_tracks:
@@ -240,14 +240,12 @@ def _make_room(wet: Tracks, drum_tracks: Tracks) -> dict[str, np.ndarray]:
 def _add_hall(session: _Session, wet: Tracks) -> dict[str, np.ndarray]:
     """One hall for the song, its return without the lowest and highest frequencies and kept with the stem that sent."""
     drive = session.drive
-    hall = synthesize(
-        session.rng, session.around(2.0 - 0.6 * drive, 0.15), session.around(0.03, 0.006), with_direct=False
-    )
+    hall = synthesize(session.rng, session.vary(2.0 - 0.6 * drive, 0.15), session.vary(0.03, 0.006), with_direct=False)
     hall = equalize(hall, Band("high_pass", 220), Band("low_pass", 9000))
     sends_db = {
-        "vocals": session.around(-11.0 - 3.0 * drive, 0.8),
-        "drums": session.around(-15.0 - 2.0 * drive, 0.8),
-        "other": session.around(-10.0 - 2.0 * drive, 0.8),
+        "vocals": session.vary(-11.0 - 3.0 * drive, 0.8),
+        "drums": session.vary(-15.0 - 2.0 * drive, 0.8),
+        "other": session.vary(-10.0 - 2.0 * drive, 0.8),
     }
     returns = {stem: db_to_gain(send) * reverberate(wet[stem], hall) for stem, send in sends_db.items()}
     return {stem: audio + returns[stem] if stem in returns else audio for stem, audio in wet.items()}
@@ -268,7 +266,7 @@ def _balance(session: _Session, wet: Tracks) -> dict[str, np.ndarray]:
     balanced = {}
     for stem, audio in wet.items():
         usual, by_drive = _STEM_LU[stem]
-        target = session.around(MIX_LUFS + usual + by_drive * session.drive, _BALANCE_DEVIATION)
+        target = session.vary(MIX_LUFS + usual + by_drive * session.drive, _BALANCE_DEVIATION)
         measured = loudness(audio)
         balanced[stem] = audio * db_to_gain(target - measured) if np.isfinite(measured) else audio
     return balanced
@@ -278,7 +276,7 @@ def _master(session: _Session, wet: Tracks) -> dict[str, np.ndarray]:
     """Fades, bus compression, loudness and limiter: one gain for all stems, so that they still add up to the mix."""
     total = sum(wet.values(), session.silence)
     loudest = np.abs(np.concatenate([total, *wet.values()])).max(axis=0, keepdims=True)
-    target = session.around(MIX_LUFS, _MIX_DEVIATION)
+    target = session.vary(MIX_LUFS, _MIX_DEVIATION)
     gain = _fades(session)
     gain = gain * compression_gain(stage(total * gain), _BUS_COMPRESSOR)
     for _ in range(_LIMITER_PASSES):
@@ -290,8 +288,8 @@ def _master(session: _Session, wet: Tracks) -> dict[str, np.ndarray]:
 def _fades(session: _Session) -> np.ndarray:
     """Some calm songs fade in, some songs fade out over their last bars; the others' last chord is let ring."""
     seconds = session.score.seconds
-    fades_in = session.rng.random() < _FADE_IN_SHARE * (1 - session.score.energy)
-    fades_out = session.rng.random() < _LONG_FADE_SHARE
+    fades_in = session.rng.random() < _FADE_IN_PROBABILITY * (1 - session.score.energy)
+    fades_out = session.rng.random() < _LONG_FADE_PROBABILITY
     length_in = min(_FADE_IN_SECONDS, _LONGEST_FADE * seconds) if fades_in else _SHORTEST_FADE_SECONDS
     length_out = min(_LONG_FADE_SECONDS if fades_out else _RING_OUT_FADE_SECONDS, _LONGEST_FADE * seconds)
     time = np.arange(session.samples) / SAMPLE_RATE

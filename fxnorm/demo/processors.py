@@ -1,8 +1,9 @@
-"""The engineer's tools: filters, compressor, limiter, panner, reverberation. Audio is float64 (channels, samples).
+"""Signal processors for the demo's mixes: filters, compressor, limiter, panner, reverberation. Audio is float64
+(channels, samples).
 
 Filters are those of R. Bristow-Johnson's "Audio EQ Cookbook"; the compressor is the feed-forward one of Giannoulis,
-Massberg and Reiss, "Digital dynamic range compressor design" (JAES 60(6), 2012). They make the demo's mixes and share
-no code with :mod:`fxnorm.effects`: what takes a mix apart is not made of what put it together.
+Massberg and Reiss, "Digital dynamic range compressor design" (JAES 60(6), 2012). They share no code with
+:mod:`fxnorm.effects`, so that an error there cannot hide behind the same error in the demo's mixes.
 """
 
 from typing import Literal, NamedTuple
@@ -141,13 +142,13 @@ def presence(audio: np.ndarray, attack: float, release: float) -> np.ndarray:
 def limiter_gain(audio: np.ndarray, ceiling: float) -> np.ndarray:
     """Gain (samples,) of a look-ahead limiter: under it no sample passes ``ceiling``.
 
-    The least gain needed within the look-ahead either side, averaged over no more than that: so no average is over
-    what its middle needs.
+    The least gain needed within the look-ahead either side, averaged over no more than that: so no average exceeds
+    the gain needed in its middle.
     """
-    needed = np.minimum(1.0, ceiling / np.maximum(np.abs(audio).max(axis=0), ceiling))
-    held = ndimage.minimum_filter1d(needed, 2 * _LIMITER_LOOK_AHEAD + 1, mode="nearest")
-    once = ndimage.uniform_filter1d(held, _LIMITER_LOOK_AHEAD - 1, mode="nearest")
-    return np.asarray(ndimage.uniform_filter1d(once, _LIMITER_LOOK_AHEAD - 1, mode="nearest"))
+    needed_gain = np.minimum(1.0, ceiling / np.maximum(np.abs(audio).max(axis=0), ceiling))
+    least_gain = ndimage.minimum_filter1d(needed_gain, 2 * _LIMITER_LOOK_AHEAD + 1, mode="nearest")
+    averaged = ndimage.uniform_filter1d(least_gain, _LIMITER_LOOK_AHEAD - 1, mode="nearest")
+    return np.asarray(ndimage.uniform_filter1d(averaged, _LIMITER_LOOK_AHEAD - 1, mode="nearest"))
 
 
 def limit(audio: np.ndarray, ceiling_db: float) -> np.ndarray:
@@ -155,19 +156,19 @@ def limit(audio: np.ndarray, ceiling_db: float) -> np.ndarray:
     return audio * limiter_gain(audio, db_to_gain(ceiling_db))
 
 
-def _attack_and_release(wanted: np.ndarray, attack: float, release: float) -> np.ndarray:
+def _attack_and_release(target: np.ndarray, attack: float, release: float) -> np.ndarray:
     attack_pole, release_pole = (float(np.exp(-1 / (SAMPLE_RATE * seconds))) for seconds in (attack, release))
-    return np.asarray(_follow(np.ascontiguousarray(wanted), attack_pole, release_pole))
+    return np.asarray(_follow(np.ascontiguousarray(target), attack_pole, release_pole))
 
 
 @kernel(nogil=False)
-def _follow(wanted: np.ndarray, attack_pole: float, release_pole: float) -> np.ndarray:
+def _follow(target: np.ndarray, attack_pole: float, release_pole: float) -> np.ndarray:
     """One-pole smoothing with a pole for rising and one for falling."""
-    smoothed = np.empty_like(wanted)
+    smoothed = np.empty_like(target)
     state = 0.0
-    for sample in range(wanted.size):
-        pole = attack_pole if wanted[sample] > state else release_pole
-        state = pole * state + (1.0 - pole) * wanted[sample]
+    for sample in range(target.size):
+        pole = attack_pole if target[sample] > state else release_pole
+        state = pole * state + (1.0 - pole) * target[sample]
         smoothed[sample] = state
     return smoothed
 

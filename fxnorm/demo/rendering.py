@@ -1,9 +1,9 @@
 """Plays scores with a General MIDI soundfont: TimGM6mb (Tim Brechbill), which comes with the package pretty_midi.
 
 pretty_midi writes the MIDI file and midirenderer plays it, with the synthesizer's own reverb and chorus off; both are
-optional and imported when they are used. The renderer gives 16-bit audio at 48 kHz that clips without a word and ends
-with the file's last event, whatever still sounds: so every part is rendered by itself, softer if it clips, and its
-file ends with an event that says nothing.
+optional and imported when they are used. The renderer gives 16-bit audio at 48 kHz that clips without a warning and
+ends with the file's last event, even if notes still sound: so every part is rendered by itself, softer if it clips, and
+its file ends with an event without effect.
 """
 
 import io
@@ -32,7 +32,7 @@ _FADE_SECONDS = 0.3  # at the end of a take, where something may still ring
 _CONSONANT_BAND_HZ = (4500.0, 11000.0)
 _CONSONANT_SECONDS = (0.03, 0.09)
 _CONSONANT_DB = (-26.0, -14.0)  # relative to the part's peak
-_CONSONANT_SHARE = 0.6  # of the notes; the others start with a vowel
+_CONSONANT_PROBABILITY = 0.6  # of the notes; the others start with a vowel
 
 
 def check_installed() -> None:
@@ -44,7 +44,7 @@ def check_installed() -> None:
 
 def render(score: Score, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     """Every part of a score as it is played, before any mixing: stem -> part -> float64 (channels, samples)
-    at 44.1 kHz. Melodic parts have one channel, the drums' two, in which they stand at the soundfont's own places.
+    at 44.1 kHz. Melodic parts have one channel, the drums' two, panned as the soundfont has them.
     """
     samples = round(score.seconds * SAMPLE_RATE)
     fade = np.ones(samples)
@@ -114,7 +114,7 @@ def _consonants(rng: np.random.Generator, notes: tuple[Note, ...], samples: int)
         level = 10 ** (rng.uniform(*_CONSONANT_DB) / 20) * note.velocity / 127
         burst = level * rng.standard_normal(length) * signal.windows.hann(length)
         start = round(note.start * SAMPLE_RATE)
-        if rng.random() < _CONSONANT_SHARE and start + length <= samples:
+        if rng.random() < _CONSONANT_PROBABILITY and start + length <= samples:
             bursts[start : start + length] += burst
     band = signal.butter(2, _CONSONANT_BAND_HZ, "bandpass", fs=SAMPLE_RATE, output="sos")
     return np.asarray(signal.sosfilt(band, bursts))

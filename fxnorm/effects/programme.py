@@ -1,9 +1,9 @@
 """Whether a channel carries programme, or only what recordings leave behind: clicks, hum, hiss, offset, rumble, bleed.
 
-Normalization brings what it is given to a target, however little that is. The published rule keeps silence from it (a
-peak at or under -50 dBFS), but a single click of -34 dBFS is no silence, and would come out at full scale. So each
-channel of a stem is looked at here, as the stem comes in. The levels below lie between what residues and what songs
-measure: those of songs also where the whole song was turned down by 30 dB.
+Normalization brings its input to a target, however quiet that is. The published rule excludes silence (a peak at or
+under -50 dBFS), but a single click of -34 dBFS is no silence, and would be raised to full scale. So each
+channel of a stem is examined here, before normalization. The levels below lie between those of such
+residues and those of songs, also of songs that were turned down by 30 dB.
 """
 
 import numpy as np
@@ -86,7 +86,7 @@ def remark(audio: np.ndarray, sample_rate: int) -> str | None:
 
 
 def _carries(audio: np.ndarray, least_loudness: float) -> bool:
-    """Whether one channel, ``audio`` (samples,), carries programme; looks no further than where this is clear."""
+    """Whether one channel, ``audio`` (samples,), carries programme; reads no more of it than is needed to decide."""
     scan = _Scan(audio)
     while scan.go_on():
         if scan.is_programme(least_loudness):
@@ -105,7 +105,7 @@ def _leans(programme: np.ndarray, quieter: np.ndarray) -> bool:
 
 
 class _Scan:
-    """What a channel measures from its beginning up to where it was looked at, in steps of 100 ms."""
+    """Measurements of a channel in steps of 100 ms, from its beginning to as far as it was read."""
 
     def __init__(self, audio: np.ndarray) -> None:
         self._audio = audio
@@ -119,7 +119,7 @@ class _Scan:
         self._filters = loudness.weighting()
 
     def go_on(self) -> bool:
-        """Look at the next 2 s, or as much again as before, if there is any."""
+        """Measure the next 2 s, or as much again as was measured before; False at the end of the channel."""
         if self._done == self._steps:
             return False
         stop = min(max(_FIRST_STEPS, 2 * self._done), self._steps)
@@ -128,7 +128,7 @@ class _Scan:
         return True
 
     def finish(self) -> None:
-        """Look at all of it."""
+        """Measure the whole channel."""
         while self.go_on():
             pass
 
@@ -141,7 +141,7 @@ class _Scan:
         return _moving_sum(self._sums[0, : self._done + _STEPS_PER_BLOCK])[:blocks] / _BLOCK
 
     def is_programme(self, least_loudness: float) -> bool:
-        """Whether this much is programme, whatever comes after."""
+        """Whether the part that was measured is enough to call the channel programme."""
         energies, totals, squares, jumps = self._sums[:, : self._done + _STEPS_PER_BLOCK]
         powers = self._powers()
         loudest = int(powers.argmax())
@@ -149,7 +149,7 @@ class _Scan:
         if level < least_loudness or level >= _NEVER_STEADY_RESIDUE:
             return bool(level >= least_loudness)
         total, square, jump = (_moving_sum(values)[loudest] for values in (totals, squares, jumps))
-        unweighted = (square - total**2 / _BLOCK) / _BLOCK - jump  # where a step was taken out, an offset may be left
+        unweighted = (square - total**2 / _BLOCK) / _BLOCK - jump  # where a step was taken out, an offset may remain
         if powers[loudest] < unweighted * 10 ** (-_LOST_TO_WEIGHTING / 10):
             return False
         change = _change(loudness.level(energies[: self._done] / _STEP))

@@ -25,7 +25,7 @@ from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, flac, in
 from fxnorm.io.files import whole_file
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
-"""What is looked for on disk, in this order when a stem is there more than once."""
+"""Suffixes of files that are read; a stem that has several is read in this order of preference."""
 
 MAX_CHANNELS = 2
 
@@ -34,11 +34,11 @@ MAX_DBFS = 60.0
 that is not finite, and somewhere above +80 dBFS the MP3 encoder ends the process."""
 
 _FORMATS = ("WAV", "FLAC", "MP3")
-"""Those of files from strangers; libsndfile reads dozens of others, which nobody checked against hostile files."""
+"""Formats of untrusted files. libsndfile reads dozens of others, which were not tested with hostile files."""
 _QUALITY = "HQ"  # of soxr
 _BLOCK = 2**18  # frames that are read at once
 _RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
-_UNKNOWN_FRAMES = 2**62  # libsndfile's number where a header does not say how long a file is is higher
+_UNKNOWN_FRAMES = 2**62  # libsndfile reports more for a file whose header lacks the number of samples
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}
 _UNBOUNDED = ("FLOAT", "DOUBLE", "MPEG_LAYER_III")
 """Sample formats that hold more than full scale."""
@@ -48,7 +48,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DecodingLimits:
-    """What a file from a stranger may hold. The header is held against it before anything is decoded.
+    """Limits of an untrusted file. Its header is compared with them before anything is decoded.
 
     Attributes:
         seconds: the longest song.
@@ -90,7 +90,7 @@ def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.nd
 def decode(
     content: bytes, name: str, sample_rate: int | None = SAMPLE_RATE, limits: DecodingLimits | None = None
 ) -> tuple[np.ndarray, int]:
-    """As :func:`read`, for the bytes of a file; ``name`` stands in the errors.
+    """As :func:`read`, for the bytes of a file; ``name`` is that of the file in errors.
 
     Raises:
         AudioError: as :func:`read`, or the file announces or holds more than ``limits`` allow.
@@ -99,7 +99,7 @@ def decode(
 
 
 def duration_seconds(path: str | Path) -> float:
-    """Length of a local audio file in seconds, by what is in it; nothing is decoded.
+    """Length of a local audio file in seconds, by its content and not its header alone; nothing is decoded.
 
     Raises:
         AudioError: the file is missing, not audio or truncated.
@@ -109,7 +109,7 @@ def duration_seconds(path: str | Path) -> float:
 
 
 def length(path: str | Path) -> tuple[int, int]:
-    """Samples of a local audio file, by what is in it, and its sample rate in Hz; nothing is decoded.
+    """Samples of a local audio file, as :func:`duration_seconds`, and its sample rate in Hz; nothing is decoded.
 
     Raises:
         AudioError: as :func:`duration_seconds`.
@@ -142,8 +142,8 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
         audio: float array (channels, samples).
         sample_rate: Hz.
         subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
-            which add no audible rounding. What passes full scale is cut off there by all formats but float WAV and MP3;
-            a warning says so.
+            which add no audible rounding. What passes full scale is cut off there by all formats but float WAV and MP3,
+            with a warning.
 
     Raises:
         AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
@@ -270,7 +270,7 @@ def _read_layout(
 ) -> tuple[np.ndarray, int]:
     """All parts of a file one behind the other, and their sample rate."""
     joined: _Joined | None = None
-    known = sum(part.samples or 0 for part in layout.parts)
+    announced = sum(part.samples or 0 for part in layout.parts)
     for part in layout.parts:
         if part.samples == 0:
             continue
@@ -282,13 +282,13 @@ def _read_layout(
                 joined = _Joined(sound, int(sound.samplerate) if sample_rate is None else sample_rate, name)
             joined.refuse_other(sound)
             if limits is not None:
-                _refuse_beyond(limits, sound, max(known, joined.read + samples), joined.target_rate, name)
+                _refuse_beyond(limits, sound, max(announced, joined.read + samples), joined.target_rate, name)
             if layout.fault is not None:
                 raise AudioError(f"{name}: {layout.fault}")
-            joined.reserve(max(known, joined.read + samples))
-            found = joined.add(sound, reading.skip, samples)
-        if found < samples:
-            raise AudioError(f"{name}: truncated: {samples} samples announced, {found} found")
+            joined.reserve(max(announced, joined.read + samples))
+            count = joined.add(sound, reading.skip, samples)
+        if count < samples:
+            raise AudioError(f"{name}: truncated: {samples} samples announced, {count} found")
         if layout.container == "FLAC":
             flac.refuse_another(file, file.tell() - flac.READ_AHEAD)
     if joined is None:
@@ -297,10 +297,10 @@ def _read_layout(
 
 
 def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, Reading, int]:
-    """A part as libsndfile reads it to its end, how it is shown to it, and the number of its samples.
+    """A part opened by libsndfile, the reading with which that succeeded, and the number of its samples.
 
     Raises:
-        AudioError: libsndfile cannot read it, or does not find what is there.
+        AudioError: libsndfile cannot read it, or reports another number of samples than the part has.
     """
     reason = "no samples"
     for reading in part.readings:
@@ -352,7 +352,7 @@ class _Joined:
             )
 
     def reserve(self, samples: int) -> None:
-        """Make room for all that is read until the end, ``samples`` at the files' own rate."""
+        """Allocate the memory for ``samples`` at the files' own rate, all that is read until the end."""
         try:
             self._grow(_resampled_length(samples, self._rate, self.target_rate))
         except MemoryError as error:
@@ -360,20 +360,20 @@ class _Joined:
             raise AudioError(message) from error
 
     def add(self, sound: soundfile.SoundFile, skip: int, samples: int) -> int:
-        """Read ``samples`` behind the first ``skip``; gives how many there were."""
+        """Read ``samples`` behind the first ``skip``; returns how many the file had."""
         before = self.read
         for block in _blocks(sound, skip, samples, self._name):
             self.read += len(block)
-            self._put(block if self._resampler is None else self._resampler.resample_chunk(block))
+            self._append(block if self._resampler is None else self._resampler.resample_chunk(block))
         return self.read - before
 
     def samples(self) -> np.ndarray:
         """What was read, (channels, samples)."""
         if self._resampler is not None:
-            self._put(self._resampler.resample_chunk(np.empty((0, self._channels), np.float32), last=True))
+            self._append(self._resampler.resample_chunk(np.empty((0, self._channels), np.float32), last=True))
         return np.ascontiguousarray(self._samples[:, : self._filled])
 
-    def _put(self, block: np.ndarray) -> None:
+    def _append(self, block: np.ndarray) -> None:
         self._grow(self._filled + len(block))  # should soxr round up where we round down
         self._samples[:, self._filled : self._filled + len(block)] = block.T
         self._filled += len(block)
@@ -393,11 +393,11 @@ def _blocks(sound: soundfile.SoundFile, skip: int, samples: int, name: str) -> I
     at_once = skip + samples if sound.format == "MP3" else _BLOCK
     read, stop = -skip, samples
     while len(part := sound.read(min(at_once, stop - read), dtype="float32", always_2d=True)):
-        wanted = part[max(0, -read) :]
-        _refuse_unbounded(wanted.T, name, start=max(0, read))
+        block = part[max(0, -read) :]
+        _refuse_unbounded(block.T, name, start=max(0, read))
         read += len(part)
-        for start in range(0, len(wanted), _BLOCK):
-            yield wanted[start : start + _BLOCK]
+        for start in range(0, len(block), _BLOCK):
+            yield block[start : start + _BLOCK]
 
 
 def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
@@ -408,7 +408,7 @@ def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
 def _refuse_beyond(
     limits: DecodingLimits, sound: soundfile.SoundFile, samples: int, target_rate: int, name: str
 ) -> None:
-    """Refuse a file of so many ``samples`` before they are decoded."""
+    """Refuse a file of ``samples`` samples that is beyond the limits, before they are decoded."""
     lowest, highest = _RATES
     if sound.channels > limits.channels:
         raise AudioError(f"{name}: {sound.channels} channels, expected at most {limits.channels}")
@@ -418,9 +418,9 @@ def _refuse_beyond(
         seconds = samples / sound.samplerate
         raise AudioError(f"{name}: {seconds:.0f} s, expected at most {limits.seconds:g} s")
     longest = max(samples, _resampled_length(samples, sound.samplerate, target_rate))
-    needed = longest * sound.channels * np.dtype(np.float32).itemsize
-    if needed > limits.bytes:
-        raise AudioError(f"{name}: {needed} bytes of samples when decoded, expected at most {limits.bytes}")
+    size = longest * sound.channels * np.dtype(np.float32).itemsize
+    if size > limits.bytes:
+        raise AudioError(f"{name}: {size} bytes of samples when decoded, expected at most {limits.bytes}")
 
 
 def _write_open(
@@ -447,7 +447,7 @@ def _write_open(
 
 
 class _Sink:
-    """A file for libsndfile, whose encoders may end well where a write fails: the first error is kept here."""
+    """A file for libsndfile. Its encoders may ignore that a write failed, so the first error is kept here."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -472,5 +472,5 @@ class _Sink:
 
 
 def _reason(error: BaseException) -> str:
-    said = str(getattr(error, "error_string", "")).strip()
-    return (said or first_line(error)).rstrip(".").partition("\n")[0]
+    message = str(getattr(error, "error_string", "")).strip()
+    return (message or first_line(error)).rstrip(".").partition("\n")[0]

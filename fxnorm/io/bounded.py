@@ -1,8 +1,8 @@
-"""Files that may come from others, read within bounds: what a few bytes claim, repeat or unfold to fills no memory.
+"""Untrusted files, read within bounds: a small file cannot fill the memory by the sizes that it announces.
 
-A registered Mixer, statistics or a settings file may be anybody's. Each function here holds what a file announces
-against what it may hold before that is inflated, allocated or repeated, and raises errors that callers turn into one
-line with the file's name.
+A registered Mixer, statistics or a settings file may come from anywhere. Each function here compares the sizes that a
+file announces with a limit before anything is inflated, allocated or repeated, and raises errors that callers turn into
+one line with the file's name.
 """
 
 import json
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_yaml(text: str) -> Any:
-    """What a YAML text says: plain values, lists and dictionaries.
+    """The content of a YAML text: plain values, lists and dictionaries.
 
     Raises:
         yaml.YAMLError: it is no YAML, holds a value that cannot be (a 13th month), is nested deeper than Python goes,
@@ -172,12 +172,12 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, mo
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{name}: npy format {version}")
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, kind = read_header(file)
+        shape, _, dtype = read_header(file)
     numbers = 1
     for length in shape:
         numbers *= length
-    if kind.kind not in _NUMBERS or kind.itemsize > _LARGEST_NUMBER or not 0 <= numbers <= most:
-        raise ValueError(f"{name}: expected at most {most} numbers, found {printable(str(kind))} of shape {shape}")
+    if dtype.kind not in _NUMBERS or dtype.itemsize > _LARGEST_NUMBER or not 0 <= numbers <= most:
+        raise ValueError(f"{name}: expected at most {most} numbers, found {printable(str(dtype))} of shape {shape}")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

@@ -35,7 +35,7 @@ _WRITE_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
     errno.EISDIR, errno.ENAMETOOLONG, errno.EBUSY, errno.EXDEV, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP,
 }  # fmt: skip
-"""What writing can fail for; whatever else comes without a file's name may be anything, such as a broken connection."""
+"""Errors of writing a file. Any other error without a file's name may be of something else, such as a connection."""
 
 _AT_WORKING_FOLDER, _RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 
@@ -43,9 +43,9 @@ _log = logging.getLogger(__name__)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file or folder of this name is one that is being written here, or was when its process was killed."""
-    marker, _, rest = name.rpartition(f".{_OURS}")
-    return bool(marker) and name.startswith(".") and _RANDOM.match(rest) is not None
+    """Whether a name is one that this module gives while a file or folder is written; a killed process leaves such."""
+    marker, _, random_part = name.rpartition(f".{_OURS}")
+    return bool(marker) and name.startswith(".") and _RANDOM.match(random_part) is not None
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -55,7 +55,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes if it does not.
+    """A temporary name beside ``path`` that becomes ``path`` when the block ends; if it raises, that file is removed.
 
     The suffix is kept, because writers such as soundfile and NumPy choose the format by it.
 
@@ -115,11 +115,11 @@ def refuse_working_folder(path: Path) -> None:
             )
 
 
-def place_of(path: Path) -> Path:
+def real_folder(path: Path) -> Path:
     """Where a folder that a user named really lies: what a symbolic link leads to, without ``.`` and ``..``.
 
     Raises:
-        OutputError: the link leads nowhere, or there is a file in the folder's place.
+        OutputError: the link leads nowhere, or the path is a file.
     """
     if path.is_symlink() and not path.exists():
         raise OutputError(f"{path}: is a symbolic link to {os.readlink(path)}, which is not there; make that folder")
@@ -142,21 +142,21 @@ def whole_folder(path: Path, refuse: Callable[[Path], None] = refuse_filled) -> 
     path = Path(path)
     with _naming(path, None):
         refuse_working_folder(path)
-        place = place_of(path)
-    prefix, _ = _affixes(place, "", place.name)
+        target = real_folder(path)
+    prefix, _ = _affixes(target, "", target.name)
     with _naming(path, prefix):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        recover(place)
-        refuse(place)
-        temporary, lock = _new_folder(place.parent, prefix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recover(target)
+        refuse(target)
+        temporary, lock = _new_folder(target.parent, prefix)
         try:
             yield temporary
             for content in [*temporary.rglob("*"), temporary]:
                 _to_disk(content, _UNSUPPORTED_OF_FOLDERS if content.is_dir() else _UNSUPPORTED)
-            refuse(place)  # once more: there may have been time to put something there
+            refuse(target)  # once more: something may have been put there during the block
             lock.close()
-            _put_in_place(temporary, place)
-            _to_disk(place.parent, _UNSUPPORTED_OF_FOLDERS)
+            _put_in_place(temporary, target)
+            _to_disk(target.parent, _UNSUPPORTED_OF_FOLDERS)
         except OutputError as error:  # of a file within
             raise OutputError(str(error).replace(str(temporary), str(path))) from error
         finally:
@@ -182,7 +182,7 @@ def recover(path: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file with its time, as far as the file system takes that, and nothing else that it may refuse."""
+    """Copy a file with its time, if the file system can set that, and no other attribute."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     with contextlib.suppress(OSError):
@@ -191,7 +191,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """``content`` as indented JSON; NaN and infinity are refused, because JSON has no word for them."""
+    """``content`` as indented JSON; NaN and infinity are refused, because JSON cannot represent them."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -203,11 +203,11 @@ def _naming(path: Path, prefix: str | None) -> Iterator[None]:
         yield
     except OSError as error:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-        places = {
+        folders = {
             str(folder) for spelled in (path, Path(os.path.realpath(path))) for folder in (spelled, *spelled.parents)
         }
-        ours = any(name in places or (prefix is not None and f"/{prefix}" in f"/{name}") for name in names)
-        if isinstance(error, shutil.Error) or ours or (not names and error.errno in _WRITE_ERRORS):
+        is_ours = any(name in folders or (prefix is not None and f"/{prefix}" in f"/{name}") for name in names)
+        if isinstance(error, shutil.Error) or is_ours or (not names and error.errno in _WRITE_ERRORS):
             raise OutputError(f"{path}: cannot be written ({system_reason(error)})") from error
         raise
 
@@ -225,12 +225,12 @@ def _shortened(name: str, most: int = _MOST_NAME_BYTES) -> str:
 
 def _affixes(path: Path, suffix: str, name: str | None = None) -> tuple[str, str]:
     """What temporary names for ``path`` begin and end with."""
-    kept = suffix if len(os.fsencode(suffix)) <= _MOST_SUFFIX_BYTES else ""
-    return f".{_shortened(path.stem if name is None else name)}.{_OURS}", kept
+    kept_suffix = suffix if len(os.fsencode(suffix)) <= _MOST_SUFFIX_BYTES else ""
+    return f".{_shortened(path.stem if name is None else name)}.{_OURS}", kept_suffix
 
 
 class _Lock:
-    """Held while something is written: whoever clears up sees that its process is alive, also from a container.
+    """Held while something is written: another process, in another container too, sees that the writer is alive.
 
     File systems without such locks are left uncleared.
     """
@@ -243,7 +243,7 @@ class _Lock:
 
     def close(self) -> None:
         if self._descriptor is not None:
-            os.close(self._descriptor)  # before the file gets its name: some shares do not rename what is open
+            os.close(self._descriptor)  # before the file gets its name: some network shares do not rename open files
             self._descriptor = None
 
 
@@ -276,7 +276,7 @@ def _leftovers(folder: Path, prefix: str, suffix: str, pattern: bool = False) ->
     """Files or folders with temporary names."""
     name = re.compile(f"{re.escape(prefix)}{_RANDOM.pattern}{suffix if pattern else re.escape(suffix)}")
     try:
-        return [folder / found for found in os.listdir(folder) if name.fullmatch(found)]
+        return [folder / entry for entry in os.listdir(folder) if name.fullmatch(entry)]
     except FileNotFoundError:
         return []
     except PermissionError:  # a folder may be written to and not be read
@@ -294,7 +294,7 @@ def _is_abandoned(path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False  # it is locked, or nobody can tell
+        return False  # it is locked, or its file system has no locks
     finally:
         os.close(descriptor)
     return True
@@ -328,7 +328,7 @@ def _to_disk(path: Path, unsupported: set[int]) -> None:
 
 
 def _put_in_place(new: Path, path: Path) -> None:
-    """Give ``new`` the name ``path``; what had it is under ``new`` then, or gone."""
+    """Give ``new`` the name ``path``; an older folder of that name is removed or has the name ``new`` afterwards."""
     if not path.exists():
         os.rename(new, path)
     elif not _exchange(new, path):
@@ -342,7 +342,7 @@ def _put_in_place(new: Path, path: Path) -> None:
         remove(aside)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Let two folders change their names in one step; False where the system or the file system cannot."""
     if sys.platform != "linux":
         return False
@@ -350,7 +350,7 @@ def _exchange(one: Path, other: Path) -> bool:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):  # C libraries other than glibc may lack it
         return False
-    names = os.fsencode(one), os.fsencode(other)
+    names = os.fsencode(first), os.fsencode(second)
     return bool(rename(_AT_WORKING_FOLDER, names[0], _AT_WORKING_FOLDER, names[1], _RENAME_EXCHANGE) == 0)
 
 

@@ -1,7 +1,7 @@
-"""What in a folder is a user's, and what an operating system, an editor or a download left there.
+"""Files of users in a folder, distinguished from those that an operating system, an editor or a download left there.
 
-Every place of the library that looks into a folder looks through these functions, so that none takes such a file for
-sound, for an answer or for a part of what a result depends on. ``.dvcignore`` tells DVC the same.
+All of the library lists folders with these functions, so that no such file is taken for audio, for a listener's answers
+or for a part of what a result depends on. ``.dvcignore`` lists the same names for DVC.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ _LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nf
 def is_litter(name: str) -> bool:
     """Whether a file manager or a network share left a file of this name, so that it may go with its folder.
 
-    These are fewer than :func:`is_foreign` passes over: a backup or a hidden file is no input, but may be all that
-    somebody has.
+    These are fewer than :func:`is_foreign` passes over: a backup or a hidden file is no input, but may be a user's
+    only copy.
     """
     return _LITTER.fullmatch(name) is not None
 
@@ -75,16 +75,16 @@ def files_below(folder: Path) -> list[Path]:
 def without_foreign(folder: Path) -> Iterator[Path]:
     """A folder of the same name with links to its files alone, for what takes whole folders, while the block runs."""
     with tempfile.TemporaryDirectory(prefix="fxnorm-") as temporary:
-        place = Path(temporary) / folder.name
-        place.mkdir()
+        linked = Path(temporary) / folder.name
+        linked.mkdir()
         for file in files_below(folder):
-            link = place / file.relative_to(folder)
+            link = linked / file.relative_to(folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file.absolute())
-        yield place
+        yield linked
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_foreign(name, folder=True)]
-        yield from (Path(place) / name for name in files if not is_foreign(name))
+        yield from (Path(parent) / name for name in files if not is_foreign(name))

@@ -1,7 +1,7 @@
 """One process at a time: whoever writes to a folder holds its lock, and a second one is refused in one line.
 
 The system lets go of a lock when its process ends, however that ends. The lock is a file beside the folder, so that
-what lies in the folder is the result alone; it holds who has it.
+the folder contains the result alone; the file names the process that holds the lock.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ from fxnorm.errors import FxnormError, printable
 from fxnorm.io.files import beside
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EACCES, errno.EROFS}
-"""What systems say that have none (NFS without its daemon, CIFS, some FUSE), or none here."""
-_TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN}
+"""Errors of systems without locks (NFS without its daemon, CIFS, some FUSE), or without locks for this file."""
+_HELD_BY_ANOTHER = {errno.EWOULDBLOCK, errno.EAGAIN}
 _POLL_SECONDS = 0.1
 _SHOWN = 100  # characters
 
 _log = logging.getLogger(__name__)
-_said: set[Path] = set()
+_warned: set[Path] = set()
 
 
 class LockedError(FxnormError):
     """Another process works on the same folder."""
 
 
-def lock_file(place: Path, part: str = "") -> Path:
+def lock_file(target: Path, part: str = "") -> Path:
     """The file that stands for a folder or file, or for a part of the work on it."""
-    return beside(Path(os.path.realpath(place)), f"{part}.lock")
+    return beside(Path(os.path.realpath(target)), f"{part}.lock")
 
 
 @contextlib.contextmanager
-def held(place: Path, part: str = "", shared: bool = False, wait: bool = False) -> Iterator[bool]:
+def held(target: Path, part: str = "", shared: bool = False, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of a folder or file within the block.
 
     Args:
@@ -47,25 +47,25 @@ def held(place: Path, part: str = "", shared: bool = False, wait: bool = False) 
         wait: for it to be free, instead of being refused.
 
     Yields:
-        whether it is held: some file systems have no locks, which is said, and nobody is refused there.
+        whether it is held: some file systems have no locks. That is logged, and no process is refused there.
 
     Raises:
-        LockedError: another process holds it; the text says which.
+        LockedError: another process holds it; the text names that.
     """
-    path = lock_file(place, part)
+    path = lock_file(target, part)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _taken(path, place, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait)
+        descriptor = _acquired(path, target, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise FxnormError(f"{path}: cannot be locked ({error.strerror or error})") from error
-        _say_once(path, error)
+        _warn_once(path, error)
         yield False
         return
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    except OSError as error:  # a full disk: the lock holds, though nobody can read whose it is
+    except OSError as error:  # a full disk: the lock holds, only its file does not name this process
         _log.debug("%s: %s", path, error)
     try:
         yield True
@@ -77,12 +77,12 @@ def held(place: Path, part: str = "", shared: bool = False, wait: bool = False) 
         os.close(descriptor)
 
 
-def _taken(path: Path, place: Path, kind: int, wait: bool) -> int:
+def _acquired(path: Path, target: Path, operation: int, wait: bool) -> int:
     """An open file that is locked, and that is the one that has the name now."""
     while True:
         descriptor = _opened(path)
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor
@@ -90,11 +90,11 @@ def _taken(path: Path, place: Path, kind: int, wait: bool) -> int:
         except OSError as error:
             holder = os.pread(descriptor, _SHOWN, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            if error.errno not in _TAKEN:
+            if error.errno not in _HELD_BY_ANOTHER:
                 raise
             if not wait:
                 raise LockedError(
-                    f"{place}: another run is at work there ({printable(holder, _SHOWN) or 'it does not say which'});"
+                    f"{target}: another run is at work there ({printable(holder, _SHOWN) or 'it does not say which'});"
                     " wait until it has ended, or end it"
                 ) from error
             time.sleep(_POLL_SECONDS)
@@ -115,9 +115,9 @@ def _to_itself(descriptor: int) -> bool:
     return True
 
 
-def _say_once(path: Path, error: OSError) -> None:
-    if path.parent not in _said:
-        _said.add(path.parent)
+def _warn_once(path: Path, error: OSError) -> None:
+    if path.parent not in _warned:
+        _warned.add(path.parent)
         _log.warning(
             "%s: no locks here (%s): nothing keeps two runs that write to the same place from each other's way",
             path.parent,

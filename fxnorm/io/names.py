@@ -23,7 +23,7 @@ _HASH_DIGITS = 12
 _PLAIN_SIGNS = " -_.,()'"
 # devices of Windows, whatever suffix follows
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_MADE_HERE = re.compile(rf".*-[0-9a-f]{{{_HASH_DIGITS}}}")
+_HASHED_NAME = re.compile(rf".*-[0-9a-f]{{{_HASH_DIGITS}}}")
 _PLAIN_CATEGORIES = ("L", "N")
 """Of Unicode: letters and digits of every script."""
 
@@ -36,11 +36,11 @@ def address_part(name: str) -> str:
     of :func:`addresses` do so also where upper and lower case are one.
     """
     # a plain name that ends as those made here do could be the part of another name
-    return name if _is_plain(name) and not _MADE_HERE.fullmatch(name) else hashed_part(name)
+    return name if _is_plain(name) and not _HASHED_NAME.fullmatch(name) else hashed_part(name)
 
 
 def hashed_part(name: str) -> str:
-    """A readable beginning of a name, and a hash that tells it from others, in letters that are safe everywhere."""
+    """A readable beginning of a name, and a hash of all of it, in characters that are safe everywhere."""
     decomposed = unicodedata.normalize("NFKD", name)
     ascii_letters = decomposed.encode("ascii", "ignore").decode("ascii")
     slug = re.sub(r"[^A-Za-z0-9]+", "-", ascii_letters)[:_SLUG_LETTERS].strip("-")
@@ -75,10 +75,10 @@ def check_text(song: str) -> None:
 
 
 def song_of(folder: Path) -> str:
-    """The name of the song that a folder is of, as :data:`SONG_FILE` in it tells, or the folder's own.
+    """The name of the song that a folder is of: that in its :data:`SONG_FILE`, or the folder's own.
 
     Raises:
-        DatasetError: the file is there and tells no name that a song's folder can have.
+        DatasetError: the file does not contain a name that a song's folder can have.
     """
     file = folder / SONG_FILE
     if not file.is_file():

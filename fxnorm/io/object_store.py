@@ -16,8 +16,8 @@ _READ_SECONDS = 60
 _ATTEMPTS = 3
 _SHOWN = 200  # characters of an address in an error
 _CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
-_TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-"""What a store answers that may answer otherwise later, beside its own failures."""
+_RETRIABLE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+"""Statuses of a store after which a later attempt may succeed, beside its own failures (500 and higher)."""
 
 
 def is_address(text: str) -> bool:
@@ -46,18 +46,18 @@ def read(address: str, most_bytes: int | None = None) -> bytes:
     """
     bucket, key = split(address)
     shown = printable(address, _SHOWN)
-    with _one_line(shown, "read"):
-        found = _client().get_object(Bucket=bucket, Key=key)
-        with contextlib.closing(found["Body"]) as body:
-            if most_bytes is not None and found["ContentLength"] > most_bytes:
-                raise FxnormError(f"{shown}: {found['ContentLength']} bytes, expected at most {most_bytes}")
+    with _as_user_error(shown, "read"):
+        response = _client().get_object(Bucket=bucket, Key=key)
+        with contextlib.closing(response["Body"]) as body:
+            if most_bytes is not None and response["ContentLength"] > most_bytes:
+                raise FxnormError(f"{shown}: {response['ContentLength']} bytes, expected at most {most_bytes}")
             return bytes(body.read(most_bytes))
 
 
-def ask_plainly() -> None:
+def send_required_checksums_only() -> None:
     """Have this process's clients of S3 stores, also those of MLflow and DVC, send checksums where S3 requires them.
 
-    Of their own accord they send them everywhere since 2025, in headers and trailers that other stores refuse (older
+    By default they send them everywhere since 2025, in headers and trailers that other stores refuse (older
     MinIO, Ceph and others). A user's own choice, in the environment or AWS's configuration file, stays.
     """
     import botocore.session
@@ -65,7 +65,7 @@ def ask_plainly() -> None:
 
     try:
         configured = botocore.session.Session().get_scoped_config()
-    except BotoCoreError:  # a profile that is not there, which the client will say
+    except BotoCoreError:  # a profile that does not exist, which the client reports
         configured = {}
     for name in _CHECKSUMS:
         if name not in configured:
@@ -77,21 +77,21 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    ask_plainly()
+    send_required_checksums_only()
     retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
     config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries)
     return boto3.client("s3", config=config)
 
 
 @contextlib.contextmanager
-def _one_line(name: str, what: str) -> Iterator[None]:
+def _as_user_error(name: str, action: str) -> Iterator[None]:
     from boto3.exceptions import Boto3Error, S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError, OSError) as error:
-        text = f"{name}: cannot be {what} ({' '.join(str(error).split())})"
+        text = f"{name}: cannot be {action} ({' '.join(str(error).split())})"
         if isinstance(error, ClientError) and _is_about_object(error.response):
             raise FxnormError(text) from error
         failure = StoreError(text)
@@ -103,12 +103,12 @@ def _one_line(name: str, what: str) -> Iterator[None]:
 def _is_refusal(response: dict[str, Any]) -> bool:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", HTTPStatus.INTERNAL_SERVER_ERROR)
     return status == HTTPStatus.NOT_IMPLEMENTED or (
-        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRY_AGAIN
+        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _RETRIABLE
     )
 
 
 def _is_about_object(response: dict[str, Any]) -> bool:
-    """Whether a store's error is about what was asked for; status 403 may also mean that it knows no such key."""
+    """Whether a store's error is about the object; status 403 may also mean that it knows no such access key."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status == HTTPStatus.NOT_FOUND or (
         status == HTTPStatus.FORBIDDEN and response.get("Error", {}).get("Code") == "AccessDenied"
@@ -131,12 +131,12 @@ class Folder:
         self.address = address.rstrip("/")
         self._bucket, key = split(self.address)
         self._prefix = f"{key}/"
-        with _one_line(self.address, "reached"):
+        with _as_user_error(self.address, "reached"):
             self._client = _client()
 
     def names(self) -> list[str]:
         """Sorted names of what lies in the folder itself."""
-        with _one_line(self.address, "listed"):
+        with _as_user_error(self.address, "listed"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
             )
@@ -157,20 +157,20 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object's content."""
-        with _one_line(f"{self.address}/{name}", "written"):
+        with _as_user_error(f"{self.address}/{name}", "written"):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content)
 
     def download(self, name: str, path: Path) -> None:
         """Write an object's content to ``path``."""
-        with _one_line(f"{self.address}/{name}", "read"):
+        with _as_user_error(f"{self.address}/{name}", "read"):
             self._client.download_file(self._bucket, self._prefix + name, str(path))
 
     def upload(self, path: Path, name: str) -> None:
         """Write a file's content to an object; it is there when it is whole."""
-        with _one_line(f"{self.address}/{name}", "written"):
+        with _as_user_error(f"{self.address}/{name}", "written"):
             self._client.upload_file(str(path), self._bucket, self._prefix + name)
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
-        with _one_line(f"{self.address}/{name}", "removed"):
+        with _as_user_error(f"{self.address}/{name}", "removed"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)

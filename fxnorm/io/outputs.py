@@ -1,8 +1,8 @@
 """Where a command may write, decided before its work begins: nothing is deleted that it did not make.
 
-An output is a place of its own. It is no input, holds none and lies in none; a folder is new, empty, or what the same
-command made before, which is told by the names in it or, where those can be any, by a list of them that the command
-left there. The working folder is never an output.
+An output is no input, holds none and lies in none. A folder is new, empty, or an older output of the same command,
+which is recognized by the names in it or, where those can be any, by a list of them that the command left there. The
+working folder is never an output.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from fxnorm.errors import OutputError, system_reason
 from fxnorm.io.files import (
     is_temporary,
-    place_of,
+    real_folder,
     recover,
     refuse_filled,
     refuse_working_folder,
@@ -37,16 +37,17 @@ _LONGEST_NAME = 255  # bytes
 
 @dataclass(frozen=True)
 class Contents:
-    """What a command makes in a folder, by which older ones are told from everybody else's.
+    """The files that a command makes in a folder, by which an older output is distinguished from any other folder.
 
     Attributes:
-        what: how an error calls such a folder.
+        description: of such a folder, in errors, such as "a Mixer".
         names: a regular expression for the paths of its files within the folder.
-        foreign: where names alone might be somebody else's, looks into the folder; gives the first such name.
+        foreign: for names that other folders may have too: looks into the folder; returns the first file that is not
+            the command's.
         listed_by: who leaves a list of what it made there (:func:`mark`), which then decides.
     """
 
-    what: str
+    description: str
     names: str
     foreign: Callable[[Path], str | None] = lambda folder: None
     listed_by: str | None = None
@@ -58,13 +59,13 @@ class Contents:
             OutputError: it does; the text names the first such file.
         """
         listed = None if self.listed_by is None else _listed(folder, self.listed_by)
-        found = next((name for name in _files(folder) if not self._makes(name, listed)), None)
-        if found is None and listed is None and any(_files(folder)):
-            found = self.foreign(folder)
-        if found is not None:
+        foreign_name = next((name for name in _files(folder) if not self._makes(name, listed)), None)
+        if foreign_name is None and listed is None and any(_files(folder)):
+            foreign_name = self.foreign(folder)
+        if foreign_name is not None:
             raise OutputError(
-                f"{folder}: holds {found}, which is no part of {self.what}; expected a new or empty folder, or"
-                f" {self.what}"
+                f"{folder}: holds {foreign_name}, which is no part of {self.description}; expected a new or"
+                f" empty folder, or {self.description}"
             )
 
     def _makes(self, name: str, listed: set[str] | None) -> bool:
@@ -85,13 +86,13 @@ def files_in(folder: Path) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """What :func:`files_in` gives, as it is found: the first is enough to tell a large folder of somebody else."""
+    """What :func:`files_in` gives, one at a time: the first foreign one is enough to refuse a large folder."""
     if not folder.exists():
         return
-    for place, folders, files in os.walk(folder, onerror=_raise):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not is_temporary(name)]
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        within = os.path.relpath(place, folder)
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        within = os.path.relpath(parent, folder)
         for name in [*files, *links]:
             if not is_temporary(name) and not is_litter(name):
                 yield os.path.normpath(os.path.join(within, name)).replace(os.sep, "/")
@@ -118,7 +119,7 @@ def check(
     files: Iterable[Path | None] = (),
     places: Iterable[Path] = (),
 ) -> None:
-    """Refuse outputs of a command that would cost somebody something, or that cannot be written.
+    """Refuse outputs of a command that would overwrite other files, or that cannot be written.
 
     Args:
         inputs: files and folders that the command reads; addresses that are no paths, and None, are passed over.
@@ -137,18 +138,18 @@ def check(
     for file in written:
         with writing(file):
             _check_file(file, read)
-    for place in places:
-        with writing(place):
-            _check_place(place, read)
+    for target in places:
+        with writing(target):
+            _check_added_to(target, read)
     for number, file in enumerate(written):
         for folder in folders:
             _refuse_within(file, folder.path)
         for other in written[:number]:
             if os.path.realpath(file) == os.path.realpath(other) or _same(file, other):
                 raise OutputError(f"{file}: is another output of this command as well; expected two files")
-    for place in places:
+    for target in places:
         for folder in folders:
-            _refuse_within(place, folder.path)
+            _refuse_within(target, folder.path)
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
@@ -164,10 +165,10 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
 
 
 def check_picture(path: Path | None) -> None:
-    """Refuse the name of a picture whose suffix says no format that it can be drawn in.
+    """Refuse the name of a picture whose suffix is not that of a supported format.
 
     Raises:
-        OutputError: as said.
+        OutputError: the suffix is another.
     """
     if path is not None and path.suffix.lower() not in _PICTURES:
         raise OutputError(f"{path}: expected a file name that ends in {' or '.join(_PICTURES)}")
@@ -185,27 +186,27 @@ def named_after(output: Path, suffix: str) -> Path:
     return output.with_name(f"{output.name}{suffix}")
 
 
-def remove_made(folder: Path, names: str) -> None:
+def remove_outputs(folder: Path, names: str) -> None:
     """Remove the files and folders of ``folder`` whose names match, and the folder if nothing else is in it."""
     if folder.is_dir():
         for name in os.listdir(folder):
             if re.fullmatch(names, name) or is_temporary(name):
                 remove(folder / name)
-        with contextlib.suppress(OSError):  # somebody put something there, which stays
+        with contextlib.suppress(OSError):  # other files in it stay
             folder.rmdir()
 
 
 def _check_folder(folder: Folder, inputs: Sequence[Path]) -> None:
     refuse_working_folder(folder.path)
-    place = place_of(folder.path)
-    if folder.whole and os.path.ismount(place):
+    target = real_folder(folder.path)
+    if folder.whole and os.path.ismount(target):
         raise OutputError(
             f"{folder.path}: a file system is mounted there, so it cannot be replaced; name a folder in it"
         )
     for read in inputs:
         _refuse_relation(folder.path, read)
-    _probe(place if folder.whole else place / "new", folder.path)
-    recover(place)
+    _probe(target if folder.whole else target / "new", folder.path)
+    recover(target)
     folder.refuse(folder.path)
 
 
@@ -221,11 +222,11 @@ def _check_file(file: Path, inputs: Sequence[Path]) -> None:
     _probe(file, file)
 
 
-def _check_place(place: Path, inputs: Sequence[Path]) -> None:
-    real = place_of(place)
+def _check_added_to(target: Path, inputs: Sequence[Path]) -> None:
+    real = real_folder(target)
     for read in inputs:
-        _refuse_relation(place, read, holds=False)
-    _probe(real / "new", place)
+        _refuse_relation(target, read, holds=False)
+    _probe(real / "new", target)
 
 
 def _refuse_within(path: Path, folder: Path) -> None:
@@ -236,27 +237,27 @@ def _refuse_within(path: Path, folder: Path) -> None:
 
 def _refuse_relation(output: Path, read: Path, holds: bool = True, lies: bool = True) -> None:
     """By what the file system knows, not by spelling: links, mounts and upper case have other names for one thing."""
-    found = _identity(read)
-    if found is None:
+    identity = _identity(read)
+    if identity is None:
         return
-    if _identity(output) == found:
+    if _identity(output) == identity:
         raise OutputError(f"{output}: is an input of this command, {read}; name another place for what is made")
     if holds and output.is_dir() and _identity(output) in _identities_above(read):
         raise OutputError(f"{output}: holds an input of this command, {read}; name another place for what is made")
-    if lies and read.is_dir() and found in _identities_above(output):
+    if lies and read.is_dir() and identity in _identities_above(output):
         raise OutputError(f"{output}: lies in an input of this command, {read}; name a place outside of it")
 
 
-def _same(one: Path, other: Path) -> bool:
-    return _identity(one) is not None and _identity(one) == _identity(other)
+def _same(first: Path, second: Path) -> bool:
+    return _identity(first) is not None and _identity(first) == _identity(second)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _identities_above(path: Path) -> set[tuple[int, int]]:
@@ -269,7 +270,7 @@ def _probe(path: Path, named: Path) -> None:
     """Write something where ``path`` is going to be, or in the nearest folder above it that is there.
 
     Raises:
-        OutputError: the system refuses; it speaks of ``named``, which is what the user gave.
+        OutputError: the system refuses; the text names ``named``, which is what the user gave.
     """
     try:
         if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):

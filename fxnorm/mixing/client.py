@@ -84,10 +84,10 @@ def _row(stems: Mapping[str, str | Path]) -> dict[str, str]:
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """What the server said, in one line."""
+    """The server's error message, in one line."""
     try:
         body = error.read()
-    except (OSError, http.client.HTTPException) as broken:  # it left in the midst of its sentence
+    except (OSError, http.client.HTTPException) as broken:  # the connection ended within the message
         return f"{error.reason} (the rest did not arrive: {broken})"
     try:
         return " ".join(str(json.loads(body)["message"]).split())

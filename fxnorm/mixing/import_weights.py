@@ -1,4 +1,4 @@
-"""Weights that the method's reference implementation trained, as a Mixer that all other stages and faces take.
+"""Weights that the method's reference implementation trained, as a Mixer that all other stages and entry points take.
 
 Read are tensors and plain values only: a checkpoint that holds anything else is refused, not unpickled.
 """
@@ -37,20 +37,21 @@ def run(
     impulse_responses: Path | None = None,
     pre_impulse_responses: Path | None = None,
 ) -> str:
-    """Write a Mixer directory, or the front-end alone where the configuration says that nothing else was trained.
+    """Write a Mixer directory, or the front-end alone where nothing else was trained (``PRETRAIN`` in the
+    configuration).
 
     Args:
         settings: of all stages: the normalization's, and the Mixer's run-in.
         checkpoint: a state dict that ``torch.save`` wrote, by itself or in a dictionary of other things.
         output: the Mixer directory.
         statistics: a ``.npz`` file of what the network's training stems were normalized to.
-        config: a JSON or YAML file of the network's settings under the reference's names, where the weights do not
-            tell them or the published ones do not hold.
+        config: a JSON or YAML file of the network's settings under the reference's names, where they do
+            not follow from the weights' shapes, or differ from the published ones.
         impulse_responses: a folder of impulse responses for the reverberation; synthesized ones otherwise.
         pre_impulse_responses: likewise for the pre-reverb of dry recordings.
 
     Returns:
-        what was written, in words.
+        a description of what was written.
 
     Raises:
         FxnormError: a file is missing, not readable or not what it should be; the text names it.
@@ -60,15 +61,15 @@ def run(
         [outputs.Folder(output, CONTENTS.refuse_others)],
     )
     weights = _read_checkpoint(checkpoint)
-    given = _read_config(config)
+    reference_config = _read_config(config)
     try:
-        # the pooling leaves no trace in the weights
-        sizes = {"MAX_POOLING": Crafx2Sizes().pooling} | models.infer_config(weights) | given
+        # the pooling has no weights
+        sizes = {"MAX_POOLING": Crafx2Sizes().pooling} | models.infer_config(weights) | reference_config
         network = models.from_reference(weights, sizes)
     except FxnormError as error:
         raise ModelError(f"{checkpoint}: {error}") from error
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    if given.get("PRETRAIN") and isinstance(network, models.CRAFx2):
+    if reference_config.get("PRETRAIN") and isinstance(network, models.CRAFx2):
         front_end = {f"{FRONT_END_PREFIX}{name}": value for name, value in network.front_end.state_dict().items()}
         with whole_folder(output, CONTENTS.refuse_others) as folder:
             write_weights(front_end, folder / WEIGHTS_FILE)
@@ -97,10 +98,12 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
         detail = str(error).strip().partition("\n")[0]
         raise ModelError(f"{path}: not readable as a checkpoint ({detail})") from error
     candidates = [stored, *stored.values()] if isinstance(stored, Mapping) else []
-    found = [candidate for candidate in candidates if _is_state_dict(candidate)]
-    if len(found) != 1:
-        raise ModelError(f"{path}: expected one dictionary of parameters, by itself or under a key, found {len(found)}")
-    weights = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in found[0].items()}
+    state_dicts = [candidate for candidate in candidates if _is_state_dict(candidate)]
+    if len(state_dicts) != 1:
+        raise ModelError(
+            f"{path}: expected one dictionary of parameters, by itself or under a key, found {len(state_dicts)}"
+        )
+    weights = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in state_dicts[0].items()}
     size = sum(value.numel() * value.element_size() for value in weights.values())
     if size > _MOST_REPEATED * path.stat().st_size:
         raise ModelError(f"{path}: refused: its tensors repeat what is stored, and would be larger than the file")

@@ -57,7 +57,7 @@ class Mixer:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | None = None) -> "Mixer":
-        """A Mixer from its directory; on the CUDA device if there is one, unless ``device`` says otherwise.
+        """A Mixer from its directory, on ``device``; the default is the CUDA device if there is one.
 
         Raises:
             ModelError: the directory is missing or incomplete, or its weights do not fit its network.
@@ -85,7 +85,7 @@ class Mixer:
         """Write the Mixer directory, whole or not at all; an older one is replaced.
 
         Raises:
-            OutputError: there is something else, which stays, or the system refuses to write it.
+            OutputError: the folder holds something else, which stays, or the system refuses to write it.
         """
         with whole_folder(Path(path), CONTENTS.refuse_others) as folder:
             self.recipe.save(folder)
@@ -160,7 +160,7 @@ class Mixer:
 
         Args:
             stems: float arrays (1 or 2 channels, samples) under the names vocals, bass, drums, other. Any may be
-                missing or shorter than the others: what is not there is silence.
+                missing or shorter than the others; silence takes their place.
             sample_rate: Hz; another rate than 44,100 is resampled on the way in and out.
             dry: the stems are recordings without effects, rather than stems of a finished mix.
             seed: draws the impulse responses of the normalization; the default is the training's.
@@ -200,12 +200,12 @@ class Mixer:
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; by Python, whose errors say more of a full disk than safetensors' own."""
+    """Write a safetensors file, by Python, whose error for a full disk is more precise than safetensors' own."""
     path.write_bytes(save(dict(weights), metadata))
 
 
 def _foreign(folder: Path) -> str | None:
-    """What tells that a folder holds neither a Mixer nor a front-end, whose weights are alone."""
+    """The file that shows that a folder holds neither a Mixer nor a front-end; None if it holds one of them."""
     name = MIXER_FILE if (folder / MIXER_FILE).is_file() else WEIGHTS_FILE
     try:
         if name == MIXER_FILE:
@@ -216,7 +216,9 @@ def _foreign(folder: Path) -> str | None:
                 ours = all(key.startswith(FRONT_END_PREFIX) for key in file.keys())  # noqa: SIM118  it is no dictionary
     except (OSError, ValueError, SafetensorError):
         ours = False
-    return None if ours else next((found for found in (name, STATISTICS_FILE) if (folder / found).exists()), name)
+    if ours:
+        return None
+    return next((file_name for file_name in (name, STATISTICS_FILE) if (folder / file_name).exists()), name)
 
 
 CONTENTS = Contents(
@@ -231,7 +233,7 @@ def refuse_unusable(stems: Mapping[str, np.ndarray]) -> None:
     """Refuse stems that no mix can be made of.
 
     Raises:
-        AudioError: as :meth:`Mixer.mix` says.
+        AudioError: as :meth:`Mixer.mix`.
     """
     if not stems:
         raise AudioError(f"expected at least one stem of {', '.join(STEMS)}, found none")

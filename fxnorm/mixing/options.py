@@ -1,4 +1,4 @@
-"""What can be asked of a mix: the params of the served model, checked alike by the client, the server and the model."""
+"""Options of a mix: the params of the served model, checked alike by the client, the server and the model."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -39,7 +39,7 @@ class MixOptions(BaseModel):
         Raises:
             SettingsError: an unknown name, or a value that an option cannot take; one line.
         """
-        # before the validation, whose error does not tell the name of a key that is no Unicode
+        # before the validation, whose error lacks the name of a key that is not valid Unicode
         if unknown := sorted(str(name) for name in params if name not in cls.model_fields):
             raise SettingsError(
                 f"{printable(', '.join(unknown[:3]))}: unknown, expected some of {', '.join(cls.model_fields)}"

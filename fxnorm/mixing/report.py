@@ -1,7 +1,7 @@
-"""What is said about a mix beside its samples: levels, and how far its stems lie from what the network was trained on.
+"""The report on a mix: levels, and how far its stems lie from what the network was trained on.
 
-A network mixes what it has seen the like of. Normalization brings most stems there; one that lies far outside of the
-training songs before it may not get there, and whoever hears the mix should know.
+A network mixes well what resembles its training songs. Normalization makes most stems resemble them. A stem that lies
+far from them before normalization may differ from them after it as well, so the report contains a warning.
 """
 
 import math
@@ -28,7 +28,7 @@ class MixReport:
     """Levels of a mix and its stems.
 
     Attributes:
-        loudness_lufs: of the mix; ``None`` for one that never passes the gate of -70 LUFS.
+        loudness_lufs: of the mix; ``None`` for one that never passes the absolute loudness gate, -70 LUFS.
         stem_loudness_lufs: of each stem as it came in, a mono one on both sides, as it is mixed; ``None`` for a silent
             one.
         drift: by effect and stem, in units of the spread between the training songs (see
@@ -86,23 +86,25 @@ def describe(stems: Mapping[str, MeasuredStem], mix: np.ndarray, statistics: Dat
         statistics: of the training songs.
     """
     try:
-        drifts = statistics.drift({stem: found.features for stem, found in stems.items() if found.features})
+        drifts = statistics.drift({stem: measured.features for stem, measured in stems.items() if measured.features})
     except DatasetError:  # published averages come without spread
         drifts = {}
     return MixReport(
         loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
-        stem_loudness_lufs={stem: found.loudness_lufs for stem, found in stems.items()},
+        stem_loudness_lufs={stem: measured.loudness_lufs for stem, measured in stems.items()},
         drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
-        warnings=[warning for stem, found in stems.items() if (warning := _warning(stem, found, drifts)) is not None],
+        warnings=[
+            warning for stem, measured in stems.items() if (warning := _warning(stem, measured, drifts)) is not None
+        ],
     )
 
 
-def _warning(stem: str, found: MeasuredStem, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
+def _warning(stem: str, measured: MeasuredStem, drifts: Mapping[str, Mapping[str, float]]) -> str | None:
     """A sentence on a stem that lies far outside in some effect, or cannot be compared; digital silence is no stem."""
-    if not found.features:
-        if not found.sounds:
+    if not measured.features:
+        if not measured.sounds:
             return None
-        if found.silent:
+        if measured.silent:
             return f"{stem}: counts as silence, because its peak does not pass {SILENCE_DBFS:g} dBFS"
         return f"{stem}: too quiet to be compared with the training songs"
     effects = [
@@ -113,13 +115,13 @@ def _warning(stem: str, found: MeasuredStem, drifts: Mapping[str, Mapping[str, f
     sentences = []
     if effects:
         sentences.append(f"far from the training songs, in units of their spread: {', '.join(effects)}")
-    if missing := [effect for effect in EFFECTS if effect not in found.features]:
+    if missing := [effect for effect in EFFECTS if effect not in measured.features]:
         sentences.append(f"not to be compared with the training songs: {', '.join(missing)}")
-    if found.remark:
-        sentences.append(found.remark)
+    if measured.remark:
+        sentences.append(measured.remark)
     return f"{stem}: {'; '.join(sentences)}" if sentences else None
 
 
 def _finite(value: float) -> float | None:
-    """``None`` for what JSON has no word for."""
+    """``None`` for what JSON cannot represent: NaN and infinity."""
     return value if math.isfinite(value) else None

@@ -1,1 +1,1 @@
-"""What every process of the library needs below all else: compiled kernels, the log, signals."""
+"""Functions that all other packages may use: compiled kernels, the log, signals."""

@@ -1,7 +1,7 @@
-"""Loops over samples and frames that Numba compiles, at their first call, and keeps compiled wherever it safely can.
+"""Loops over samples and frames that Numba compiles, at their first call, and caches on disk where that is safe.
 
-What is kept are pickles: files that somebody else could have written are never read. Where there is no place to keep
-anything, or what is kept is damaged, the loops are compiled anew, which takes seconds and changes nothing else.
+Numba's cache files are pickles: files that another user could have written are never read. Where no cache folder can be
+written, or a cache file is damaged, the loops are compiled anew, which takes seconds and does not change results.
 """
 
 import functools
@@ -45,7 +45,8 @@ class Kernel(Generic[P, R]):
         _numba_knows_kernels()
         dispatcher = numba.njit(**self._options)(self._function)
         if (cache := _cache(self._function)) is not None:
-            dispatcher._cache = cache  # as its enable_caching() does, which insists on a place
+            # as its enable_caching() does, which raises an error where there is no cache folder
+            dispatcher._cache = cache
         return dispatcher
 
 
@@ -74,10 +75,10 @@ def _numba_knows_kernels() -> None:
 
 
 def _cache(function: Callable[..., Any]) -> Any:
-    """Where a function is kept compiled, or None for nowhere."""
+    """Numba's cache of a function, or None where no folder for it can be written."""
     try:
         return _cache_class()(function)
-    except (RuntimeError, OSError) as error:  # none of the places can be written
+    except (RuntimeError, OSError) as error:  # none of the folders can be written
         _log.info("%s is compiled anew in each process (%s)", function.__qualname__, error)
         return None
 
@@ -99,7 +100,7 @@ def _cache_class() -> Any:
             super().ensure_cache_path()
 
     def ours_alone(locator: Any) -> Any:
-        """Numba's way to find a place, but for places that others can write to."""
+        """A locator class of Numba that refuses folders that other users can write to."""
 
         class Checked(locator):
             def ensure_cache_path(self) -> None:
@@ -111,8 +112,8 @@ def _cache_class() -> Any:
 
     class Implementation(caching.CompileResultCacheImpl):
         _locator_classes = [  # noqa: RUF012
-            caching.UserProvidedCacheLocator,  # NUMBA_CACHE_DIR; who it is shared with is for whoever set it to say
-            caching.InTreeCacheLocator,  # who can write there can change the sources as well
+            caching.UserProvidedCacheLocator,  # NUMBA_CACHE_DIR: whoever sets it decides who can write there
+            caching.InTreeCacheLocator,  # users who can write there can change the sources as well
             ours_alone(caching.UserWideCacheLocator),
             ours_alone(PrivateLocator),
         ]
@@ -131,7 +132,7 @@ def _cache_class() -> Any:
             return pickle.loads(content)
 
     class Cache(caching.FunctionCache):
-        """Whatever is wrong with a file that is kept, the function is compiled."""
+        """Any error of a cache file leads to compilation, not to failure."""
 
         _impl_class = Implementation
 
@@ -146,7 +147,7 @@ def _cache_class() -> Any:
             except Exception as error:
                 _log.info("%s: not loaded (%s); compiled anew", self.cache_path, error)
                 return None
-            # two processes that wrote at once may have given one name to two things
+            # two processes that wrote at once may have given the code of two signatures one file name
             return result if result is not None and tuple(result.signature.args) == tuple(sig) else None
 
         def save_overload(self, sig: Any, data: Any) -> None:
@@ -163,11 +164,12 @@ def _cache_class() -> Any:
 
 
 def is_ours_alone(folder: Path) -> bool:
-    """Whether nobody but this user and the system's can have put a file into ``folder``, or ``folder`` in its place."""
-    for place in [(absolute := folder.absolute()), *absolute.parents]:
-        status = place.lstat()
+    """Whether only this user and root can write to ``folder`` and replace it or a folder above it."""
+    for path in [(absolute := folder.absolute()), *absolute.parents]:
+        status = path.lstat()
         shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        kept_apart = place != absolute and status.st_mode & stat.S_ISVTX  # such as /tmp: everybody has their own in it
-        if status.st_uid not in (0, os.geteuid()) or not stat.S_ISDIR(status.st_mode) or (shared and not kept_apart):
+        # above the folder, such as /tmp: only the owner of a file or folder in it can rename or remove it
+        is_sticky = path != absolute and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or not stat.S_ISDIR(status.st_mode) or (shared and not is_sticky):
             return False
     return True

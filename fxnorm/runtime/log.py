@@ -1,4 +1,4 @@
-"""How the ``fxnorm`` command shows what its library warns of: a line each, once."""
+"""How the ``fxnorm`` command shows the library's warnings: each as one line, once."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ _MOST_SHOWN = 1_000  # characters
 
 
 class _Lines(logging.Handler):
-    """Writes each message to stderr as one line, however often it comes.
+    """Writes each message to stderr as one line, and repeated ones only once.
 
     Args:
         beside_a_bar: another process draws a progress bar on the same terminal; begin at the start of its line.
@@ -39,7 +39,7 @@ def show_warnings(beside_a_bar: bool = False) -> None:
     logger = logging.getLogger("fxnorm")
     if not is_shown():
         logger.addHandler(_Lines(beside_a_bar))
-        logger.propagate = False  # or handlers that others have set up would write them a second time
+        logger.propagate = False  # or other handlers, such as those of the root logger, would write them a second time
 
 
 def hide_warnings() -> None:
@@ -50,5 +50,5 @@ def hide_warnings() -> None:
 
 
 def is_shown() -> bool:
-    """Whether :func:`show_warnings` holds."""
+    """Whether warnings are shown (:func:`show_warnings`)."""
     return any(isinstance(handler, _Lines) for handler in logging.getLogger("fxnorm").handlers)

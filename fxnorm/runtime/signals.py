@@ -1,4 +1,4 @@
-"""SIGTERM as an error of Python, so that what is begun is cleaned up before the process ends; and signals held back."""
+"""SIGTERM as an error of Python, so that what is begun is cleaned up before the process ends; and blocking signals."""
 
 import contextlib
 import signal
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""What asks a process to end."""
+"""The signals that request the end of a process."""
 
 
 class Terminated(SystemExit):
-    """SIGTERM came; nobody need catch it: the process ends without a trace, with the status a shell gives for it."""
+    """SIGTERM came. Not caught, it ends the process without a traceback, with the status that a shell gives for it."""
 
     status = 128 + signal.SIGTERM
 
@@ -33,7 +33,7 @@ def terminable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Within the block no signal comes, neither here nor, until they do otherwise, in processes that it starts."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

@@ -102,7 +102,7 @@ def _run(
         check_text(song.name)
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     for name, layout in layouts.items():
-        layout.say_unused()
+        layout.log_unused()
         refuse_tested_before(layout, settings.evaluate.split)
         if not layout.splits and versions[name]["digest"] == mixer.recipe.data.get("digest"):
             raise DatasetError(f"{layout.root}: expected songs to test with, found those {mixer_folder} learnt from")
@@ -133,7 +133,7 @@ def _run(
     with run_of(mixer_folder, output, "evaluation") as tracked:
         publish(output, tracked, settings.register_.metric)
     # not before: a server that is not there must not cost hours of mixing
-    outputs.remove_made(output / _FINISHED, r"[0-9a-f]{64}")
+    outputs.remove_outputs(output / _FINISHED, r"[0-9a-f]{64}")
     return verdicts
 
 

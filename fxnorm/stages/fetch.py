@@ -104,7 +104,7 @@ def _as_user_error(prefix: str) -> Iterator[None]:
     from dvc_data.index.index import DataIndexDirError
     from scmrepo.exceptions import SCMError
 
-    object_store.ask_plainly()
+    object_store.send_required_checksums_only()
     try:
         yield
     except (DvcException, DataIndexDirError, SCMError, BotoCoreError, OSError) as error:

@@ -74,7 +74,7 @@ def run(
     layout = dataset.Layout.read(wet)
     songs = dataset.shard_of(layout.of(settings.split), shard)
     outputs.refuse_inputs([output, plot], [file for song in songs for file in song.files])
-    layout.say_unused()
+    layout.log_unused()
     _warn_of_missing_splits(layout)
     finished = beside(output, ".songs")
     with locks.held(output):
@@ -83,7 +83,7 @@ def run(
         if shard is None:
             _refuse_nothing(statistics)
         statistics.save(output)
-        outputs.remove_made(finished, _KEPT)
+        outputs.remove_outputs(finished, _KEPT)
     if plot is not None:
         _draw(statistics, plot)
     return {str(song.folder): reason for song, reason in skipped}

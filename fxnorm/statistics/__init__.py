@@ -1,4 +1,4 @@
-"""What the stems of a dataset have in common: the averages that effect normalization brings stems to."""
+"""Statistics of a dataset: the averages that effect normalization brings stems to."""
 
 from fxnorm.effects.features import EFFECTS, Features, measure_mixture, measure_stem
 from fxnorm.statistics.dataset_statistics import DatasetStatistics

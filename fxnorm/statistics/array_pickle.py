@@ -1,7 +1,7 @@
-"""Reading pickled NumPy data from others without executing anything: arrays, numbers and plain containers only.
+"""Reading untrusted pickles of NumPy data without executing anything: arrays, numbers and plain containers only.
 
 A pickle names functions to call. Here every name is refused except those by which arrays come back, and these are
-replaced by functions that can do nothing else. What it claims to hold is bounded by what it holds.
+replaced by functions that can do nothing else. No more memory is allocated than the file has data for.
 """
 
 import io
@@ -35,15 +35,15 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _scalar(kind: np.dtype, data: bytes) -> Any:
-    if kind.hasobject:
+def _scalar(dtype: np.dtype, data: bytes) -> Any:
+    if dtype.hasobject:
         raise _ForbiddenError("a scalar object")
-    return np.frombuffer(data, dtype=kind, count=1)[0]
+    return np.frombuffer(data, dtype=dtype, count=1)[0]
 
 
-def _array_from_buffer(buffer: Any, kind: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _array_from_buffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
     """An array, as pickles of protocol 5 write them."""
-    return np.frombuffer(buffer, dtype=kind).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -58,7 +58,7 @@ for _core in ("numpy.core", "numpy._core"):  # the older and the newer name
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _array_from_buffer
 
 
-# the one written in Python: C's makes room for as many objects as a pickle says it will remember
+# Python's own implementation: that in C allocates a memo of any size that an opcode (LONG_BINPUT) names
 class _ArrayUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         try:
@@ -71,7 +71,7 @@ def read_array_pickle(path: str | Path) -> dict[Any, Any]:
     """The dictionary in a ``.npy`` that holds one, or in a bare pickle.
 
     Raises:
-        ModelError: the file is missing or damaged, holds no dictionary, or asks for anything but arrays and containers.
+        ModelError: the file is missing or damaged, holds no dictionary, or names anything but arrays and containers.
     """
     try:
         with open(path, "rb") as file:

@@ -1,5 +1,5 @@
-"""What the stems of a wet dataset have in common: mean, spread and count of every effect's feature, per stem; and the
-mean spectrum of its mixtures.
+"""Statistics of a wet dataset: mean, spread and count of every effect's feature, per stem; and the mean spectrum of its
+mixtures.
 
 The means are the targets of effect normalization (Martínez-Ramírez et al., "Automatic music mixing with deep learning
 and out-of-domain data", ISMIR 2022, section 3).
@@ -26,7 +26,7 @@ from fxnorm.io.files import whole_file
 _EQUALIZATION_SMOOTHING = {"vocals": 401, "bass": 151, "drums": 151, "other": 401}  # bins
 _PANNING_SMOOTHING = 501  # bins
 _KEYS = (*itertools.product(EFFECTS, STEMS), ("equalization", MIXTURE))
-"""What statistics may hold. The mixture's spectrum is nobody's target; mixes are held against it."""
+"""What statistics may hold. The mixture's spectrum is no target of normalization; mixes are compared with it."""
 
 _STEPS_PER_UNIT = 2**29
 """Features are counted in whole steps of 2e-9, because sums of whole numbers do not depend on their order."""
@@ -49,7 +49,7 @@ class _Sums:
     totals: np.ndarray
 
     @classmethod
-    def of_one(cls, feature: np.ndarray) -> "_Sums":
+    def of_song(cls, feature: np.ndarray) -> "_Sums":
         steps = np.rint(feature * _STEPS_PER_UNIT).astype(np.int64)
         high, low = steps >> _HALF_BITS, steps & (2**_HALF_BITS - 1)
         return cls(1, np.stack([steps, high * high, high * low, low * low]))
@@ -76,7 +76,7 @@ class DatasetStatistics:
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._averages: dict[tuple[str, str], np.ndarray] = {}
-        """Means of which no more is known, as in a file of published averages."""
+        """Means without spread and count, as in a file of published averages."""
 
     def add(self, stem: str, features: Mapping[str, np.ndarray | float]) -> None:
         """Count in what :func:`fxnorm.statistics.measure_stem` found for one stem of one song.
@@ -90,7 +90,7 @@ class DatasetStatistics:
                 raise DatasetError(f"statistics: unknown {effect}/{stem}; expected a name like equalization/vocals")
             if value.shape != SHAPES[effect] or not (np.abs(value) < _LARGEST / _STEPS_PER_UNIT).all():
                 raise DatasetError(f"statistics: {effect}/{stem}: expected finite numbers of shape {SHAPES[effect]}")
-            self._add((effect, stem), _Sums.of_one(value))
+            self._add((effect, stem), _Sums.of_song(value))
 
     def merge(self, other: "DatasetStatistics") -> None:
         """Count in the songs of ``other``; in what order and parts songs come together makes no difference at all.
@@ -105,23 +105,23 @@ class DatasetStatistics:
 
     @classmethod
     def of_averages(cls, averages: Mapping[tuple[str, str], np.ndarray]) -> "DatasetStatistics":
-        """Statistics of which the means by (effect, stem) alone are known, as those that were published."""
+        """Statistics of means by (effect, stem) alone, without spread and count, as the published ones."""
         statistics = cls()
         statistics._averages.update(averages)
         return statistics
 
     def _add(self, key: tuple[str, str], sums: _Sums) -> None:
-        known = self._sums.get(key)
-        if known is not None and known.count + sums.count > _MOST_SONGS:
+        added_before = self._sums.get(key)
+        if added_before is not None and added_before.count + sums.count > _MOST_SONGS:
             raise DatasetError(f"statistics: more than {_MOST_SONGS} songs")
-        self._sums[key] = known.merged(sums) if known else sums
+        self._sums[key] = added_before.merged(sums) if added_before else sums
 
     def __contains__(self, key: tuple[str, str]) -> bool:
-        """Whether an (effect, stem) is there."""
+        """Whether there are statistics of an (effect, stem)."""
         return key in self._sums or key in self._averages
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """The (effect, stem) pairs that are there, always in the same order."""
+        """The (effect, stem) pairs that there are statistics of, always in the same order."""
         return iter([key for key in _KEYS if key in self])
 
     def count(self, effect: str, stem: str) -> int:
@@ -249,9 +249,9 @@ class DatasetStatistics:
                     statistics._sums[effect, stem] = sums
                 else:
                     statistics._averages[effect, stem] = average
-        known = {f"{part}{effect}/{stem}" for part in ("", *_PARTS) for effect, stem in statistics}
-        if (not known and not part) or set(arrays) - known:
-            unknown = ", ".join(sorted(set(arrays) - known)) or "none"
+        known_keys = {f"{part}{effect}/{stem}" for part in ("", *_PARTS) for effect, stem in statistics}
+        if (not known_keys and not part) or set(arrays) - known_keys:
+            unknown = ", ".join(sorted(set(arrays) - known_keys)) or "none"
             raise ModelError(f"{path}: expected keys like equalization/vocals, found beside these: {unknown}")
         return statistics
 

@@ -59,7 +59,7 @@ def plot_song(
         before: stems as they came, by name, (channels, samples).
         after: the same stems normalized.
         sample_rate: Hz, must be 44,100.
-        path: the image; its suffix says the format.
+        path: the image; its suffix determines the format.
 
     Raises:
         AudioError: a stem as the effects refuse it.
@@ -112,8 +112,8 @@ def _frequencies() -> np.ndarray:
 
 def _draw_target(axis: Axes, statistics: DatasetStatistics, effect: str, stem: str) -> None:
     """The target as a black line, its spread as a grey band."""
-    target, known = statistics.target(effect, stem), statistics.count(effect, stem) > 0
-    spread = statistics.standard_deviation(effect, stem) if known else np.zeros_like(target)
+    target, has_spread = statistics.target(effect, stem), statistics.count(effect, stem) > 0
+    spread = statistics.standard_deviation(effect, stem) if has_spread else np.zeros_like(target)
     style: dict[str, Any] = {"color": _COLOURS[_TARGET], "label": _TARGET, "linewidth": 1.5}
     band: dict[str, Any] = {"color": "grey", "alpha": 0.3, "linewidth": 0}
     if effect == "equalization":

@@ -16,17 +16,17 @@ _REFERENCE_NAMES = {
     "panning": ("panning", "pan", "imager"),
     "loudness": ("loudness", "lufs"),
 }
-"""How these files call the effects."""
+"""Names of the effects in these files."""
 
 
 def import_reference_statistics(path: str | Path) -> DatasetStatistics:
     """Averages from a ``.npy`` of the reference implementation, such as the published ``features_MUSDB18.npy``.
 
     Such a file is a pickle of nested dictionaries of arrays. Only arrays, numbers and plain containers are admitted;
-    a pickle that asks for anything else is refused before it is called.
+    a pickle that names any other function is refused before that is called.
 
     Raises:
-        ModelError: the file is missing or of another kind, asks for more than arrays, or lacks an effect or stem.
+        ModelError: the file is missing, no such file, names more than arrays, or lacks an effect or stem.
     """
     content = read_array_pickle(path)
     averages: dict[tuple[str, str], np.ndarray] = {}

@@ -69,7 +69,7 @@ def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     mlflow.set_tracking_uri(uri)
-    object_store.ask_plainly()  # where artifacts lie in an S3 store, MLflow itself sends requests to it
+    object_store.send_required_checksums_only()  # where artifacts lie in an S3 store, MLflow asks it itself
     for address in {uri, mlflow.get_registry_uri()}:
         embedded_store.settle(address)
     if shown(uri) != uri:

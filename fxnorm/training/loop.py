@@ -28,7 +28,7 @@ from tqdm import tqdm
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data.versions import code_digest, packages_of
 from fxnorm.errors import FxnormError, StoppedError
-from fxnorm.runtime.signals import held_back
+from fxnorm.runtime.signals import signals_blocked
 from fxnorm.settings import TrainSettings
 from fxnorm.training import preflight
 from fxnorm.training.checkpoints import Checkpoints
@@ -229,7 +229,7 @@ class _Run:
         size = self.settings.batch_size
         batches = range(self.step, len(self.learning_rates))
         sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
-        with held_back():
+        with signals_blocked():
             return iter(self._loader(self.crops, self.local_batch_size, sampler))
 
     def _loader(
@@ -309,7 +309,7 @@ class _Run:
         """The mean over all sequences, each for itself, so that it depends on no batch; not a number at a signal."""
         module = self.average.module.eval()
         count = self.processes.count
-        with held_back():
+        with signals_blocked():
             batches = iter(self.validation)
         most_sequences = len(range(0, len(self.sequences), count))  # of any process
         rounds = -(-most_sequences // self.local_batch_size)

@@ -1,4 +1,4 @@
-"""What audio files hold by their bytes, whatever their headers announce."""
+"""The parts of an audio file, found from its bytes: headers may announce more or less than a file holds."""
 
 from collections.abc import Collection
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from fxnorm.io.audio_formats.parts import (
 __all__ = ["FormatError", "Layout", "Part", "Reading", "flac", "inspect", "shown"]
 
 _MAX_TAGS = 8
-_OTHERS = {
+_FURTHER_CONTAINERS = {
     "AIFF": others.inspect_aiff,
     "AU": others.inspect_au,
     "CAF": others.inspect_caf,
@@ -28,13 +28,13 @@ _OTHERS = {
 
 
 def inspect(file: BinaryIO, expected: Collection[str] | None = None) -> Layout:
-    """The parts of a file, and what its header and its bytes disagree on.
+    """The parts of a file, and where its header and its bytes disagree.
 
     A container that is not known here is left to libsndfile, with a doubt.
 
     Args:
         file: to be read.
-        expected: the containers that are looked into; all by default.
+        expected: the containers that are accepted; all by default.
 
     Raises:
         FormatError: empty, truncated, another container, or headers that contradict each other.
@@ -52,8 +52,8 @@ def inspect(file: BinaryIO, expected: Collection[str] | None = None) -> Layout:
         return flac.inspect(file, position)
     if container == "MP3":
         return mpeg.inspect(_content(file, size))
-    if container in _OTHERS:
-        return _OTHERS[container](file)
+    if container in _FURTHER_CONTAINERS:
+        return _FURTHER_CONTAINERS[container](file)
     return Layout(container, [Part((Reading(),))], ["of this format, it cannot be told whether the file is whole"])
 
 

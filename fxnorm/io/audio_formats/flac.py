@@ -1,6 +1,6 @@
-"""FLAC: how many samples its last frame ends with, whatever STREAMINFO announces.
+"""FLAC: the number of samples by its last frame, whatever STREAMINFO announces.
 
-Source: RFC 9639. Encoders that write to a pipe leave the number of samples at 0; every frame says which it is.
+Source: RFC 9639. Encoders that write to a pipe leave the number of samples at 0; every frame has its own number.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _STREAMINFO = 34  # bytes
 _TAIL = 2**16  # bytes at the end of a file in which its last frame is looked for first
 _MAX_TAIL = 2**19
 _MAX_TRIES = 5_000  # places at which a frame may begin
-_MOST = 8  # candidates for a last frame
+_MOST_CANDIDATES = 8  # candidates for a last frame
 _SEARCHED_AT_ONCE = 2**24
 READ_AHEAD = 2**16  # bytes that a decoder may have read too much, at most
 _BEGINNING = re.escape(MAGIC) + rb"[\x00\x80]\x00\x00\x22"  # with the header of STREAMINFO
@@ -53,9 +53,9 @@ class _Stream:
         return int.from_bytes(self.info[2:4])
 
     def pieces(self, samples: int) -> list[Piece]:
-        """As a file that announces so many samples."""
-        rest = (int.from_bytes(self.info[13:18]) & ~(2**36 - 1) | samples).to_bytes(5)
-        info = self.info[:13] + rest + bytes(16)  # and no hash, which may be of other samples
+        """The pieces of a file whose header announces ``samples`` samples."""
+        packed = (int.from_bytes(self.info[13:18]) & ~(2**36 - 1) | samples).to_bytes(5)
+        info = self.info[:13] + packed + bytes(16)  # and no hash, which may be of other samples
         return [MAGIC + b"\x80" + _STREAMINFO.to_bytes(3) + info, range(self.audio, self.stop)]
 
 
@@ -74,19 +74,19 @@ def inspect(file: BinaryIO, position: int = 0) -> Layout:
         return Layout("FLAC", [Part((Reading(), Reading(stream.pieces(announced))), announced)])
     refuse_another(file, stream.audio)
     tail = _tail(file, stream, _MAX_TAIL)
-    candidates = list(itertools.islice(_frames_from_behind(tail, stream), _MOST))
-    whole = next((end for start, end in candidates if not _crc16(tail[start:])), None)
-    last = whole or (candidates[0][1] if candidates else 0)
-    if not announced and whole is None:
+    candidates = list(itertools.islice(_frames_from_behind(tail, stream), _MOST_CANDIDATES))
+    intact_end = next((end for start, end in candidates if not _crc16(tail[start:])), None)
+    last = intact_end or (candidates[0][1] if candidates else 0)
+    if not announced and intact_end is None:
         raise FormatError("truncated: its last frame is not whole, and its header does not say how long it is")
     layout = Layout("FLAC", [Part((Reading(stream.pieces(announced or last)),), announced or last)])
     if last < announced:
         layout.fault = f"truncated: {announced} samples announced, {last} found"
     elif not announced:
         layout.doubts.append("its header does not say how long it is; read to the end of the file")
-    elif whole is not None:
-        layout.parts = [Part((Reading(stream.pieces(whole)),), whole)]
-        layout.doubts.append(f"{announced} samples announced, {whole} found; all of them are read")
+    elif intact_end is not None:
+        layout.parts = [Part((Reading(stream.pieces(intact_end)),), intact_end)]
+        layout.doubts.append(f"{announced} samples announced, {intact_end} found; all of them are read")
     return layout
 
 
@@ -104,9 +104,9 @@ def refuse_another(file: BinaryIO, position: int) -> None:
     position = max(mark, position)
     while position < end:
         block = read_at(file, position, _SEARCHED_AT_ONCE)
-        for found in re.finditer(_BEGINNING, block):
+        for match in re.finditer(_BEGINNING, block):
             raise FormatError(
-                f"another FLAC file is behind the first, at byte {position + found.start()}; expected one"
+                f"another FLAC file is behind the first, at byte {position + match.start()}; expected one"
             )
         position += max(1, len(block) - mark)
 
@@ -130,7 +130,7 @@ def _stream(file: BinaryIO, start: int, stop: int) -> _Stream:
 
 
 def _tail(file: BinaryIO, stream: _Stream, size: int) -> bytes:
-    """At most so many bytes before the end of a stream, tags left out."""
+    """At most ``size`` bytes before the end of a stream, tags left out."""
     start = max(stream.audio, stream.stop - size)
     tail = read_at(file, start, stream.stop - start)
     return tail[: without_tags(tail)]

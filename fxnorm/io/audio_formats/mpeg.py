@@ -14,7 +14,8 @@ from fxnorm.io.audio_formats.parts import MAX_PARTS, FormatError, Layout, Part, 
 DECODER_DELAY = 529  # samples that a decoder's filter banks are late by; LAME's header does not count them
 
 _WORD = struct.Struct(">I")
-_MASK = 0xFFFFFEC0  # what may tell frames of one stream apart: all but the private bit, and what follows the mode
+# the bits of a header that are compared: all but the private bit, the mode extension and what follows that
+_MASK = 0xFFFFFEC0
 _BITRATES = {  # kbit/s by (MPEG-1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -36,12 +37,12 @@ _MAX_FREE = 8  # of those, for a frame of "free" bit rate
 _MAX_TAGS = 1_000
 _MAX_FRAME = 2**12  # bytes of one, of "free" bit rate too
 _BEFORE = 2**16  # bytes before the first frame
-_ZEROS = 4_096  # so many zero bytes are padding
+_ZEROS = 4_096  # up to this many zero bytes are padding, of which nothing is reported
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """What all frames of a stream have in common."""
+class _FrameFormat:
+    """The properties that all frames of a stream share."""
 
     version: int  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
     layer: int
@@ -49,7 +50,7 @@ class _Kind:
     mono: bool
 
     @classmethod
-    def of(cls, header: int) -> "_Kind | None":
+    def of(cls, header: int) -> "_FrameFormat | None":
         """That of a frame, if ``header`` is one's."""
         version, layer, rate = header >> 19 & 3, 4 - (header >> 17 & 3), header >> 10 & 3
         if header >> 21 != 0x7FF or version == 1 or layer == 4 or rate == 3 or header >> 12 & 15 == 15:
@@ -90,7 +91,7 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Announced:
-    """What a Xing or VBRI header says of the frames behind it."""
+    """What a Xing or VBRI header announces of the frames behind it."""
 
     frames: int | None
     size: int | None  # bytes, with the header's own frame
@@ -98,14 +99,14 @@ class _Announced:
     padding: int = 0
 
     @classmethod
-    def at(cls, content: bytes, frame: int, kind: _Kind) -> "_Announced | None":
+    def at(cls, content: bytes, frame: int, frame_format: _FrameFormat) -> "_Announced | None":
         """The header in the frame at a position, if it has one."""
         if content[frame + _VBRI_OFFSET : frame + _VBRI_OFFSET + 4] == _VBRI:
             size, frames = struct.unpack_from(">II", content[frame + _VBRI_OFFSET + 10 :][:8].ljust(8, b"\0"))
             return cls(frames or None, size or None)
-        place = frame + kind.header_offset
-        if content[place : place + 4] in _XING:
-            return cls._xing(content[place + 4 : place + 200].ljust(196, b"\0"))
+        xing = frame + frame_format.header_offset
+        if content[xing : xing + 4] in _XING:
+            return cls._xing(content[xing + 4 : xing + 200].ljust(196, b"\0"))
         return None
 
     @classmethod
@@ -118,8 +119,8 @@ class _Announced:
                 position += size
         delay, padding = None, 0
         if fields[position]:  # the encoder's name
-            both = int.from_bytes(fields[position + 21 : position + 24])
-            delay, padding = both >> 12, both & 0xFFF
+            delay_and_padding = int.from_bytes(fields[position + 21 : position + 24])
+            delay, padding = delay_and_padding >> 12, delay_and_padding & 0xFFF
         return cls(numbers.get(_FRAMES) or None, numbers.get(_BYTES) or None, delay, padding)
 
 
@@ -127,7 +128,7 @@ class _Announced:
 class _Stretch:
     """Frames that belong to one stream, behind a header or without one."""
 
-    kind: _Kind
+    frame_format: _FrameFormat
     header: range | None = None  # the frame that is a Xing or VBRI header
     announced: _Announced | None = None
     segments: list[range] = field(default_factory=list)
@@ -135,11 +136,11 @@ class _Stretch:
 
     @property
     def seconds(self) -> float:
-        return self.frames * self.kind.samples / self.kind.rate
+        return self.frames * self.frame_format.samples / self.frame_format.rate
 
 
 class _Walk:
-    """Goes through a file; afterwards ``stretches`` and ``doubts`` say what is in it."""
+    """Goes through a file; afterwards ``stretches`` and ``doubts`` describe its content."""
 
     def __init__(self, content: bytes) -> None:
         self.stretches: list[_Stretch] = []
@@ -157,13 +158,13 @@ class _Walk:
     def _first(self) -> int:
         """Where the first frame is."""
         position = self._behind_tags(0)
-        for place in self._places(position, min(self._stop, position + _BEFORE)):
-            kind = _Kind.of(_WORD.unpack_from(self._content, place)[0])
-            if kind is not None:
-                self._lengths = self._lengths_at(place, kind)
-                if self._is_chain(place, self._lengths, _CHAIN if place > position else 1):
-                    self.stretches.append(_Stretch(kind))
-                    return place
+        for candidate in self._candidates(position, min(self._stop, position + _BEFORE)):
+            frame_format = _FrameFormat.of(_WORD.unpack_from(self._content, candidate)[0])
+            if frame_format is not None:
+                self._lengths = self._lengths_at(candidate, frame_format)
+                if self._is_chain(candidate, self._lengths, _CHAIN if candidate > position else 1):
+                    self.stretches.append(_Stretch(frame_format))
+                    return candidate
         raise FormatError("not readable as WAV, FLAC or MP3 (no MPEG frame at its beginning)")
 
     def _run(self, position: int) -> None:
@@ -177,27 +178,28 @@ class _Walk:
             position = behind
 
     def _frames(self, position: int) -> tuple[int, int]:
-        """Goes on from frame to frame as far as they follow each other.
+        """Goes on from frame to frame until one does not follow directly.
 
         Returns:
             where the last one ends, and where it begins.
         """
-        content, length_of, word, last_place = self._content, self._lengths.get, _WORD.unpack_from, self._stop - 4
-        kind = self.stretches[-1].kind
-        offset, near_end = kind.header_offset, len(content) - _VBRI_OFFSET - 1
+        content, length_of, word, last_start = self._content, self._lengths.get, _WORD.unpack_from, self._stop - 4
+        frame_format = self.stretches[-1].frame_format
+        offset, near_end = frame_format.header_offset, len(content) - _VBRI_OFFSET - 1
         begin, frames, last = position, 0, position
-        while position <= last_place:
+        while position <= last_start:
             length = length_of(word(content, position)[0] & _MASK)
             if length is None:
                 break
-            # most frames are told by one byte; the loop's speed is felt when an MP3 is read
+            # one byte excludes most frames from being a header: this loop takes a good part of the time of reading an
+            # MP3
             if (
                 position > near_end
                 or content[position + offset] in _LETTERS
                 or content[position + _VBRI_OFFSET] in _LETTERS
-            ) and _is_header(content, position, kind):
+            ) and _is_header(content, position, frame_format):
                 self._add(range(begin, position), frames)
-                self._begin(range(position, position + length), kind)
+                self._begin(range(position, position + length), frame_format)
                 begin, frames = position + length, 0
             else:
                 frames += 1
@@ -216,11 +218,11 @@ class _Walk:
             segment = range(stretch.segments.pop().start, segment.stop)
         stretch.segments.append(segment)
 
-    def _begin(self, header: range, kind: _Kind) -> None:
-        announced = _Announced.at(self._content, header.start, kind)
+    def _begin(self, header: range, frame_format: _FrameFormat) -> None:
+        announced = _Announced.at(self._content, header.start, frame_format)
         if self.stretches[-1].frames == 0 and self.stretches[-1].header is None:
             self.stretches.pop()
-        self.stretches.append(_Stretch(kind, header, announced))
+        self.stretches.append(_Stretch(frame_format, header, announced))
         if len(self.stretches) > MAX_PARTS:
             raise FormatError(f"more than {MAX_PARTS} MP3 files one behind the other")
 
@@ -242,9 +244,9 @@ class _Walk:
         start = position
         while position < self._stop:
             block = self._content[position : position + 2**16]
-            left = block.lstrip(b"\0")
-            position += len(block) - len(left)
-            if left:
+            remaining = block.lstrip(b"\0")
+            position += len(block) - len(remaining)
+            if remaining:
                 break
         if position - start > _ZEROS:
             self.doubts.append(f"{position - start} zero bytes between its frames or behind them; left out")
@@ -254,18 +256,18 @@ class _Walk:
         """Where frames go on behind bytes that are none; from ``last`` on, since it may not have been whole."""
         if self._stop - position < 4 and self._content[position] == 0xFF:
             raise FormatError(f"truncated: of its last frame, {self._stop - position} bytes are there")
-        self._refuse_other_kind(position)
-        for place in self._places(last + 4, self._stop):
-            if self._content[place] != 0xFF or self._is_chain(place, self._lengths, _CHAIN):
-                if place < position:
+        self._refuse_other_format(position)
+        for candidate in self._candidates(last + 4, self._stop):
+            if self._content[candidate] != 0xFF or self._is_chain(candidate, self._lengths, _CHAIN):
+                if candidate < position:
                     self._take_back(last)
-                elif self._content[place] == 0xFF:
+                elif self._content[candidate] == 0xFF:
                     self.doubts.append(
-                        f"{place - position} bytes at {self._seconds():.1f} s are no MPEG frame; left out"
+                        f"{candidate - position} bytes at {self._seconds():.1f} s are no MPEG frame; left out"
                     )
-                return place
-            if place >= position:
-                self._refuse_other_kind(place)
+                return candidate
+            if candidate >= position:
+                self._refuse_other_format(candidate)
         if self._stop - position >= 4 or any(self._content[position:]):
             self.doubts.append(f"{self._stop - position} bytes at its end are no MPEG frame; left out")
         return self._stop
@@ -278,19 +280,19 @@ class _Walk:
             stretch.segments[-1] = range(stretch.segments[-1].start, last)
             stretch.frames -= 1
 
-    def _refuse_other_kind(self, place: int) -> None:
+    def _refuse_other_format(self, position: int) -> None:
         """Refuse a file that goes on with frames of another kind."""
-        if place + 4 > self._stop:
+        if position + 4 > self._stop:
             return
-        kind = _Kind.of(_WORD.unpack_from(self._content, place)[0])
-        if kind is not None and self._is_chain(place, kind.lengths(), _CHAIN):
-            first = self.stretches[0].kind
-            raise FormatError(f"begins with {first} and goes on with {kind} at {self._seconds():.1f} s")
+        frame_format = _FrameFormat.of(_WORD.unpack_from(self._content, position)[0])
+        if frame_format is not None and self._is_chain(position, frame_format.lengths(), _CHAIN):
+            first = self.stretches[0].frame_format
+            raise FormatError(f"begins with {first} and goes on with {frame_format} at {self._seconds():.1f} s")
 
     def _seconds(self) -> float:
         return sum(stretch.seconds for stretch in self.stretches)
 
-    def _places(self, position: int, stop: int) -> Iterator[int]:
+    def _candidates(self, position: int, stop: int) -> Iterator[int]:
         """Where a frame, or a tag that is not at the end, may begin."""
         while True:
             self._tries += 1
@@ -318,33 +320,33 @@ class _Walk:
             position += length
         return True
 
-    def _lengths_at(self, place: int, kind: _Kind) -> dict[int, int]:
+    def _lengths_at(self, position: int, frame_format: _FrameFormat) -> dict[int, int]:
         """Bytes of a frame by its header; of a stream of "free" bit rate, by where its second frame is."""
-        header = _WORD.unpack_from(self._content, place)[0]
+        header = _WORD.unpack_from(self._content, position)[0]
         if header >> 12 & 15:
-            return kind.lengths()
+            return frame_format.lengths()
         self._free += 1
         if self._free > _MAX_FREE:
             return {}
         fixed = header & _MASK & ~0x2C0  # without padding and mode
-        slot = 4 if kind.layer == 1 else 1
+        slot = 4 if frame_format.layer == 1 else 1
         for length in range(slot * (24 // slot), _MAX_FRAME, slot):
-            following = self._content[place + length : place + length + 4]
+            following = self._content[position + length : position + length + 4]
             if len(following) == 4 and _WORD.unpack(following)[0] & _MASK & ~0x2C0 == fixed:
                 unpadded = length - slot * (header >> 9 & 1)
-                modes = [_MONO] if kind.mono else [0, 1, 2]
+                modes = [_MONO] if frame_format.mono else [0, 1, 2]
                 lengths = {
                     fixed | padded << 9 | mode << 6: unpadded + slot * padded for padded in (0, 1) for mode in modes
                 }
-                if self._is_chain(place, lengths, _CHAIN):
+                if self._is_chain(position, lengths, _CHAIN):
                     return lengths
         return {}
 
 
-def _is_header(content: bytes, frame: int, kind: _Kind) -> bool:
+def _is_header(content: bytes, frame: int, frame_format: _FrameFormat) -> bool:
     """Whether a frame is a Xing or VBRI header."""
-    own, vbri = frame + kind.header_offset, frame + _VBRI_OFFSET
-    return kind.layer == 3 and (content[own : own + 4] in _XING or content[vbri : vbri + 4] == _VBRI)
+    xing, vbri = frame + frame_format.header_offset, frame + _VBRI_OFFSET
+    return frame_format.layer == 3 and (content[xing : xing + 4] in _XING or content[vbri : vbri + 4] == _VBRI)
 
 
 def inspect(content: bytes) -> Layout:
@@ -369,7 +371,7 @@ def inspect(content: bytes) -> Layout:
 
 
 def _compare(stretch: _Stretch, end: int) -> list[str]:
-    """Hold what a header announces against what is there."""
+    """Compare what a header announces with the frames of its stretch."""
     announced, header = stretch.announced, stretch.header
     if announced is None or header is None:
         return []
@@ -384,7 +386,7 @@ def _compare(stretch: _Stretch, end: int) -> list[str]:
             raise FormatError(f"truncated: {announced.frames} frames announced, {stretch.frames} found")
         return [] if announced.size else [f"{announced.frames} frames announced, {stretch.frames} found"]
     if stretch.frames > announced.frames:
-        seconds = announced.frames * stretch.kind.samples / stretch.kind.rate
+        seconds = announced.frames * stretch.frame_format.samples / stretch.frame_format.rate
         return [f"{seconds:.1f} s announced, {stretch.seconds:.1f} s found; all of it is read"]
     return []
 
@@ -395,13 +397,13 @@ def _part(stretch: _Stretch, content: memoryview, length_at: Callable[[int], int
     With its header, if it finds there what was found here; else without, and with zero bytes behind, so that the length
     that mpg123 guesses is not too short.
     """
-    announced, total = stretch.announced, stretch.frames * stretch.kind.samples
-    skip = left_out = 0
+    announced, total = stretch.announced, stretch.frames * stretch.frame_format.samples
+    skip = padding = 0
     if announced is not None and announced.delay is not None:
         skip = announced.delay + DECODER_DELAY
         if stretch.frames == announced.frames:
-            left_out = max(0, announced.padding - DECODER_DELAY)
-    samples = max(0, total - skip - left_out)
+            padding = max(0, announced.padding - DECODER_DELAY)
+    samples = max(0, total - skip - padding)
     frames: list[Piece] = [content[segment.start : segment.stop] for segment in stretch.segments]
     length = length_at(stretch.segments[0].start) + 1 if stretch.segments else 0  # of the first frame, rounded up
     missing = stretch.frames * length - sum(len(segment) for segment in stretch.segments)

@@ -13,7 +13,7 @@ _MAX_CHUNKS = 1_000
 _UNKNOWN = 0xFFFFFFFF
 _SOX_AIFF = 0x7F000000  # what sox writes into AIFF files in place of a size, less a part of a frame
 _AIFF_BYTES = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1, b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8}
-_AIFF_WHOLE = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"42ni", b"23ni", b"raw ")
+_AIFF_INTEGERS = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"42ni", b"23ni", b"raw ")
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _OGG_HEADER = 27
 _OGG_FIRST, _OGG_LAST = 2, 4  # flags of a page
@@ -43,8 +43,8 @@ def inspect_aiff(file: BinaryIO) -> Layout:
     if sound is None or len(content) < 18:
         raise FormatError("truncated: an AIFF header without samples")
     channels, frames, bits = struct.unpack(">HIH", content[:8])
-    kind = content[18:22] if read_at(file, 8, 4) == b"AIFC" else b"NONE"
-    frame = channels * (-(-bits // 8) if kind in _AIFF_WHOLE else _AIFF_BYTES.get(kind, 0))
+    compression = content[18:22] if read_at(file, 8, 4) == b"AIFC" else b"NONE"
+    frame = channels * (-(-bits // 8) if compression in _AIFF_INTEGERS else _AIFF_BYTES.get(compression, 0))
     unknown = is_placeholder(announced) or abs(_SOX_AIFF - announced) < 2**16 or (announced == 0 and end > sound.stop)
     if len(sound) < announced and not unknown:
         raise FormatError(f"truncated: {announced} bytes of samples announced, {len(sound)} found")
@@ -53,18 +53,18 @@ def inspect_aiff(file: BinaryIO) -> Layout:
     if unknown:
         sound = range(sound.start, end)
         layout.doubts.append("its header does not say how long it is; read to the end of the file")
-    there = max(0, len(sound) - 8) // frame
+    samples = max(0, len(sound) - 8) // frame
     if unknown:
-        place = common[0] + 2
+        count_position = common[0] + 2
         pieces: list[Piece] = [
-            range(0, place), struct.pack(">I", there), range(place + 4, sound.start - 4),
-            struct.pack(">I", 8 + there * frame), range(sound.start, sound.start + 8 + there * frame),
+            range(0, count_position), struct.pack(">I", samples), range(count_position + 4, sound.start - 4),
+            struct.pack(">I", 8 + samples * frame), range(sound.start, sound.start + 8 + samples * frame),
         ]  # fmt: skip
-        layout.parts = [Part((Reading(pieces),), there)]
-    elif there < frames:
-        raise FormatError(f"truncated: {frames} samples announced, {there} found")
-    elif there > frames:
-        layout.doubts.append(f"{frames} samples announced, {there} found")
+        layout.parts = [Part((Reading(pieces),), samples)]
+    elif samples < frames:
+        raise FormatError(f"truncated: {frames} samples announced, {samples} found")
+    elif samples > frames:
+        layout.doubts.append(f"{frames} samples announced, {samples} found")
     return layout
 
 
@@ -80,16 +80,20 @@ def inspect_au(file: BinaryIO) -> Layout:
         raise FormatError("truncated: an AU header without samples")
     order = ">" if header[:4] == b".snd" else "<"
     start, size, encoding, _, channels = struct.unpack(f"{order}5I", header[4:])
-    there = max(0, end - start)
-    if size == _UNKNOWN or (size > there and is_placeholder(size)) or (size == 0 and there):
+    available = max(0, end - start)
+    if size == _UNKNOWN or (size > available and is_placeholder(size)) or (size == 0 and available):
         frame = _AU_BYTES.get(encoding, 0) * channels
-        head = header[:8] + struct.pack(f"{order}I", there)
+        head = header[:8] + struct.pack(f"{order}I", available)
         reading = Reading([head, range(12, end)])
         doubts = ["its header does not say how long it is; read to the end of the file"]
-        return Layout("AU", [Part((reading,), there // frame if frame else None)], doubts)
-    if size > there:
-        raise FormatError(f"truncated: {size} bytes of samples announced, {there} found")
-    doubts = [f"{there - size} bytes behind its samples that no header accounts for; left out"] if there > size else []
+        return Layout("AU", [Part((reading,), available // frame if frame else None)], doubts)
+    if size > available:
+        raise FormatError(f"truncated: {size} bytes of samples announced, {available} found")
+    doubts = (
+        [f"{available - size} bytes behind its samples that no header accounts for; left out"]
+        if available > size
+        else []
+    )
     return Layout("AU", [Part((Reading(),))], doubts)
 
 

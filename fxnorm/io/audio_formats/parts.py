@@ -1,7 +1,7 @@
-"""What an audio file is made of, as its decoder is to be shown it.
+"""The parts of an audio file, in the form in which the decoder gets them.
 
-libsndfile takes sizes in headers for the truth. Here a file is described by what is there: stretches that are decoded
-by themselves, each as the file lies or as a file in memory whose header is right.
+libsndfile trusts the sizes in headers. Here a file is described by its actual content: stretches that are decoded by
+themselves, each as it lies in the file or as a file in memory with a corrected header.
 """
 
 import io
@@ -16,7 +16,7 @@ Piece = bytes | memoryview | range
 """Bytes, or a stretch of the file by its positions."""
 
 PLACEHOLDER_MARGIN = 2**16
-"""Bytes: how far below or above 2^31 a size may lie, or below 2^32, that stands for one that was not known."""
+"""Bytes: a size this near to 2^31, or this little below 2^32, is a placeholder for an unknown size."""
 
 MAX_PARTS = 1_000
 _MIDDLE, _HIGHEST = 2**31, 2**32
@@ -32,8 +32,8 @@ class Reading:
 
     Attributes:
         pieces: what it consists of; ``None`` for the file as it lies.
-        skip: samples before those that are wanted.
-        zeros: how many zero bytes seem to follow; libsndfile may then announce more samples than are wanted.
+        skip: samples before the part's own, which are decoded and dropped.
+        zeros: number of zero bytes that appear to follow; libsndfile may then announce more samples than the part has.
     """
 
     pieces: Sequence[Piece] | None = None
@@ -47,7 +47,7 @@ class Part:
 
     Attributes:
         readings: ways to show it, the next one to be tried where libsndfile does not find ``samples``.
-        samples: how many there are for each channel; ``None`` if only the decoder can tell.
+        samples: number for each channel; ``None`` if only the decoder can determine it.
     """
 
     readings: tuple[Reading, ...]
@@ -77,7 +77,7 @@ class Splice(io.RawIOBase):
     Args:
         file: what ranges among ``pieces`` are stretches of.
         pieces: in their order.
-        zeros: how many zero bytes seem to follow.
+        zeros: number of zero bytes that appear to follow.
     """
 
     def __init__(self, file: BinaryIO, pieces: Sequence[Piece], zeros: int = 0) -> None:
@@ -128,7 +128,7 @@ class Splice(io.RawIOBase):
 def shown(file: BinaryIO, reading: Reading) -> BinaryIO | Splice:
     """A file as a decoder is to read it.
 
-    What is in memory anyway is joined there, since mpg123 asks for a few bytes at a time.
+    Pieces that are all in memory are joined there, since mpg123 reads a few bytes at a time.
     """
     if reading.pieces is None:
         return file
