@@ -1,5 +1,6 @@
 """The built package, in an environment of its own that has nothing else: what users of ``pip install`` get."""
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -17,6 +18,7 @@ from tests.project import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
+OUTPUTS = ("data", "artifacts", "reports", "mlartifacts", "mlflow.db*", "pipeline_runs")
 _OF_THE_EXTRAS = ("boto3", "dvc", "kfp", "mlflow", "pandas", "pretty_midi", "pyloudnorm", "statsmodels")
 
 
@@ -33,7 +35,10 @@ def finished(*command: str, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    finished(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY), cwd=folder)
+    # in a copy: setuptools takes what an earlier build has left beside the sources for part of them
+    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "node_modules", "site", *OUTPUTS)
+    shutil.copytree(REPOSITORY, folder / "source", symlinks=True, ignore=left_out)
+    finished(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", ".", "./source", cwd=folder)
     (built,) = folder.glob("*.whl")
     return built
 
