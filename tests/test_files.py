@@ -250,7 +250,7 @@ def killed_at(moment: str, folder: Path) -> None:
     """A process of its own replaces ``folder``, without an exchange, and is killed at a moment."""
     process = os.fork()
     if process == 0:
-        files._exchange = lambda one, other: False
+        files._exchange = lambda first, second: False
         rename, remove = os.rename, files.remove
 
         def die() -> None:
