@@ -18,7 +18,6 @@ from tests.project import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
-OUTPUTS = ("data", "artifacts", "reports", "mlartifacts", "mlflow.db*", "pipeline_runs")
 _OF_THE_EXTRAS = ("boto3", "dvc", "kfp", "mlflow", "pandas", "pretty_midi", "pyloudnorm", "statsmodels")
 
 
@@ -36,8 +35,11 @@ def finished(*command: str, cwd: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     # in a copy: setuptools takes what an earlier build has left beside the sources for part of them
-    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "node_modules", "site", *OUTPUTS)
-    shutil.copytree(REPOSITORY, folder / "source", symlinks=True, ignore=left_out)
+    for name in ("fxnorm", "serving", "components", "pipeline"):
+        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+        shutil.copytree(REPOSITORY / name, folder / "source" / name, symlinks=True, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder / "source" / name)
     finished(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", ".", "./source", cwd=folder)
     (built,) = folder.glob("*.whl")
     return built
