@@ -7,17 +7,20 @@ import sys
 from pathlib import Path
 
 from fxnorm import Mixer
-from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.io import audio
+from fxnorm.constants import STEMS
+from fxnorm.io.audio import peak_dbfs
+from fxnorm.mixing.mix_files import mix_files
+from fxnorm.mixing.options import MixOptions
 
 
 def main(mixer: str, folder: str, output: str) -> None:
-    """Read the stems, mix them as dry recordings, and write the mix."""
+    """Mix the stems as dry recordings, and print what the report warns of."""
     files = {path.stem.lower(): path for path in sorted(Path(folder).iterdir())}
-    stems = {stem: audio.read(files[stem])[0] for stem in STEMS if stem in files}
-    mix = Mixer.load(mixer).mix(stems, SAMPLE_RATE, dry=True)
-    audio.write(output, mix, SAMPLE_RATE)
-    print(f"{output}: {mix.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mix):.1f} dBFS")
+    stems = {stem: files[stem] for stem in STEMS if stem in files}
+    mixed = mix_files(Mixer.load(mixer), stems, MixOptions(dry=True), Path(output))
+    print(f"{output}: {mixed.seconds:.1f} s, peak {peak_dbfs(mixed.mix):.1f} dBFS")
+    for warning in mixed.report()["warnings"]:
+        print(warning)
 
 
 if __name__ == "__main__":

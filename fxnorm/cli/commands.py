@@ -493,41 +493,27 @@ def _mix_here(
 ) -> None:
     from tqdm import tqdm
 
-    from fxnorm.constants import SAMPLE_RATE
-    from fxnorm.io import audio
+    from fxnorm.io.audio import peak_dbfs
+    from fxnorm.mixing.mix_files import mix_files
 
-    samples = {stem: audio.read(source)[0] for stem, source in stems.items()}
     opened = _opened(mixer)
     with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
 
         def show(done: float) -> None:
             bar.update(round(100 * done) - bar.n)
 
-        mixed = opened.mix(
-            samples,
-            SAMPLE_RATE,
-            options.dry,
-            options.seed,
-            progress=show,
-            target_loudness=options.target_loudness,
-            song=options.song,
-        )
+        mixed = mix_files(opened, stems, options, output, show)
         show(1.0)
-    audio.write(output, mixed, SAMPLE_RATE)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed, samples, opened.recipe.normalizer(), seed, options.dry, plot)
+        plot_mix(mixed.mix, mixed.stems, opened.recipe.normalizer(), seed, options.dry, plot)
     if report is not None:
-        from dataclasses import asdict
-
         from fxnorm.io.files import write_json
-        from fxnorm.mixing.report import describe, measure_stems
 
-        described = asdict(describe(measure_stems(samples), mixed, opened.recipe.statistics))
-        write_json(report, {"sample_rate": SAMPLE_RATE, "seconds": mixed.shape[1] / SAMPLE_RATE, **described})
-    click.echo(f"{output}: {mixed.shape[1] / SAMPLE_RATE:.1f} s, peak {audio.peak_dbfs(mixed):.1f} dBFS")
+        write_json(report, mixed.report())
+    click.echo(f"{output}: {mixed.seconds:.1f} s, peak {peak_dbfs(mixed.mix):.1f} dBFS")
 
 
 def _opened(mixer: str) -> "Mixer":
