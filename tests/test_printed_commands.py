@@ -50,8 +50,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(home: Path) -> dict[str, str]:
-    """Of a shell in which nothing was activated."""
-    return {"HOME": str(home), "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    """Of a shell in which nothing was activated; on a machine of one core, where no second process has to start."""
+    one = {"LOKY_MAX_CPU_COUNT": "1", "OMP_NUM_THREADS": "1"}
+    return {"HOME": str(home), "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"} | one
 
 
 @pytest.fixture(scope="module")
