@@ -68,7 +68,9 @@ demo: check-repository $(INSTALLED)
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 	@echo "The endpoint    .venv/bin/fxnorm serve"
 
-PYTEST = pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
+# one process more than there are cores, because tests wait for servers; four at most, which take some gigabytes
+PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+PYTEST = pytest --numprocesses $(PROCESSES) --no-loadscope-reorder
 
 quick: $(INSTALLED)
 	$(PYTEST) -m "not slow and not system" --durations 10

@@ -35,6 +35,7 @@ SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "re
 
 _LONG = (
     "project",
+    "test_printed_commands",
     "test_training_processes",
     "test_serving_environment",
     "test_tracking_servers",
@@ -49,7 +50,7 @@ _LONG = (
     "test_listening_test",
 )
 """Groups of tests that take longest, longest first: begun first, they do not keep one process busy at the end."""
-_OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project", "test_printed_commands")
+_OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project")
 """Test modules that share the project in which the pipeline has run, so that one process makes it."""
 
 
