@@ -1,6 +1,8 @@
 """Sounds and songs that several tests use."""
 
+import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,12 +35,19 @@ SIZES = {"filters": 8, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "re
 """Of a network that computes in no time."""
 
 
+for _name in (
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+):  # a make that a test starts is not a part of the one that runs the tests
+    os.environ.pop(_name, None)
+
 _LONG = (
     "project",
-    "test_printed_commands",
     "test_training_processes",
     "test_serving_environment",
     "test_tracking_servers",
+    "test_printed_commands",  # by now the project is made, of which it takes a copy
     "test_wheel",
     "test_own_data",
     "test_evaluation_stage",
@@ -59,7 +68,7 @@ def _group_of(path: str) -> str:
     return "project" if module in _OF_THE_PROJECT else module
 
 
-_OF_A_SYSTEM = frozenset(("browser", "project", "s3_environment"))
+_OF_A_SYSTEM = frozenset(("browser", "project", "original_project", "s3_environment"))
 """Fixtures that start a browser, a pipeline or a server."""
 
 
@@ -129,7 +138,27 @@ def browser(_chromium: WebDriver, tmp_path: Path) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A repository in which the whole pipeline has run once; what tests do to it must suit the others."""
-    return reproduced(tmp_path_factory.mktemp("project"))
+    made = reproduced(tmp_path_factory.mktemp("project"))
+    unfinished = tmp_path_factory.mktemp("copy") / "project"
+    shutil.copytree(made.folder, unfinished, symlinks=True)
+    with contextlib.suppress(OSError):  # another process has put its own there
+        unfinished.rename(_copy_of_project(tmp_path_factory))
+    return made
+
+
+@pytest.fixture(scope="session")
+def original_project(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Project:
+    """Such a repository as it was made, to be copied and not to be changed; another process's, if there is one."""
+    copy = _copy_of_project(tmp_path_factory)
+    if not copy.is_dir():
+        request.getfixturevalue("project")
+    return Project(copy)
+
+
+def _copy_of_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where processes share it: beside their own folders."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "project-as-made"
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def demo(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def demo(original_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project as ``make demo`` leaves it, but for the sizes of data and network."""
-    return after_make_demo(project, tmp_path_factory.mktemp("demo") / "fxnorm")
+    return after_make_demo(original_project, tmp_path_factory.mktemp("demo") / "fxnorm")
 
 
 @pytest.fixture
@@ -104,7 +104,12 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.parametrize("page", RUN)
+_TAKES_MINUTES = ("docs/tutorial.md",)  # which goes through all stages once more
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow if page in _TAKES_MINUTES else ()) for page in RUN]
+)
 def test_the_blocks_of_a_page_run_one_after_the_other(
     page: str, folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The ``fxnorm`` command: each subcommand reads its options and calls a stage or the Mixer."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -497,10 +498,14 @@ def _mix_here(
     from fxnorm.mixing.mix_files import mix_files
 
     opened = _opened(mixer)
-    with tqdm(total=100, desc="mix", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+    with contextlib.ExitStack() as stack:
+        bars: list[tqdm] = []
 
         def show(done: float) -> None:
-            bar.update(round(100 * done) - bar.n)
+            if not bars:  # not before the stems have been read: an error is one line then
+                format_ = "{l_bar}{bar}| {elapsed}<{remaining}"
+                bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
+            bars[0].update(round(100 * done) - bars[0].n)
 
         mixed = mix_files(opened, stems, options, output, show)
         show(1.0)
