@@ -30,6 +30,7 @@ from tests.conftest import noise
 
 SYSTEMS = ("reference", "input_sum", "normalized_sum", "crafx2", "another-one")
 SECONDS = 3.0
+PLAYERS = 3  # two wet songs and a dry one
 
 
 def result(folder: Path, number: int, with_reference: bool) -> Result:
@@ -67,6 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Browser, page: Path) -> Iterator[Browser]:
     browser.open(page)
+    browser.wait(lambda: len(browser.find_all(".player button")) >= PLAYERS, "not every song has a player")
     yield browser
     assert browser.complaints() == []
     assert browser.requests() == [page.as_uri()]
