@@ -83,7 +83,6 @@ def surroundings(project: Project, folder: Path, s3: Mapping[str, str]) -> Itera
     clone.commit("remote")
     clone.run("git", "tag", REVISION)
     with servers.git(clone.folder.parent, folder / "git.log") as address, servers.mlflow(folder) as tracking:
-        # sums depend in their last digits on threads, and on whether songs share a process
-        alike = {name: project.environment[name] for name in ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")}
-        environment = {**s3, "MLFLOW_TRACKING_URI": tracking, **alike}
+        threads = project.environment["OMP_NUM_THREADS"]
+        environment = {**s3, "MLFLOW_TRACKING_URI": tracking, "OMP_NUM_THREADS": threads}
         yield Surroundings(folder, project, f"{address}/project", environment)
