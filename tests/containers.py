@@ -20,6 +20,12 @@ def in_container(*command: str) -> str:
     return ENGINE.containers.run(IMAGE, list(command), remove=True, network_mode="host").decode()
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """With the processes that containers take: FFTs and sums depend in their last digits on where memory lies."""
+    return reproduced(tmp_path_factory.mktemp("project"), a_process_for_each_core=True)
+
+
 def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_repro(
     project: Project, s3_environment: dict[str, str], tmp_path: Path
 ) -> None:
