@@ -11,7 +11,7 @@ from docker.errors import DockerException
 
 from fxnorm.components.stages import IMAGE
 from tests.cluster import surroundings
-from tests.project import REPOSITORY, Project
+from tests.project import REPOSITORY, Project, reproduced
 
 ENGINE = docker.from_env()
 
