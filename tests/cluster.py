@@ -83,6 +83,7 @@ def surroundings(project: Project, folder: Path, s3: Mapping[str, str]) -> Itera
     clone.commit("remote")
     clone.run("git", "tag", REVISION)
     with servers.git(clone.folder.parent, folder / "git.log") as address, servers.mlflow(folder) as tracking:
-        threads = project.environment["OMP_NUM_THREADS"]
-        environment = {**s3, "MLFLOW_TRACKING_URI": tracking, "OMP_NUM_THREADS": threads}
+        # sums depend in their last digits on threads, and on which processor's kernels BLAS is told to take
+        alike = {name: text for name, text in project.environment.items() if name.startswith(("OMP_NUM", "OPENBLAS_"))}
+        environment = {**s3, "MLFLOW_TRACKING_URI": tracking, **alike}
         yield Surroundings(folder, project, f"{address}/project", environment)

@@ -60,11 +60,9 @@ class Project:
         self.run("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", message)
 
 
-def reproduced(folder: Path, a_process_for_each_core: bool = False) -> Project:
+def reproduced(folder: Path) -> Project:
     """A new project in which all of DVC's stages have run once."""
     project = Project(folder)
-    if a_process_for_each_core:
-        del project.environment["LOKY_MAX_CPU_COUNT"]
     for name in ("fxnorm", "serving", "components", "pipeline"):
         ignored = shutil.ignore_patterns("__pycache__", "node_modules")
         shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=ignored)
