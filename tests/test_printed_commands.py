@@ -429,8 +429,8 @@ def test_make_says_that_python_does_not_do_before_it_installs(checkout: Path, py
 
 @pytest.mark.parametrize("form, unpack", [("tar", ["tar", "-xf"]), ("zip", ["unzip", "-q"])])
 def test_archives_keep_the_links_of_the_package(form: str, unpack: list[str], tmp_path: Path) -> None:
-    if not (REPOSITORY / ".git").exists() or shutil.which(unpack[0]) is None:
-        pytest.skip(f"needs a git repository and {unpack[0]}")
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("an archive has no history to make an archive of")
     packed = tmp_path / f"archive.{form}"
     parts = ("Makefile", "fxnorm", "serving", "components", "pipeline")
     command = ["git", "archive", "--format", form, "--output", str(packed), "HEAD", *parts]
