@@ -68,8 +68,8 @@ demo: check-repository $(INSTALLED)
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 	@echo "The endpoint    .venv/bin/fxnorm serve"
 
-# two processes more than there are cores, because tests wait for servers; four at most, which take some gigabytes
-PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 3 ? cores + 2 : 4)))
+# one process more than there are cores, because tests wait for servers; four at most, which take some gigabytes
+PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST = pytest --numprocesses $(PROCESSES) --no-loadscope-reorder
 
 quick: $(INSTALLED)

@@ -144,6 +144,25 @@ def test_a_signal_ends_all_songs_at_once_in_one_line_and_keeps_what_is_finished(
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["quick"]
 
 
+def test_a_second_signal_does_not_break_off_the_cleaning_up(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from fxnorm.runtime.signals import terminable
+with terminable():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        Path({str(tmp_path / "cleaned up")!r}).touch()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=_PATIENCE
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert (tmp_path / "cleaned up").exists()
+
+
 def test_processes_end_with_one_that_was_killed(start: Start, tmp_path: Path) -> None:
     process = start(2, *SLEEPING)
     until(lambda: in_hand(tmp_path) == 2)

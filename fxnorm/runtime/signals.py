@@ -21,7 +21,11 @@ class Terminated(SystemExit):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block SIGTERM raises :class:`Terminated` in the main thread, unless the program handles it itself."""
+    """Within the block SIGTERM raises :class:`Terminated` in the main thread, unless the program handles it itself.
+
+    It does so once: another one must not break off the cleaning up. A process of songs sends itself one when a signal
+    to the whole group has ended the process that started it.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -43,4 +47,5 @@ def signals_blocked() -> Iterator[None]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
