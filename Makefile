@@ -55,6 +55,7 @@ check-repository: check-folder
 $(INSTALLED): pyproject.toml constraints.txt | check-folder
 	$(PYTHON) -m venv $(VENV)
 	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	python -m fxnorm.components.warm_up
 	touch $@
 
 demo: check-repository $(INSTALLED)

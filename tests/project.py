@@ -64,7 +64,8 @@ def reproduced(folder: Path) -> Project:
     """A new project in which all of DVC's stages have run once."""
     project = Project(folder)
     for name in ("fxnorm", "serving", "components", "pipeline"):
-        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+        # with what Numba has compiled, which lies beside the code
+        ignored = shutil.ignore_patterns("node_modules")
         shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=ignored)
     for name in ("params.yaml", "dvc.yaml", ".gitignore"):
         shutil.copy(REPOSITORY / name, folder / name)
