@@ -1,5 +1,6 @@
 """What an importer returns: the songs that a source holds, and what each of their stems is made of."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,8 @@ class Labels:
 
     Attributes:
         labels: label, or name of a file without its suffix -> ``vocals``, ``bass``, ``drums``, ``other``, ``mixture``
-            or ``skip``. Keys are compared without case, with ``_`` for blanks.
+            or ``skip``. Keys are compared without case, with ``_`` for blanks. In a key ``*`` stands for any
+            characters; keys without it come first, then those with it in their order.
         songs: song -> the same for this song alone, which comes first. Songs are known by name or by original name.
     """
 
@@ -120,6 +122,10 @@ class Labels:
             for key in keys:
                 if key in plain:
                     return plain[key]
+            for pattern in [key for key in plain if "*" in key]:
+                expression = ".*".join(map(re.escape, pattern.split("*")))
+                if any(re.fullmatch(expression, key) for key in keys):
+                    return plain[pattern]
         return None
 
 
