@@ -83,6 +83,8 @@ class Plan:
         commercial: whether the licence allows commercial use; None where that is unknown.
         songs: the songs.
         left_out: songs that are not imported, each with the reason.
+        broken: songs whose metadata cannot be used, each with the line that an error would have. The import stops at
+            the first, or leaves them out (``--on-error skip``).
         remarks: what a user should know about all of it; a line each.
     """
 
@@ -91,6 +93,7 @@ class Plan:
     commercial: bool | None
     songs: tuple[PlannedSong, ...]
     left_out: tuple[LeftOut, ...] = ()
+    broken: tuple[LeftOut, ...] = ()
     remarks: tuple[str, ...] = ()
 
 

@@ -90,12 +90,15 @@ def write(
         skip_errors: leave out songs that cannot be imported instead of stopping at the first.
 
     Raises:
-        DatasetError: the plan has no songs, or none could be imported.
+        DatasetError: the plan has no songs, none could be imported, or the metadata of one are broken and errors are
+            not skipped.
         FxnormError: the first song's error, if they are not skipped.
         OutputError: ``root`` cannot be written to, or a song's folder holds what no import wrote. Errors are not
             skipped then.
         LockedError: another import writes to ``root``.
     """
+    if plan.broken and not skip_errors:
+        raise DatasetError(plan.broken[0].reason)
     if not plan.songs:
         raise DatasetError(f"{source}: holds no song that can be imported{_reasons(plan)}")
     source, root = source.absolute(), root.absolute()
@@ -112,6 +115,7 @@ def _write(
     places, followers = place(plan, kind, source, root, link, there)
     jobs = _jobs(places, root, source, there)
     done, failed = _do(jobs, workers, skip_errors)
+    failed = {**{item.name: item.reason for item in plan.broken}, **failed}
     if not done:
         raise DatasetError(f"{source}: no song could be imported; the first: {next(iter(failed.values()))}")
     songs = dict(there)
