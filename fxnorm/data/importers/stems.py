@@ -193,8 +193,8 @@ def _placed(recordings: Sequence[_Recording]) -> tuple[list[_Recording], list[st
     Recorders stamp a file with the time of day. Of takes that were recorded one after the other these times say
     nothing about the song; so they count only where every recording has one and lies, by it, beside the longest one.
     """
-    references = [_time_reference(item.path) for item in recordings]
-    if None in references or len(set(references)) == 1:
+    references = [audio.time_reference(item.path) for item in recordings]
+    if None in references:
         return list(recordings), []
     spans: list[tuple[float, float]] = []
     for item, reference in zip(recordings, references, strict=True):
@@ -212,11 +212,6 @@ def _placed(recordings: Sequence[_Recording]) -> tuple[list[_Recording], list[st
         for item, (begin, _) in zip(recordings, spans, strict=True)
     ]
     return placed, ["begin by the time references of their files"]
-
-
-def _time_reference(path: Path) -> int | None:
-    reference = getattr(audio, "time_reference", None)
-    return None if reference is None else reference(path)
 
 
 def _link(recording: _Recording, group: str, folder: Path) -> tuple[str, int, str] | None:
@@ -253,7 +248,7 @@ def _sum(recordings: Sequence[_Recording], findings: list[str]) -> np.ndarray:
     total = np.zeros((audio.MAX_CHANNELS, 0), np.float32)
     for recording in recordings:
         member = recording.member
-        samples = _read(recording)
+        samples, _ = audio.read(recording.path, stream=member.stream)
         if member.gain != 1:
             samples *= np.float32(member.gain)
         if member.side is not None and len(samples) > 1:
@@ -264,13 +259,6 @@ def _sum(recordings: Sequence[_Recording], findings: list[str]) -> np.ndarray:
             samples = both
         total = _added(total, samples, recording.start)
     return total
-
-
-def _read(recording: _Recording) -> np.ndarray:
-    stream = recording.member.stream
-    if stream == 0:
-        return audio.read(recording.path)[0]
-    return audio.read(recording.path, stream=stream)[0]  # type: ignore[call-arg]
 
 
 def _added(total: np.ndarray, samples: np.ndarray, start: int) -> np.ndarray:
