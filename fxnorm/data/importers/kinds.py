@@ -48,7 +48,7 @@ def plan(kind: str, source: Path, options: Options) -> Plan:
     if kind not in KINDS:
         raise SettingsError(f"{kind}: expected one of {', '.join(KINDS)}")
     if options.table and options.table not in KINDS[kind].tables:
-        expected = f"one of {', '.join(KINDS[kind].tables)}" if KINDS[kind].tables else "a file"
+        expected = " or ".join(("a file", *KINDS[kind].tables))
         raise SettingsError(
             f"--mapping {options.table}: no such file, and no built-in table of {kind}; expected {expected}"
         )
