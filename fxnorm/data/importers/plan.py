@@ -86,6 +86,8 @@ class Plan:
         broken: songs whose metadata cannot be used, each with the line that an error would have. The import stops at
             the first, or leaves them out (``--on-error skip``).
         remarks: what a user should know about all of it; a line each.
+        failed: songs whose metadata cannot be used, each with the error as its reason. The import ends with the first of
+            them, or skips them.
     """
 
     dataset: str
@@ -95,6 +97,7 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     broken: tuple[LeftOut, ...] = ()
     remarks: tuple[str, ...] = ()
+    failed: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Options:
         splits: song -> split, in place of the published ones (``--split FILE``); songs are known as in ``labels``.
         metadata: a folder with metadata that lie apart from the audio.
         exclude_bleed: leave out what the metadata mark as having bleed.
+        workers: processes for a kind that has to read audio before it can plan.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -149,6 +153,7 @@ class Options:
     splits: Mapping[str, str] = field(default_factory=dict)
     metadata: Path | None = None
     exclude_bleed: bool = False
+    workers: int = 1
 
     def split(self, song: tuple[str, ...], published: str, reason: str) -> tuple[str, str]:
         """The split of a song and where that is from: the user's file, or what is published."""
