@@ -1,19 +1,37 @@
 """What the tracks of a recording session are, by the names of their files: ``07_OH_L.wav`` is the drums' left side.
 
-The rules follow how studios name files. A name is cut into words; words say which of the four stems a track belongs to.
-Where only room, a doubtful word or nothing is said, the group is a guess that a person should confirm. Names also tell
-the halves of stereo pairs, and tracks that are not for the mix: clicks, talkback, triggers, and takes that another track
-replaces.
+A name is cut into words, and the words that studios use say which of the four stems a track belongs to. Where a name
+has a doubtful word or none that is known, the group is a guess that a person should confirm. Names also tell the halves
+of stereo pairs, and tracks that are not for the mix: clicks, talkback, triggers, and takes that another track replaces.
 """
 
+import itertools
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import PurePosixPath
 from typing import Literal
+
+from fxnorm.data.track_words import (
+    DRUMS,
+    LOW_WINDS,
+    NEUTRAL,
+    NO_TRACK,
+    NUMBERED_VERSIONS,
+    PHRASES,
+    PLAIN_VERSION,
+    ROOM,
+    SUNG,
+    SYNTHETIC,
+    TRIGGERS,
+    UNUSED,
+    VERSIONS,
+    WHOLE_BAND,
+    WORDS,
+    Weight,
+)
 
 By = Literal["word", "guess"]
 Side = Literal["left", "right"]
@@ -40,174 +58,10 @@ class Track:
     set_aside: str = ""
 
 
-class _Weight(IntEnum):
-    """How much a word says of the group beside a word of another group."""
-
-    DOUBTFUL = 0
-    """Gives way to any other, and alone is a guess: ``sd`` is a snare, or "studio delivery"."""
-    WEAK = 1
-    """Gives way to a strong one: a ``lead`` is a voice, a ``lead guitar`` is not."""
-    STRONG = 2
-
-
-_STRONG_WORDS = {
-    "vocals": """
-        vox voc vocs vocal vocalist vocalists voice singer singers vx vocoder backing backings backvox bvox bvx bv bgv bgvx
-        bgvox bkgvox bkv bvoc bgvoc ldvox ldv ldvx leadvox lvox lv vo choir choirs rap rapper adlib shout scream growl
-        speech spoken whisper chant falsetto hum humming ooh aah ah yeah hey woah whoa acapella narration narrator dialog
-        dialogue beatbox beatboxing voix gesang stimme stimmen voz voces coro coros choeur choeurs vozes voce
-    """,
-    "bass": """
-        bass basses bassdi bassamp bassmic basspod contrabass upbass bs bassguitar bassgtr bss cbass kontrabass basse bajo
-        baixo
-    """,
-    "drums": """
-        kick kik kck kic bd bassdrum snare snr sn snre hihat hihats hat hats hh hhat tom toms rototom rototoms cymbal cymb
-        cym cyms ride crash china splash overhead overheads oh ohs ovh ovhd drum drums drm drms drumkit kit perc percs
-        percussion shaker shkr shake tamb tambo tambourine tamborine clap claps handclap conga congas bongo bongos djembe
-        cajon cowbell maraca maracas woodblock timp timpani taiko timbale timbales cabasa guiro clave claves rim rimshot
-        sidestick xstick stick sticks snap snaps stomp stomps brush brushes tabla gong dhol darbuka doumbek dumbek sleigh
-        castanet castanets vibraslap rainstick triangle agogo surdo pandeiro udu caxixi cuica bodhran fok schlagzeug
-        bateria batterie caja bombo
-    """,
-    "other": """
-        gtr gtrs gt guitar guit git egtr agtr elgtr acgtr gitarre guitarra guitare strat dobro piano pno klavier
-        keys key keyboard keyb keybs kbd teclado teclados synth syn synths synthesizer supersaw organ org orgel hammond leslie rhodes
-        wurli wurly wurlitzer clav clavinet epiano epno harpsichord celeste celesta mellotron mello melotron moog juno
-        prophet nord korg jupiter virus pad pads arp arps arpeggio lick string strings strs violin violins vln vlns viola
-        violas vla vlas cello celli cellos vlc fiddle harp sax saxes saxophone trumpet trumpets tpt trombone trombones tbn
-        bone bones tuba sousaphone horn horns hrn brass flute flutes flt clarinet clar oboe bassoon bsn piccolo recorder
-        harmonica accordion accord akkordeon bandoneon concertina melodica harmonium banjo mandolin mando mandola uke
-        ukulele sitar bouzouki charango oud zither dulcimer autoharp bell bells glock glocken glockenspiel vibes vibraphone
-        vibe xylo xylophone marimba kalimba chime chimes whistle bagpipe bagpipes pipes didgeridoo theremin sfx fx noise
-        sweep swell riser uplifter downlifter stab stabs pluck drone orchestra orch woodwind woodwinds winds scratch
-        scratches turntable foley atmos atmosphere texture
-    """,
-}
-_WEAK_WORDS = {
-    "vocals": """
-        lead ld leads bg bgs back bkg bkgd harm harms harmony harmonies gang crowd group soprano alto tenor baritone duet
-    """,
-    "bass": "sub",
-    "drums": "loop loops beat beats break breaks fill fills 808 909 mpc rack floor flr",
-}
-_DOUBTFUL_WORDS = {
-    "vocals": "male female girl girls boys kids",
-    "bass": "upright fretless",
-    "drums": "sd beater batter reso crotch trash knee",
-    "other": """
-        sample samples smp acoustic acou acc ac acstc electric elec el nylon crunch distorted dist clean rhythm rhy rhtm
-        solo riff slide twang tele telecaster marshall fender mesa amp reverse
-    """,
-}
-_NEUTRAL = frozenset(
-    """
-    dt dbl double doubled dup di mic mics close in out inside outside up down top bot bottom btm hi high lo low mid l r left
-    right stereo mono st take tk alt comp dry wet verse vrs chorus cho chrs bridge brdg intro outro pre hook end ver chr
-    main pair room rooms amb ambient ambience far near chamber spot track trk audio new final edit ed print hard soft long
-    short big small fat front rear center centre loud quiet
-    ssl api neve sm beta akg ak neumann royer coles shure senn senne sennheiser ribbon condenser tube pzm dpa
-    """.split()
-)
-"""Words that say nothing of the group, listed for names that are written without a break: ``kickout``."""
-
-_WORDS: dict[str, tuple[str, _Weight]] = {
-    word: (group, weight)
-    for weight, table in (
-        (_Weight.DOUBTFUL, _DOUBTFUL_WORDS), (_Weight.WEAK, _WEAK_WORDS), (_Weight.STRONG, _STRONG_WORDS),
-    )
-    for group, words in table.items()
-    for word in words.split()
-}  # fmt: skip
-
-_PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("bass", "drum"): ("bassdrum",),
-    ("bass", "drums"): ("bassdrum",),
-    ("grosse", "caisse"): ("kick",),
-    ("caisse", "claire"): ("snare",),
-    ("cow", "bell"): ("cowbell",),
-    ("cow", "bells"): ("cowbell",),
-    ("sleigh", "bells"): ("sleigh",),
-    ("jingle", "bells"): ("sleigh",),
-    ("jingle", "bell"): ("sleigh",),
-    ("wood", "block"): ("woodblock",),
-    ("wood", "blocks"): ("woodblock",),
-    ("rain", "stick"): ("rainstick",),
-    ("side", "stick"): ("sidestick",),
-    ("cross", "stick"): ("sidestick",),
-    ("x", "stick"): ("sidestick",),
-    ("hi", "hat"): ("hihat",),
-    ("hi", "hats"): ("hihat",),
-    ("high", "hat"): ("hihat",),
-    ("h", "hat"): ("hihat",),
-    ("over", "head"): ("overhead",),
-    ("over", "heads"): ("overhead",),
-    ("o", "h"): ("overhead",),
-    ("sub", "kick"): ("kick",),
-    ("kick", "sub"): ("kick",),
-    ("steel", "drum"): ("marimba",),
-    ("steel", "drums"): ("marimba",),
-    ("steel", "pan"): ("marimba",),
-    ("hand", "pan"): ("marimba",),
-    ("tongue", "drum"): ("marimba",),
-    ("pedal", "steel"): ("guitar",),
-    ("lap", "steel"): ("guitar",),
-    ("music", "box"): ("glock",),
-    ("beat", "box"): ("beatbox",),
-    ("ad", "lib"): ("adlib",),
-    ("ad", "libs"): ("adlib",),
-    ("a", "capella"): ("acapella",),
-    ("a", "cappella"): ("acapella",),
-    ("voice", "over"): ("voice",),
-    ("vox", "organ"): ("organ",),
-    ("vox", "continental"): ("organ",),
-    ("vox", "ac"): ("amp",),
-    ("talk", "back"): ("talkback",),
-    ("count", "in"): ("countin",),
-    ("count", "off"): ("countin",),
-    ("click", "track"): ("click",),
-    ("time", "code"): ("timecode",),
-    ("rough", "mix"): ("mixdown",),
-    ("stereo", "mix"): ("mixdown",),
-    ("un", "tuned"): ("untuned",),
-    ("no", "tune"): ("untuned",),
-    ("not", "tuned"): ("untuned",),
-    ("non", "tuned"): ("untuned",),
-}
-"""Words that together mean something else than each, with a word of that meaning."""
-
-_SAX = frozenset(("sax", "saxes", "saxophone"))
-_LOW_WINDS = frozenset((
-    *_SAX, "clarinet", "clar", "trombone", "tbn", "bone", "flute", "flt", "recorder", "harmonica", "marimba", "oboe", "tuba",
-))  # fmt: skip
-"""Instruments that have a bass among them: a bass clarinet is no bass."""
-_REAL_DRUMS = frozenset(_STRONG_WORDS["drums"].split())
-_SYNTHETIC = frozenset(("synth", "syn"))
-
-_ROOM = re.compile(r"rooms?|rms?|amb\w*|far|chamber")
-_INTERJECTION = re.compile(r"h?a{2,}h*|a+h{2,}|o{2,}h*|oh{2,}s?|m{2,}h*|hmm+|wh?oah?|ye+a+h*")
-"""Sung syllables in any length: ``Haaaa``, ``ooooh``; ``oh`` alone is an overhead."""
-_NO_TRACK = {
-    "talkback": "talkback", "tb": "talkback", "slate": "talkback", "click": "a click track", "metronome": "a click track",
-    "metro": "a click track", "timecode": "time code", "smpte": "time code", "ltc": "time code",
-    "countin": "a count-in", "guide": "a guide track", "cue": "a cue track",
-}  # fmt: skip
-_MIXED = frozenset(("mix", "mixdown", "master", "mastered", "main", "pair", "decca", "spot", "bounce", "preview", "remix"))
-"""Without a word of a group: the whole band, or a mix of it."""
-_TRIGGERS = frozenset(("trigger", "triggers", "trig", "trigs", "triggered", "trg"))
-_UNUSED = frozenset(("unused", "outtake", "outtakes", "rejected", "delete", "mute", "muted"))
-
-_VERSIONS = {
-    "tuned": 0, "comp": 0, "comped": 0, "take": 2, "tk": 2, "alt": 3, "alternate": 3, "alternative": 3, "untuned": 4,
-    "notune": 4,
-}  # fmt: skip
-"""Words of one recording's versions, by how far they are from what is mixed; 1 is a name without such a word."""
-_PLAIN_VERSION = 1
-_NUMBERED_VERSIONS = frozenset(("take", "tk", "alt", "alternate", "alternative", "comp"))
-
 _SIDES: dict[str, Side] = {"l": "left", "left": "left", "lft": "left", "r": "right", "right": "right", "rgt": "right"}
 _PARTS = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _LEADING_NUMBER = re.compile(r"\d{1,3}(?=\D|$)")
+_KNOWN = (NEUTRAL, NO_TRACK, TRIGGERS, VERSIONS, WHOLE_BAND, UNUSED, _SIDES)
 _SHORTEST_GLUED, _LONGEST_GLUED = 2, 24
 
 
@@ -223,7 +77,7 @@ def group_of(name: str) -> tuple[str, By]:
 def names_a_group_alone(name: str) -> bool:
     """Whether all words of a name, of a folder of tracks, say what tracks are: ``Drums`` or ``02_Backing Vox``."""
     words = [word for word in _words(name) if not word.isdigit()]
-    return any(map(_entry, words)) and all(_entry(word) or word in _NEUTRAL or _ROOM.fullmatch(word) for word in words)
+    return any(map(_entry, words)) and all(_entry(word) or word in NEUTRAL or ROOM.fullmatch(word) for word in words)
 
 
 def sort_tracks(names: Sequence[str]) -> list[Track]:
@@ -266,7 +120,7 @@ def _words(name: str) -> list[str]:
     stem = re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", stem)
     ascii_letters = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode("ascii")
     parts = [part.lower() for part in _PARTS.findall(ascii_letters)]
-    if len(parts) > 1 and _LEADING_NUMBER.match(ascii_letters.lstrip()) and parts[0] not in _WORDS:
+    if len(parts) > 1 and _LEADING_NUMBER.match(ascii_letters.lstrip()) and parts[0] not in WORDS:
         del parts[0]
     return _joined([word for part in parts for word in _unglued(part)])
 
@@ -277,8 +131,8 @@ def _joined(parts: list[str]) -> list[str]:
     while parts:
         for length in (3, 2):
             phrase = tuple(parts[:length])
-            if phrase in _PHRASES:
-                words += _PHRASES[phrase]
+            if phrase in PHRASES:
+                words += PHRASES[phrase]
                 parts = parts[length:]
                 break
         else:
@@ -295,7 +149,7 @@ def _unglued(word: str) -> list[str]:
 
 
 def _split(word: str) -> list[str]:
-    """Known words that ``word`` is made of, the longest first one first; none if there are no such words."""
+    """The known words that ``word`` is made of, trying long first words before short ones; none if it is not."""
     for length in range(len(word) - 1, _SHORTEST_GLUED - 1, -1):
         first, rest = word[:length], word[length:]
         if not _is_known(first):
@@ -306,82 +160,77 @@ def _split(word: str) -> list[str]:
             more = _split(rest) if len(rest) > _SHORTEST_GLUED else []
             found = [first, *more] if more else []
         # short words alone make up too much: "oh" and "st" are no "ohst"
-        long = [part for part in found if len(part) > _SHORTEST_GLUED and (_entry(part) or _ROOM.fullmatch(part))]
+        long = [part for part in found if len(part) > _SHORTEST_GLUED and (_entry(part) or ROOM.fullmatch(part))]
         if long or (found and rest in ("l", "r") and _entry(first)):
             return found
     return []
 
 
 def _is_known(word: str) -> bool:
-    return (
-        _entry(word) is not None or word in _NEUTRAL or word in _NO_TRACK or word in _TRIGGERS or word in _VERSIONS
-        or word in _MIXED or word in _UNUSED or word in _SIDES
-    )  # fmt: skip
+    return _entry(word) is not None or any(word in table for table in _KNOWN)
 
 
-def _entry(word: str) -> tuple[str, _Weight] | None:
+def _entry(word: str) -> tuple[str, Weight] | None:
     """The group of a word, its plural included."""
-    if word in _WORDS:
-        return _WORDS[word]
-    if word.endswith("s") and len(word) > 3 and word[:-1] in _WORDS:
-        return _WORDS[word[:-1]]
-    if _INTERJECTION.fullmatch(word):
-        return "vocals", _Weight.STRONG
+    if word in WORDS:
+        return WORDS[word]
+    if word.endswith("s") and word[:-1] in WORDS:
+        return WORDS[word[:-1]]
+    if SUNG.fullmatch(word):
+        return "vocals", Weight.STRONG
     return None
 
 
 def _group(words: Sequence[str]) -> tuple[str, By]:
     hits = [(word, *entry) for word in words if (entry := _entry(word)) is not None]
     if not hits:
-        return ("drums" if any(map(_ROOM.fullmatch, words)) else "other"), "guess"
-    hits = _without_bass_winds(words, hits)
+        return ("drums" if any(map(ROOM.fullmatch, words)) else "other"), "guess"
+    hits = _without_adjectives(words, hits)
     strongest = max(weight for _, _, weight in hits)
-    by: By = "guess" if strongest == _Weight.DOUBTFUL else "word"
+    by: By = "guess" if strongest == Weight.DOUBTFUL else "word"
     groups = [group for _, group, weight in hits if weight == strongest]
-    if strongest == _Weight.STRONG and _is_sub_bass(hits):
+    if strongest == Weight.STRONG and _is_sub_bass(hits):
         return "bass", by
     if set(groups) == {"bass", "other"}:  # SynthBass, BassSynth, AcBassGtr
         return "bass", by
     return groups[0], by
 
 
-def _without_bass_winds(
-    words: Sequence[str], hits: list[tuple[str, str, _Weight]]
-) -> list[tuple[str, str, _Weight]]:
-    """Hits without adjectives: the bass of a bass clarinet, the tenor of a tenor saxophone, the synth of a synth tom."""
+def _without_adjectives(words: Sequence[str], hits: list[tuple[str, str, Weight]]) -> list[tuple[str, str, Weight]]:
+    """Hits without words that say which one of another word is meant: a bass clarinet, a synthetic tom."""
     dropped = set()
-    for first, second in zip(words, words[1:], strict=False):
-        if first in ("bass", "bs") and (second in _LOW_WINDS or second.removesuffix("s") in _LOW_WINDS):
+    for first, second in itertools.pairwise(words):
+        if first in ("bass", "bs") and (second in LOW_WINDS or second.removesuffix("s") in LOW_WINDS):
             dropped.add(first)
-        if first in _SYNTHETIC and second in _REAL_DRUMS:
+        if first in SYNTHETIC and second in DRUMS:
             dropped.add(first)
     kept = [hit for hit in hits if hit[0] not in dropped]
     return kept or hits
 
 
-def _is_sub_bass(hits: Sequence[tuple[str, str, _Weight]]) -> bool:
+def _is_sub_bass(hits: Sequence[tuple[str, str, Weight]]) -> bool:
     """Whether a sub is a synthesizer's: ``SubSynth``; beside a drum or a voice it says something of those."""
-    groups = {group for _, group, weight in hits if weight == _Weight.STRONG}
+    groups = {group for _, group, weight in hits if weight == Weight.STRONG}
     return groups == {"other"} and any(word == "sub" for word, _, _ in hits)
 
 
 def _no_track(words: Sequence[str]) -> str:
     """Why a track is not for the mix whatever else there is; empty if it is."""
     found = [_entry(word) for word in words]
-    said = any(entry is not None and entry[1] != _Weight.DOUBTFUL for entry in found)
+    said = any(entry is not None and entry[1] != Weight.DOUBTFUL for entry in found)
     for word in words:
-        if word in _TRIGGERS:
+        if word in TRIGGERS:
             return "a trigger, which doubles a drum"
-        if word in _UNUSED:
+        if word in UNUSED:
             return "its name says that it is not used"
-        if word == "guide" or (word in _NO_TRACK and not said):
-            return _NO_TRACK[word]
+        if word == "guide" or (word in NO_TRACK and not said):
+            return NO_TRACK[word]
         if word in ("talkback", "timecode", "smpte"):
-            return _NO_TRACK[word]
+            return NO_TRACK[word]
     if words and "scratch" in words and any(entry is not None and entry[0] == "vocals" for entry in found):
         return "a guide track"
-    room = any(map(_ROOM.fullmatch, words))
-    if not any(found) and not room and any(word in _MIXED for word in words):
+    room = any(map(ROOM.fullmatch, words))
+    if not any(found) and not room and any(word in WHOLE_BAND for word in words):
         return "a mix, or microphones for the whole band"
     return ""
 
@@ -396,12 +245,12 @@ def _replaced(words: Sequence[Sequence[str]], names: Sequence[str]) -> dict[int,
     reasons = {}
     for found in versions.values():
         ranks = {rank for rank, _ in found}
-        if len(found) < 2 or ranks == {_PLAIN_VERSION} or ranks == {0}:
+        if len(found) < 2 or ranks in ({PLAIN_VERSION}, {0}):
             continue
         best = min(ranks)
         first = min(number for rank, number in found if rank == best)
         for rank, number in found:
-            if rank != best or (best > _PLAIN_VERSION and number != first):
+            if rank != best or (best > PLAIN_VERSION and number != first):
                 reasons[number] = f"another version of {names[first]}"
     return reasons
 
@@ -409,12 +258,12 @@ def _replaced(words: Sequence[Sequence[str]], names: Sequence[str]) -> dict[int,
 def _version(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
     """The words of a recording without those of its version, and how far that version is from what is mixed."""
     rest: list[str] = []
-    rank = _PLAIN_VERSION
+    rank = PLAIN_VERSION
     numbered = False
     for word in words:
-        if word in _VERSIONS:
-            rank = _VERSIONS[word] if rank == _PLAIN_VERSION else max(rank, _VERSIONS[word])
-            numbered = word in _NUMBERED_VERSIONS
+        if word in VERSIONS:
+            rank = VERSIONS[word] if rank == PLAIN_VERSION else max(rank, VERSIONS[word])
+            numbered = word in NUMBERED_VERSIONS
             continue
         if not (numbered and word.isdigit()):
             rest.append(word)

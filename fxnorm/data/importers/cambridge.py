@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from fxnorm.constants import MIXTURE
 from fxnorm.data import track_names
 from fxnorm.data.importers import archives
-from fxnorm.data.importers.plan import DRY, SKIP, LeftOut, Member, Options, Plan, PlannedSong
+from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, PlannedSong
 from fxnorm.data.importers.sources import Source
 from fxnorm.errors import DatasetError, printable
 from fxnorm.io.folders import files_below
@@ -79,7 +79,7 @@ def plan(source: Path, options: Options) -> Plan:
         try:
             song = _song(opened, session, options)
         except DatasetError as error:
-            failed.append(LeftOut(opened.name(session.path), str(error)))
+            failed.append(LeftOut(session.original, str(error)))
             continue
         if song.members:
             songs.append(song)
@@ -88,7 +88,7 @@ def plan(source: Path, options: Options) -> Plan:
     if not (songs or left_out or failed):
         raise DatasetError(f"{source}: expected zip archives or folders with the tracks of a song, found none")
     remarks = (
-        "Tracks are added up with their recording levels, which are no balance; Fx-Normalization is applied to the sum.",
+        "Tracks are added up with their recording levels, which are no balance; their sum is normalized.",
         "Groups are read from the tracks' names: listen to a song before you rely on it; --mapping corrects them.",
     )
     return Plan(_DATASET, _LICENCE, False, tuple(songs), tuple(left_out), remarks, tuple(failed))
@@ -135,13 +135,12 @@ def _song(source: Source, session: _Session, options: Options) -> PlannedSong:
             if chosen is None and track.by == "guess":
                 remarks.append(f"{printable(file.name)}: no word for its group, taken as {track.group}")
             members.append(Member(file.path, file.name, chosen or track.group, entry=file.entry, side=track.side))
-    split, reason = options.split(names, "test", "raw tracks serve for testing")
     return PlannedSong(
         name=session.name,
         original=session.original,
-        part=DRY,
-        split=split,
-        split_reason=reason,
+        part="dry",
+        split="test",
+        split_reason="raw tracks serve for testing",
         members=tuple(members),
         mixture="file" if any(member.group == MIXTURE for member in members) else "none",
         left_out=tuple(left_out),

@@ -6,7 +6,6 @@ annotation-intensive MIR research", ISMIR 2014).
 """
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +24,7 @@ from fxnorm.data.importers.label_tables import (
     MEDLEYDB_STEMS,
     MEDLEYDB_WHOLE_BAND,
 )
-from fxnorm.data.importers.plan import DRY, SKIP, WET, LeftOut, Member, Options, Plan, PlannedSong
-from fxnorm.data.importers.plan import plain_label, plain_song
+from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, PlannedSong, plain_label, plain_song
 from fxnorm.data.importers.sources import Source, misfit, plain_yaml, read_yaml
 from fxnorm.errors import DatasetError, FxnormError, printable
 
@@ -160,8 +158,8 @@ def plan(source: Path, options: Options) -> Plan:
     ]
     if found.trained_on:
         remarks.append(
-            f"The raw tracks of {len(found.trained_on)} songs are left out, since their stems are in train or val; a file"
-            " with --split can put songs into test."
+            f"The raw tracks of {len(found.trained_on)} songs are left out, since their stems are in train or val; a"
+            " file with --split can put songs into test."
         )
     return Plan(
         _DATASET, _LICENCE, False, tuple(found.songs), tuple(found.left_out), tuple(remarks), tuple(found.failed)
@@ -351,9 +349,7 @@ def _why_not_wet(song: _Described) -> str:
     return "" if song.stems else "has no stems"
 
 
-def _gains(
-    songs: Sequence[_Described], workers: int, found: _Found
-) -> Iterator[tuple[str, mixing_coefficients.Gains]]:
+def _gains(songs: Sequence[_Described], workers: int, found: _Found) -> Iterator[tuple[str, mixing_coefficients.Gains]]:
     """The gains of each song's stems; songs whose audio cannot be read go to ``found.failed``."""
     description = "Measuring the gains of stems"
     bar = tqdm(total=len(songs), desc=description, unit="song", dynamic_ncols=True, mininterval=0.5, disable=not songs)
@@ -377,9 +373,7 @@ def _gains_of(song: _Described) -> mixing_coefficients.Gains:
     return mixing_coefficients.gains(measured, given)
 
 
-def _plan_song(
-    song: _Described, gains: mixing_coefficients.Gains | None, options: Options, found: _Found
-) -> None:
+def _plan_song(song: _Described, gains: mixing_coefficients.Gains | None, options: Options, found: _Found) -> None:
     """The finished song and its raw tracks, as far as they can be used."""
     if reason := _why_not_wet(song):
         found.left_out.append(LeftOut(song.name, reason))
@@ -418,7 +412,7 @@ def _wet(song: _Described, gains: mixing_coefficients.Gains, options: Options) -
     return PlannedSong(
         name=song.name,
         original=song.name,
-        part=WET,
+        part="wet",
         split=split,
         split_reason=reason,
         members=(*members, _mixture(song)),
@@ -442,7 +436,7 @@ def _dry(song: _Described) -> PlannedSong:
     return PlannedSong(
         name=song.name,
         original=song.name,
-        part=DRY,
+        part="dry",
         split="test",
         split_reason="raw tracks serve for testing",
         members=tuple(members),

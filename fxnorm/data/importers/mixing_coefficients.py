@@ -1,11 +1,11 @@
 """With which gains the stems of a song add up to its mixture.
 
-MedleyDB publishes such gains (``mixing_coefficients_version2.yaml``), which its authors searched between 0.5 and 4; many
-lie at these limits, and a mastered mixture is no sum of its stems at all. So gains are held against the audio here: the
-published ones are used where they explain the mixture nearly as well as the best ones, else the best ones are, which
-also serve songs without published gains. The best gains are those of non-negative least squares (Lawson and Hanson,
-"Solving Least Squares Problems", 1974, chapter 23) of the mixture's samples on those of the stems; where the samples do
-not line up, because mastering delayed the mixture, of its energy in windows of 0.5 s on theirs.
+MedleyDB publishes such gains (``mixing_coefficients_version2.yaml``). Its authors searched them between 0.5 and 4, and
+many lie at these limits. So gains are held against the audio here: the published ones are used where they explain the
+mixture nearly as well as the best ones do, else the best ones are. These also serve songs without published gains. They
+are found by non-negative least squares (Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23) of the
+mixture's samples on those of the stems; where the samples do not line up, because mastering delayed the mixture, of its
+energy in windows of 0.5 s on theirs.
 """
 
 import contextlib

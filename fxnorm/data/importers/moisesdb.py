@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from fxnorm.data.importers import held_out
 from fxnorm.data.importers.label_tables import MOISESDB_SKIPPED, MOISESDB_STEMS, MOISESDB_TYPES, OFFICIAL
-from fxnorm.data.importers.plan import SKIP, WET, LeftOut, Member, Options, Plan, PlannedSong, plain_label
+from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, PlannedSong, plain_label
 from fxnorm.data.importers.sources import Source, read_json
 from fxnorm.errors import DatasetError, printable
 
@@ -73,7 +73,7 @@ def plan(source: Path, options: Options) -> Plan:
         try:
             described[folder] = read_json(folder / _METADATA, _Song)
         except DatasetError as error:
-            failed.append(LeftOut(opened.name(folder), str(error)))
+            failed.append(LeftOut(folder.name, str(error)))
     counts = Counter(song.full_name for song in described.values())
     songs, left_out = [], []
     for folder, song in described.items():
@@ -83,7 +83,7 @@ def plan(source: Path, options: Options) -> Plan:
         try:
             planned = _song(opened, folder, song, name, options)
         except DatasetError as error:
-            failed.append(LeftOut(opened.name(folder), str(error)))
+            failed.append(LeftOut(folder.name, str(error)))
             continue
         if planned.members:
             songs.append(planned)
@@ -135,7 +135,7 @@ def _song(source: Source, folder: Path, song: _Song, name: str, options: Options
     return PlannedSong(
         name=name,
         original=folder.name,
-        part=WET,
+        part="wet",
         split=split,
         split_reason=reason,
         members=tuple(members),
