@@ -29,7 +29,7 @@ _KINDS = "\n".join(f"  {name:<11} {kind.description}" for name, kind in KINDS.it
     " that is there already is not made again; started again after an interruption, the import goes on.",
 )
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
-@click.argument("source", type=_FOLDER)
+@click.argument("source", type=_FILE)
 @click.argument("folder", type=_FOLDER)
 @click.option(
     "--mapping",
@@ -60,15 +60,18 @@ def import_data(
     from fxnorm.io import outputs
 
     outputs.check([source, *mapping, split, metadata], places=[folder])
-    options = _options(mapping, split, metadata, exclude_bleed)
+    options = _options(mapping, split, metadata, exclude_bleed, workers)
     plan = kinds.plan(kind, source, options)
     imported = write.write(plan, kind, source, folder, link, workers or None, skip_errors=on_error == "skip")
     _report(plan, imported, folder)
 
 
-def _options(mapping: tuple[str, ...], split: Path | None, metadata: Path | None, exclude_bleed: bool) -> "Options":
+def _options(
+    mapping: tuple[str, ...], split: Path | None, metadata: Path | None, exclude_bleed: bool, workers: int
+) -> "Options":
     from fxnorm.data.importers import tables
     from fxnorm.data.importers.plan import Labels, Options
+    from fxnorm.data.parallel import available_cores
 
     files = [Path(name) for name in mapping if Path(name).is_file()]
     names = [name for name in mapping if not Path(name).is_file()]
@@ -80,6 +83,7 @@ def _options(mapping: tuple[str, ...], split: Path | None, metadata: Path | None
         splits=tables.read_splits(split) if split is not None else {},
         metadata=metadata,
         exclude_bleed=exclude_bleed,
+        workers=workers or available_cores(),
     )
 
 

@@ -19,8 +19,8 @@ _STRONG = {
         vox voc vocs vocal vocalist vocalists voice singer singers vx vocoder backing backings backvox bvox bvx bv
         bgv bgvx bgvox bkgvox bkv bvoc bgvoc ldvox ldv ldvx leadvox lvox lv vo choir choirs rap rapper adlib shout
         scream growl speech spoken whisper chant falsetto hum humming ooh aah ah yeah hey woah whoa acapella
-        narration narrator dialog dialogue beatbox beatboxing talkbox voix gesang stimme stimmen voz voces coro coros choeur
-        choeurs vozes voce
+        narration narrator dialog dialogue beatbox beatboxing talkbox voix gesang stimme stimmen voz voces coro coros
+        choeur choeurs vozes voce
     """,
     "bass": """
         bass basses bassdi bassamp bassmic basspod contrabass upbass bs bassguitar bassgtr bss cbass kontrabass

@@ -69,7 +69,7 @@ def plan(source: Path, options: Options) -> Plan:
     else:
         opened = Source.open(source)
         sessions = list(_sessions(opened, source))
-    songs, left_out, failed = [], [], []
+    songs, left_out, broken = [], [], []
     found: dict[str, _Session] = {}
     for session in sessions:
         twin = found.setdefault(session.original.casefold(), session)
@@ -79,19 +79,27 @@ def plan(source: Path, options: Options) -> Plan:
         try:
             song = _song(opened, session, options)
         except DatasetError as error:
-            failed.append(LeftOut(session.original, str(error)))
+            broken.append(LeftOut(session.original, str(error)))
             continue
         if song.members:
             songs.append(song)
         else:
             left_out.append(LeftOut(session.name, "no recording of it is used"))
-    if not (songs or left_out or failed):
+    if not (songs or left_out or broken):
         raise DatasetError(f"{source}: expected zip archives or folders with the tracks of a song, found none")
     remarks = (
         "Tracks are added up with their recording levels, which are no balance; their sum is normalized.",
         "Groups are read from the tracks' names: listen to a song before you rely on it; --mapping corrects them.",
     )
-    return Plan(_DATASET, _LICENCE, False, tuple(songs), tuple(left_out), remarks, tuple(failed))
+    return Plan(
+        dataset=_DATASET,
+        licence=_LICENCE,
+        commercial=False,
+        songs=tuple(songs),
+        left_out=tuple(left_out),
+        broken=tuple(broken),
+        remarks=remarks,
+    )
 
 
 def _sessions(source: Source, folder: Path) -> Iterator[_Session]:

@@ -38,6 +38,8 @@ _COEFFICIENTS = "mixing_coefficients_version2.yaml"
 _COEFFICIENT_PLACES = ("", "resources", "medleydb/resources")
 _UNLABELED = "Unlabeled"
 _LISTED = 3
+_FAR_DB = -10.0
+"""A residual above this is reported; that of a mastered mixture is often only a little below."""
 
 
 class _Part(BaseModel):
@@ -118,7 +120,7 @@ class _Found:
 
     songs: list[PlannedSong] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    failed: list[LeftOut] = field(default_factory=list)
+    broken: list[LeftOut] = field(default_factory=list)
     trained_on: list[str] = field(default_factory=list)
 
 
@@ -146,14 +148,16 @@ def plan(source: Path, options: Options) -> Plan:
         try:
             described.append(_describe(opened, folder, coefficients, options))
         except DatasetError as error:
-            found.failed.append(LeftOut(folder.name, str(error)))
+            found.broken.append(LeftOut(folder.name, str(error)))
     usable = [song for song in described if not song.left_out]
     gains = dict(_gains([song for song in usable if not _why_not_wet(song)], options.workers, found))
     for song in usable:
         _plan_song(song, gains.get(song.name), options, found)
     found.left_out += [LeftOut(song.name, song.left_out) for song in described if song.left_out]
+    used = [gains[song.name].published for song in usable if song.name in gains]
     remarks = [
-        "Stems are weighted so that they add up to their mixture; each song's remarks say with which gains.",
+        f"Stems are weighted so that they add up to their mixture, with published gains in {used.count(True)} songs,"
+        f" with those of least squares in {used.count(False)}.",
         "Raw tracks are added up with their recording levels, which are no balance.",
     ]
     if found.trained_on:
@@ -162,7 +166,13 @@ def plan(source: Path, options: Options) -> Plan:
             " file with --split can put songs into test."
         )
     return Plan(
-        _DATASET, _LICENCE, False, tuple(found.songs), tuple(found.left_out), tuple(remarks), tuple(found.failed)
+        dataset=_DATASET,
+        licence=_LICENCE,
+        commercial=False,
+        songs=tuple(found.songs),
+        left_out=tuple(found.left_out),
+        broken=tuple(found.broken),
+        remarks=tuple(remarks),
     )
 
 
@@ -350,7 +360,7 @@ def _why_not_wet(song: _Described) -> str:
 
 
 def _gains(songs: Sequence[_Described], workers: int, found: _Found) -> Iterator[tuple[str, mixing_coefficients.Gains]]:
-    """The gains of each song's stems; songs whose audio cannot be read go to ``found.failed``."""
+    """The gains of each song's stems; songs whose audio cannot be read go to ``found.broken``."""
     description = "Measuring the gains of stems"
     bar = tqdm(total=len(songs), desc=description, unit="song", dynamic_ncols=True, mininterval=0.5, disable=not songs)
     work = parallel.each(_gains_of, songs, min(workers, len(songs)), description)
@@ -362,7 +372,7 @@ def _gains(songs: Sequence[_Described], workers: int, found: _Found) -> Iterator
             except FxnormError as error:
                 failed[index] = str(error)
             bar.update()
-    found.failed += [LeftOut(songs[index].name, failed[index]) for index in sorted(failed)]
+    found.broken += [LeftOut(songs[index].name, failed[index]) for index in sorted(failed)]
 
 
 def _gains_of(song: _Described) -> mixing_coefficients.Gains:
@@ -402,11 +412,7 @@ def _wet(song: _Described, gains: mixing_coefficients.Gains, options: Options) -
             left_out.append(LeftOut(stem.name, "the mixture does not contain it: its best gain is 0"))
         else:
             members.append(Member(stem.path, stem.name, stem.group, stem.label, gain))
-    if gains.residual_db is None:
-        residual = "the mixture's samples do not line up with the stems'"
-    else:
-        residual = f"their sum differs from the mixture by {gains.residual_db:.1f} dB of its energy"
-    remarks = [f"gains of the stems: {gains.source}; {residual}", *song.stem_remarks]
+    remarks = [*_about(song, gains), *song.stem_remarks]
     if any(stem.group == SKIP for stem in song.stems):
         remarks.append("the stems do not add up to the mixture, since one is left out")
     return PlannedSong(
@@ -420,6 +426,16 @@ def _wet(song: _Described, gains: mixing_coefficients.Gains, options: Options) -
         left_out=tuple(left_out),
         remarks=tuple(remarks),
     )
+
+
+def _about(song: _Described, gains: mixing_coefficients.Gains) -> Iterator[str]:
+    """What a user should know of a song's gains."""
+    if not gains.published and song.published:
+        yield "the published gains of its stems explain its mixture worse than those of least squares, which are used"
+    if gains.residual_db is None:
+        yield "the samples of its mixture do not line up with those of its stems"
+    elif gains.residual_db > _FAR_DB:
+        yield f"its weighted stems are far from its mixture: the residual is {gains.residual_db:.1f} dB of it"
 
 
 def _dry(song: _Described) -> PlannedSong:

@@ -39,13 +39,13 @@ class Gains:
 
     Attributes:
         values: linear, in the order of the stems; 0 for one that the mixture does not contain.
-        source: where they are from, in words.
+        published: whether they are the published ones.
         residual_db: energy of what remains of the mixture without the weighted sum, relative to the mixture's; None
             where their samples do not line up.
     """
 
     values: tuple[float, ...]
-    source: str
+    published: bool
     residual_db: float | None
 
 
@@ -88,16 +88,16 @@ def gains(measured: Measured, given: Sequence[float] | None) -> Gains:
     if given is not None:
         values = np.array(given, dtype=np.float64)
         if least > _LINED_UP_DB:
-            return Gains(tuple(given), "published", None)
+            return Gains(tuple(given), True, None)
         common = _common_gain(measured, values)
         if common > 0 and abs(20 * np.log10(common)) > _EQUAL_DB:
             values = values * common
         residual = residual_db(measured, values)
         if residual <= max(least + _SAME_DB, _INAUDIBLE_DB):
-            return Gains(_rounded(values), "published", residual)
+            return Gains(_rounded(values), True, residual)
     if least > _LINED_UP_DB:
-        return Gains(_rounded(_by_energies(measured)), "least squares of energies", None)
-    return Gains(_rounded(best), "least squares", least)
+        return Gains(_rounded(_by_energies(measured)), False, None)
+    return Gains(_rounded(best), False, least)
 
 
 def residual_db(measured: Measured, values: np.ndarray) -> float:

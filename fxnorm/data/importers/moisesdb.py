@@ -68,12 +68,12 @@ def plan(source: Path, options: Options) -> Plan:
     opened = Source.open(source)
     folders = _song_folders(opened)
     described: dict[Path, _Song] = {}
-    failed = []
+    broken = []
     for folder in folders:
         try:
             described[folder] = read_json(folder / _METADATA, _Song)
         except DatasetError as error:
-            failed.append(LeftOut(folder.name, str(error)))
+            broken.append(LeftOut(folder.name, str(error)))
     counts = Counter(song.full_name for song in described.values())
     songs, left_out = [], []
     for folder, song in described.items():
@@ -83,7 +83,7 @@ def plan(source: Path, options: Options) -> Plan:
         try:
             planned = _song(opened, folder, song, name, options)
         except DatasetError as error:
-            failed.append(LeftOut(folder.name, str(error)))
+            broken.append(LeftOut(folder.name, str(error)))
             continue
         if planned.members:
             songs.append(planned)
@@ -92,7 +92,15 @@ def plan(source: Path, options: Options) -> Plan:
     remarks = ["The dataset has no mixtures: each is the sum of the song's stems."]
     if options.exclude_bleed:
         remarks.append("Tracks with bleed are left out, of the mixtures too.")
-    return Plan(_DATASET, _LICENCE, False, tuple(songs), tuple(left_out), tuple(remarks), tuple(failed))
+    return Plan(
+        dataset=_DATASET,
+        licence=_LICENCE,
+        commercial=False,
+        songs=tuple(songs),
+        left_out=tuple(left_out),
+        broken=tuple(broken),
+        remarks=tuple(remarks),
+    )
 
 
 def _song_folders(source: Source) -> list[Path]:

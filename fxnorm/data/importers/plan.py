@@ -86,8 +86,6 @@ class Plan:
         broken: songs whose metadata cannot be used, each with the line that an error would have. The import stops at
             the first, or leaves them out (``--on-error skip``).
         remarks: what a user should know about all of it; a line each.
-        failed: songs whose metadata cannot be used, each with the error as its reason. The import ends with the first
-            of them, or skips them.
     """
 
     dataset: str
@@ -97,7 +95,6 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     broken: tuple[LeftOut, ...] = ()
     remarks: tuple[str, ...] = ()
-    failed: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
