@@ -378,7 +378,7 @@ def test_songs_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
 # ---- once more
 
 
-def test_a_second_run_reads_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_second_run_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, root = tmp_path / "musdb18hq", tmp_path / "data"
     sources.musdb18_hq(source)
     assert fxnorm("import", "musdb18-hq", source, root, "--workers", 1).exit_code == 0
@@ -393,11 +393,14 @@ def test_a_second_run_reads_and_changes_nothing(tmp_path: Path) -> None:
         record.unlink()
     assert "0 written, the others were there" in fxnorm("import", "musdb18-hq", source, root, "--workers", 1).output
     assert everything(root) == before
-    # from another place
+    # from another place, which is named from here
     source.rename(tmp_path / "moved")
-    result = fxnorm("import", "musdb18-hq", tmp_path / "moved", root, "--workers", 1)
+    monkeypatch.chdir(tmp_path)
+    result = fxnorm("import", "musdb18-hq", "moved", "data", "--workers", 1)
     assert "0 written, the others were there" in result.output
-    assert {song["source"] for song in songs(root).values()} == {str(tmp_path / "moved")}
+    assert {song["source"] for song in songs(root).values()} == {os.path.realpath("moved")}
+    files = [member["file"] for song in songs(root).values() for member in song["groups"]["bass"]]
+    assert all((tmp_path / "moved" / file).is_file() for file in files)
 
 
 def test_another_mapping_or_split_replaces_songs_and_leaves_no_second_copy(tmp_path: Path) -> None:
@@ -654,10 +657,7 @@ def test_a_source_that_is_none_of_the_kind_is_one_line(tmp_path: Path, kind: str
     if content == "another":
         sources.write(source / "pictures/sound.wav", recording(1, 0.1))
     result = fxnorm("import", kind, source, root)
-    if content == "file":
-        assert result.exit_code == 2
-    else:
-        assert str(source) in the_line(result)
+    assert str(source) in the_line(result)
     assert not root.exists()
 
 

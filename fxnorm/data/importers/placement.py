@@ -141,7 +141,7 @@ def _record(song: PlannedSong, plan: Plan, kind: str, source: Path, link: bool, 
     return SongRecord(
         kind=kind,
         dataset=plan.dataset,
-        source=str(source),
+        source=os.path.realpath(source),
         original=song.original,
         name=song.name,
         part=song.part,

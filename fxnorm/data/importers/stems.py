@@ -57,14 +57,19 @@ def member_record(member: Member, source: Path, digest: str = "", start: int = 0
 
     Args:
         member: of a planned song.
-        source: the dataset's folder.
+        source: the dataset's folder, or its archive.
         digest: SHA-256 of its file.
         start: samples at 44.1 kHz.
     """
-    inside = member.path.is_relative_to(source)
+    if member.path == source:
+        file = source.name
+    elif member.path.is_relative_to(source):
+        file = member.path.relative_to(source).as_posix()
+    else:
+        file = str(member.path.absolute())
     return MemberRecord(
         name=member.name,
-        file=member.path.relative_to(source).as_posix() if inside else str(member.path),
+        file=file,
         entry=member.entry,
         label=member.label,
         gain=member.gain,
@@ -73,6 +78,11 @@ def member_record(member: Member, source: Path, digest: str = "", start: int = 0
         start=start,
         sha256=digest,
     )
+
+
+def source_file(source: Path, member: MemberRecord) -> Path:
+    """Where the file of a member lies."""
+    return (source.parent if source.is_file() else source) / member.file
 
 
 def digests(members: Sequence[Member]) -> list[str]:

@@ -101,7 +101,6 @@ def write(
         raise DatasetError(plan.broken[0].reason)
     if not plan.songs:
         raise DatasetError(f"{source}: holds no song that can be imported{_reasons(plan)}")
-    source, root = source.absolute(), root.absolute()
     outputs.check([source], places=[root])
     with locks.held(root):
         return _write(plan, kind, source, root, link, workers, skip_errors)
@@ -130,7 +129,7 @@ def _write(
     current = DatasetRecord(
         kind=kind,
         name=plan.dataset,
-        source=str(source),
+        source=os.path.realpath(source),
         licence=plan.licence,
         commercial=plan.commercial,
         remarks=plan.remarks,
@@ -142,7 +141,7 @@ def _write(
         songs={
             key: record
             for key, record in sorted(songs.items())
-            if (record.kind, record.dataset, record.source) == (kind, plan.dataset, str(source))
+            if (record.kind, record.dataset, record.source) == (kind, plan.dataset, current.source)
         },
         written=tuple(sorted(key for key, item in done.items() if item.what == "written")),
         moved=tuple(sorted(moved)),
@@ -339,13 +338,13 @@ def _remove_others(
     """
     removed, kept = [], []
     for key, record in sorted(songs.items()):
-        if (record.kind, record.dataset, record.source) != (kind, plan.dataset, str(source)):
+        if (record.kind, record.dataset, record.source) != (kind, plan.dataset, os.path.realpath(source)):
             continue
         identity = Identity.of(record)
         if places.get(identity) == key or (identity in places and places[identity] not in songs):
             continue
         members = [member for group in record.groups.values() for member in group]
-        if identity not in places and not all((source / member.file).is_file() for member in members):
+        if identity not in places and not all(stems.source_file(source, member).is_file() for member in members):
             kept.append(key)
             continue
         with writing(root / key):
