@@ -12,6 +12,7 @@ EXTRAS = {
     ),
     "demo": ("midirenderer", "pretty_midi", "pyloudnorm"),
     "listening-test": ("statsmodels", "pandas"),
+    "formats": ("av",),
 }  # fmt: skip
 """Extra of this distribution -> packages that it adds to a plain installation, which is enough to mix.
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxnorm import __version__
+from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
+from fxnorm.cli.options import on_error as _on_error
+from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, system_sentence
@@ -67,6 +70,7 @@ def main() -> None:
     """Automatic music mixing learnt from finished multitracks."""
 
 
+main.add_command(import_data)
 main.add_command(listening_test)
 main.add_command(pipeline)
 
@@ -87,16 +91,6 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     add_set = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting.")
     add_params = click.option("--params", type=_FILE, help="Settings file; default: params.yaml, if it is there.")
     return add_params(add_set(with_settings))
-
-
-_workers = click.option("--workers", default=0, show_default="one a core", help="Parallel processes.")
-_on_error = click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="At a song that cannot be used: stop, or leave it out and list it at the end.",
-)
 
 
 def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:

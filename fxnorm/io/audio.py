@@ -5,10 +5,11 @@ once: a file that is truncated, empty, not finite, far beyond full scale or has 
 one line that names it.
 """
 
+import contextlib
 import io
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,8 +21,8 @@ import soxr
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, FxnormError, first_line
-from fxnorm.io import object_store
-from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, flac, inspect, shown
+from fxnorm.io import audio_formats, object_store
+from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, ffmpeg, flac, inspect, shown
 from fxnorm.io.files import whole_file
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
@@ -61,28 +62,33 @@ class DecodingLimits:
     channels: int = MAX_CHANNELS
 
 
-def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE) -> tuple[np.ndarray, int]:
-    """Audio of a WAV, FLAC or MP3 file, local or ``s3://bucket/key``.
+def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE, stream: int = 0) -> tuple[np.ndarray, int]:
+    """Audio of a file, local or ``s3://bucket/key``.
+
+    What libsndfile does not read (MP4, Matroska, ASF, AAC, WavPack, Monkey's Audio) is read through PyAV, which the
+    extra ``formats`` installs. The first sample is that at the container's time 0: what an encoder put before it is
+    left out where the container says how much that is, and silence stands before a stream that begins later.
 
     Args:
         path: the file.
         sample_rate: Hz to resample to; ``None`` keeps the file's own.
+        stream: which of a container's audio streams, from 0 on; video and covers do not count.
 
     Returns:
         float32 array (channels, samples) with one or two channels, and its sample rate in Hz.
 
     Raises:
-        AudioError: the file is missing, not audio, truncated, empty, has more than two channels, or holds values
-            that are not finite or beyond ``MAX_DBFS``.
+        AudioError: the file is missing, not audio, truncated, empty, has more than two channels or no such stream,
+            holds values that are not finite or beyond ``MAX_DBFS``, or needs PyAV, which is not installed.
     """
     name = str(path)
     if object_store.is_address(name):
-        return decode(_fetch_s3(name), name, sample_rate)
+        return _read_open(io.BytesIO(_fetch_s3(name)), name, sample_rate, stream=stream)
     if not os.path.isfile(name):
         raise AudioError(f"{name}: no such file")
     try:
         with open(name, "rb") as file:
-            return _read_open(file, name, sample_rate)
+            return _read_open(file, name, sample_rate, stream=stream)
     except OSError as error:
         raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from error
 
@@ -92,46 +98,72 @@ def decode(
 ) -> tuple[np.ndarray, int]:
     """As :func:`read`, for the bytes of a file; ``name`` is that of the file in errors.
 
+    With ``limits`` the file may be untrusted, and is WAV, FLAC or MP3: no other decoder sees it.
+
     Raises:
         AudioError: as :func:`read`, or the file announces or holds more than ``limits`` allow.
     """
     return _read_open(io.BytesIO(content), name, sample_rate, limits)
 
 
-def duration_seconds(path: str | Path) -> float:
-    """Length of a local audio file in seconds, by its content and not its header alone; nothing is decoded.
+def duration_seconds(path: str | Path, stream: int = 0) -> float:
+    """Length of a local audio file in seconds, by its content and not its header alone.
 
     Raises:
-        AudioError: the file is missing, not audio or truncated.
+        AudioError: as :func:`length`.
     """
-    samples, sample_rate = length(path)
+    samples, sample_rate = length(path, stream)
     return samples / sample_rate
 
 
-def length(path: str | Path) -> tuple[int, int]:
-    """Samples of a local audio file, as :func:`duration_seconds`, and its sample rate in Hz; nothing is decoded.
+def length(path: str | Path, stream: int = 0) -> tuple[int, int]:
+    """Samples of a local audio file, as many as :func:`read` gives at the file's own rate, and that rate in Hz.
+
+    Only Matroska, ASF and raw AAC are decoded for it: no header of theirs announces an exact number.
 
     Raises:
-        AudioError: as :func:`duration_seconds`.
+        AudioError: the file is missing, not audio or truncated, or has no such stream.
     """
-    name, total, sample_rate = str(path), 0, 1
-    try:
-        with open(name, "rb") as file:
-            layout = _inspect(file, name)
-            if layout.fault is not None:
-                raise AudioError(f"{name}: {layout.fault}")
-            for part in layout.parts:
-                if part.samples is not None and total:
-                    total += part.samples  # of a file with so many parts, one is opened
-                    continue
-                sound, _, samples = _open(file, part, name)
-                total, sample_rate = total + samples, int(sound.samplerate)
-                sound.close()
-    except OSError as error:
-        raise AudioError(f"{name}: not readable as audio ({error.strerror or error})") from error
+    name = str(path)
+    with _open_local(name) as file:
+        layout = _inspect(file, name)
+        if layout.fault is not None:
+            raise AudioError(f"{name}: {layout.fault}")
+        if ffmpeg.is_read(layout.container):
+            found = ffmpeg.open_stream(file, layout.container, stream)
+            total, sample_rate = found.count(), found.sample_rate
+        else:
+            _refuse_stream(stream, name)
+            total, sample_rate = _length_of(file, layout, name)
     if total == 0:
         raise AudioError(f"{name}: holds no samples")
     return total, sample_rate
+
+
+def streams(path: str | Path) -> int:
+    """How many audio streams a local file has: 1, or more in MP4, Matroska and ASF. Nothing is decoded.
+
+    Raises:
+        AudioError: the file is missing, not audio or truncated, or needs PyAV, which is not installed.
+    """
+    name = str(path)
+    with _open_local(name) as file:
+        layout = _inspect(file, name)
+        return ffmpeg.streams(file, layout.container) if ffmpeg.is_read(layout.container) else 1
+
+
+def time_reference(path: str | Path) -> int | None:
+    """Where a Broadcast WAV begins (chunk ``bext`` of WAV, RF64 and BW64): samples since midnight, at its own rate.
+
+    Returns:
+        None where a file says nothing of it, and for all other formats.
+
+    Raises:
+        AudioError: the file is missing, empty, or a WAV that is truncated.
+    """
+    name = str(path)
+    with _open_local(name) as file:
+        return audio_formats.time_reference(file)
 
 
 def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str | None = None) -> None:
@@ -235,6 +267,36 @@ def _refuse_unbounded(audio: np.ndarray, name: str, start: int = 0) -> None:
     raise AudioError(f"{name}: a peak of {peak:+.0f} dBFS, expected at most {MAX_DBFS:+.0f} dBFS")
 
 
+@contextlib.contextmanager
+def _open_local(name: str) -> Iterator[BinaryIO]:
+    """A local file; what is wrong with it is an error that names it."""
+    try:
+        with open(name, "rb") as file:
+            yield file
+    except FormatError as error:
+        raise AudioError(f"{name}: {error}") from error
+    except OSError as error:
+        raise AudioError(f"{name}: not readable as audio ({error.strerror or error})") from error
+
+
+def _length_of(file: BinaryIO, layout: Layout, name: str) -> tuple[int, int]:
+    """Samples of all parts of a file that libsndfile reads, and their rate; nothing is decoded."""
+    total, sample_rate = 0, 1
+    for part in layout.parts:
+        if part.samples is not None and total:
+            total += part.samples  # of a file with so many parts, one is opened
+            continue
+        sound, _, samples = _open(file, part, name)
+        total, sample_rate = total + samples, int(sound.samplerate)
+        sound.close()
+    return total, sample_rate
+
+
+def _refuse_stream(stream: int, name: str) -> None:
+    if stream != 0:
+        raise AudioError(f"{name}: expected an audio stream of number {stream}, found 1")
+
+
 def _fetch_s3(address: str) -> bytes:
     try:
         return object_store.read(address)
@@ -243,11 +305,15 @@ def _fetch_s3(address: str) -> bytes:
 
 
 def _read_open(
-    file: BinaryIO, name: str, sample_rate: int | None, limits: DecodingLimits | None = None
+    file: BinaryIO, name: str, sample_rate: int | None, limits: DecodingLimits | None = None, stream: int = 0
 ) -> tuple[np.ndarray, int]:
     layout = _inspect(file, name, None if limits is None else _FORMATS)
     try:
-        samples, rate = _read_layout(file, layout, name, sample_rate, limits)
+        if ffmpeg.is_read(layout.container):
+            samples, rate = _read_stream(file, layout, name, sample_rate, stream)
+        else:
+            _refuse_stream(stream, name)
+            samples, rate = _read_layout(file, layout, name, sample_rate, limits)
     except FormatError as error:
         raise AudioError(f"{name}: {error}") from error
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -279,14 +345,14 @@ def _read_layout(
             if sound.channels > MAX_CHANNELS:
                 raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
             if joined is None:
-                joined = _Joined(sound, int(sound.samplerate) if sample_rate is None else sample_rate, name)
+                joined = _Joined(int(sound.samplerate), int(sound.channels), sample_rate, name)
             joined.refuse_other(sound)
             if limits is not None:
                 _refuse_beyond(limits, sound, max(announced, joined.read + samples), joined.target_rate, name)
             if layout.fault is not None:
                 raise AudioError(f"{name}: {layout.fault}")
             joined.reserve(max(announced, joined.read + samples))
-            count = joined.add(sound, reading.skip, samples)
+            count = joined.add(_blocks(sound, reading.skip, samples, name))
         if count < samples:
             raise AudioError(f"{name}: truncated: {samples} samples announced, {count} found")
         if layout.container == "FLAC":
@@ -294,6 +360,38 @@ def _read_layout(
     if joined is None:
         raise AudioError(f"{name}: holds no samples")
     return joined.samples(), joined.target_rate
+
+
+def _read_stream(
+    file: BinaryIO, layout: Layout, name: str, sample_rate: int | None, number: int
+) -> tuple[np.ndarray, int]:
+    """One audio stream of a file that FFmpeg reads, and its sample rate."""
+    stream = ffmpeg.open_stream(file, layout.container, number)
+    if stream.channels > MAX_CHANNELS:
+        raise AudioError(f"{name}: expected 1 or 2 channels, found {stream.channels}")
+    joined = _Joined(stream.sample_rate, stream.channels, sample_rate, name)
+    joined.reserve(stream.estimate)
+    reserved = stream.estimate
+    for block in _joined_blocks(stream.blocks()):
+        if joined.read + len(block) > reserved:  # the container's estimate was too low
+            reserved = 2 * (joined.read + len(block))
+            joined.reserve(reserved)
+        _refuse_unbounded(block.T, name, start=joined.read)
+        joined.add([block])
+    layout.doubts += stream.doubts
+    return joined.samples(), joined.target_rate
+
+
+def _joined_blocks(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames (samples, channels) put together to blocks: one call of the resampler for each frame would be slow."""
+    waiting: list[np.ndarray] = []
+    for frame in frames:
+        waiting.append(frame)
+        if sum(map(len, waiting)) >= _BLOCK:
+            yield np.concatenate(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, Reading, int]:
@@ -328,18 +426,19 @@ class _Joined:
     """Samples of one file after the other at one rate; they are read block by block, so that one copy is enough.
 
     Args:
-        first: the first file.
-        target_rate: Hz.
+        rate: of the files, in Hz.
+        channels: of the files.
+        target_rate: Hz; None for the files' own.
         name: of all of them, in errors.
     """
 
-    def __init__(self, first: soundfile.SoundFile, target_rate: int, name: str) -> None:
-        self.target_rate = target_rate
+    def __init__(self, rate: int, channels: int, target_rate: int | None, name: str) -> None:
+        self.target_rate = rate if target_rate is None else target_rate
         self.read = 0
-        self._rate, self._channels, self._name = int(first.samplerate), int(first.channels), name
+        self._rate, self._channels, self._name = rate, channels, name
         self._resampler = None
-        if target_rate != self._rate:
-            self._resampler = soxr.ResampleStream(self._rate, target_rate, self._channels, "float32", _QUALITY)
+        if self.target_rate != rate:
+            self._resampler = soxr.ResampleStream(rate, self.target_rate, channels, "float32", _QUALITY)
         self._samples = np.empty((self._channels, 0), np.float32)
         self._filled = 0
 
@@ -359,10 +458,10 @@ class _Joined:
             message = f"{self._name}: {samples} samples announced, which is more than memory holds"
             raise AudioError(message) from error
 
-    def add(self, sound: soundfile.SoundFile, skip: int, samples: int) -> int:
-        """Read ``samples`` behind the first ``skip``; returns how many the file had."""
+    def add(self, blocks: Iterable[np.ndarray]) -> int:
+        """Append blocks (samples, channels); returns how many samples they had."""
         before = self.read
-        for block in _blocks(sound, skip, samples, self._name):
+        for block in blocks:
             self.read += len(block)
             self._append(block if self._resampler is None else self._resampler.resample_chunk(block))
         return self.read - before

@@ -44,8 +44,12 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, most_values: int = _MOST_NODES) -> Any:
     """What a YAML file holds.
+
+    Args:
+        path: the file.
+        most_values: as :func:`load_yaml`.
 
     Raises:
         OSError: it cannot be read.
@@ -53,19 +57,24 @@ def read_yaml(path: Path) -> Any:
         yaml.YAMLError: as :func:`load_yaml`, or it is larger than 16 MiB.
     """
     try:
-        return load_yaml(_text(path))
+        return load_yaml(_text(path), most_values)
     except UnicodeDecodeError:
         raise
     except ValueError as error:
         raise yaml.YAMLError(str(error)) from error
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, most_values: int = _MOST_NODES) -> Any:
     """The content of a YAML text: plain values, lists and dictionaries.
+
+    Args:
+        text: the YAML.
+        most_values: how many values it may stand for. Each line may double, by aliases, what the line before stands
+            for.
 
     Raises:
         yaml.YAMLError: it is no YAML, holds a value that cannot be (a 13th month), is nested deeper than Python goes,
-            or its aliases stand for more than 10,000 values: each line may double what the line before stands for.
+            or stands for more values.
     """
     if _depth(text) > _DEEPEST:  # the time that PyYAML takes grows with the cube of it
         raise yaml.YAMLError("nested too deeply")
@@ -74,8 +83,8 @@ def load_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        if _nodes(node, {}) > _MOST_NODES:
-            raise yaml.YAMLError(f"expected at most {_MOST_NODES} values, counting aliases as what they stand for")
+        if _nodes(node, {}) > most_values:
+            raise yaml.YAMLError(f"expected at most {most_values} values, counting aliases as what they stand for")
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("nested too deeply, or a value within itself") from None

@@ -1,5 +1,6 @@
 """What an importer returns: the songs that a source holds, and what each of their stems is made of."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,8 @@ class Plan:
         commercial: whether the licence allows commercial use; None where that is unknown.
         songs: the songs.
         left_out: songs that are not imported, each with the reason.
+        broken: songs whose metadata cannot be used, each with the line that an error would have. The import stops at
+            the first, or leaves them out (``--on-error skip``).
         remarks: what a user should know about all of it; a line each.
     """
 
@@ -90,6 +93,7 @@ class Plan:
     commercial: bool | None
     songs: tuple[PlannedSong, ...]
     left_out: tuple[LeftOut, ...] = ()
+    broken: tuple[LeftOut, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -99,7 +103,8 @@ class Labels:
 
     Attributes:
         labels: label, or name of a file without its suffix -> ``vocals``, ``bass``, ``drums``, ``other``, ``mixture``
-            or ``skip``. Keys are compared without case, with ``_`` for blanks.
+            or ``skip``. Keys are compared without case, with ``_`` for blanks. In a key ``*`` stands for any
+            characters; keys without it come first, then those with it in their order.
         songs: song -> the same for this song alone, which comes first. Songs are known by name or by original name.
     """
 
@@ -120,6 +125,10 @@ class Labels:
             for key in keys:
                 if key in plain:
                     return plain[key]
+            for pattern in [key for key in plain if "*" in key]:
+                expression = ".*".join(map(re.escape, pattern.split("*")))
+                if any(re.fullmatch(expression, key) for key in keys):
+                    return plain[pattern]
         return None
 
 
@@ -133,6 +142,7 @@ class Options:
         splits: song -> split, in place of the published ones (``--split FILE``); songs are known as in ``labels``.
         metadata: a folder with metadata that lie apart from the audio.
         exclude_bleed: leave out what the metadata mark as having bleed.
+        workers: processes for a kind that has to read audio before it can plan.
     """
 
     labels: Labels = field(default_factory=Labels)
@@ -140,6 +150,7 @@ class Options:
     splits: Mapping[str, str] = field(default_factory=dict)
     metadata: Path | None = None
     exclude_bleed: bool = False
+    workers: int = 1
 
     def split(self, song: tuple[str, ...], published: str, reason: str) -> tuple[str, str]:
         """The split of a song and where that is from: the user's file, or what is published."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import BinaryIO
 
-from fxnorm.io.audio_formats import flac, mpeg, others, wav
+from fxnorm.io.audio_formats import ffmpeg, flac, mpeg, others, wav
 from fxnorm.io.audio_formats.parts import (
     FormatError,
     Layout,
@@ -15,7 +15,7 @@ from fxnorm.io.audio_formats.parts import (
     tag_length,
 )
 
-__all__ = ["FormatError", "Layout", "Part", "Reading", "flac", "inspect", "shown"]
+__all__ = ["FormatError", "Layout", "Part", "Reading", "ffmpeg", "flac", "inspect", "shown", "time_reference"]
 
 _MAX_TAGS = 8
 _FURTHER_CONTAINERS = {
@@ -30,7 +30,8 @@ _FURTHER_CONTAINERS = {
 def inspect(file: BinaryIO, expected: Collection[str] | None = None) -> Layout:
     """The parts of a file, and where its header and its bytes disagree.
 
-    A container that is not known here is left to libsndfile, with a doubt.
+    Where any container is accepted, those of :mod:`~fxnorm.io.audio_formats.ffmpeg` are found too, which have no parts,
+    and one that is not known here is left to libsndfile, with a doubt.
 
     Args:
         file: to be read.
@@ -46,6 +47,8 @@ def inspect(file: BinaryIO, expected: Collection[str] | None = None) -> Layout:
     if expected is not None and container not in expected:
         name = f" (it is {container})" if container else ""
         raise FormatError(f"not readable as WAV, FLAC or MP3{name}")
+    if expected is None and (further := ffmpeg.container_of(file, _behind_tags(file, size))):
+        return ffmpeg.inspect(file, further, _behind_tags(file, size))
     if container == "WAV":
         return wav.inspect(file, position)
     if container == "FLAC":
@@ -57,15 +60,34 @@ def inspect(file: BinaryIO, expected: Collection[str] | None = None) -> Layout:
     return Layout(container, [Part((Reading(),))], ["of this format, it cannot be told whether the file is whole"])
 
 
-def _container(file: BinaryIO, size: int) -> tuple[str, int]:
-    """The name of a container and where it begins, behind tags; an empty name for one that is not known."""
+def time_reference(file: BinaryIO) -> int | None:
+    """Where a Broadcast WAV begins, in samples since midnight; None for other files.
+
+    Raises:
+        FormatError: as :func:`inspect`.
+    """
+    size = size_of(file)
+    if size == 0:
+        raise FormatError("the file is empty")
+    container, position = _container(file, size)
+    return wav.time_reference(file, position) if container == "WAV" else None
+
+
+def _behind_tags(file: BinaryIO, size: int) -> int:
+    """The position behind the tags at a file's beginning."""
     position = 0
     for _ in range(_MAX_TAGS):
-        start = read_at(file, position, 40)
-        length = tag_length(start, 0, size - position)
+        length = tag_length(read_at(file, position, 40), 0, size - position)
         if not length:
             break
         position += length
+    return position
+
+
+def _container(file: BinaryIO, size: int) -> tuple[str, int]:
+    """The name of a container and where it begins, behind tags; an empty name for one that is not known."""
+    position = _behind_tags(file, size)
+    start = read_at(file, position, 40)
     if start[:4] == flac.MAGIC:
         return "FLAC", position
     if start[:4] in wav.MAGICS:

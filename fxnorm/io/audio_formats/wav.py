@@ -1,8 +1,8 @@
 """WAV and its relatives: RIFF, RIFX (big-endian), RF64 and BW64 (sizes of 64 bits), W64.
 
-Sources: Microsoft's "Multiple Channel Audio Data and WAVE Files", EBU Tech 3306 (RF64), ITU-R BS.2088 (BW64), Sony's
-"Wave64". Where a file's header and its bytes contradict each other, it is read as FFmpeg reads it, with a
-warning.
+Sources: Microsoft's "Multiple Channel Audio Data and WAVE Files", EBU Tech 3285 (Broadcast WAV), EBU Tech 3306 (RF64),
+ITU-R BS.2088 (BW64), Sony's "Wave64". Where a file's header and its bytes contradict each other, it is read as FFmpeg
+reads it, with a warning.
 """
 
 import struct
@@ -36,6 +36,7 @@ _MPEG = (0x50, 0x55)
 _GUID_TAILS = (bytes.fromhex("800000aa00389b71"), bytes.fromhex("8644c8c1ca000000"))  # plain, ambisonic
 _ZEROS = 4_096  # up to this many zero bytes at the end of a file are padding
 _LOWEST_ROUND = 0xFFF
+_TIME_REFERENCE = slice(338, 346)  # in the chunk bext
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class _FileInfo:
     order: str
     form: bytes | None = None
     fact: bytes | None = None
+    broadcast: bytes | None = None
     data: range = range(0)
     has_data: bool = False
     direct: bool = True  # libsndfile may read it as it lies
@@ -70,6 +72,21 @@ def inspect(file: BinaryIO, position: int = 0) -> Layout:
         return mpeg.inspect(read_at(file, info.data.start, len(info.data)))
     info.direct = info.direct and position == 0
     return Layout("WAV", [_part(info)], info.doubts)
+
+
+def time_reference(file: BinaryIO, position: int = 0) -> int | None:
+    """Where a Broadcast WAV begins, in samples since midnight (chunk ``bext``); None for a WAV without that chunk.
+
+    Args:
+        file: to be read.
+        position: where the WAV file begins.
+
+    Raises:
+        FormatError: as :func:`inspect`.
+    """
+    info = _read_riff(file, position, size_of(file))
+    content = (info.broadcast or b"")[_TIME_REFERENCE]
+    return struct.unpack(f"{info.order}Q", content)[0] if len(content) == 8 else None
 
 
 def inspect_w64(file: BinaryIO) -> Layout:
@@ -130,6 +147,8 @@ def _read_riff(file: BinaryIO, start: int, end: int) -> _FileInfo:
             sizes.update(_sizes_of_64_bits(read_at(file, chunk.position, min(chunk.size, _MAX_HEADER_CHUNK)), order))
         elif chunk.name in (b"fmt ", b"fact"):
             _keep(info, chunk.name, read_at(file, chunk.position, min(chunk.size, _MAX_HEADER_CHUNK)))
+        elif chunk.name == b"bext" and info.broadcast is None:
+            info.broadcast = read_at(file, chunk.position, min(chunk.size, _TIME_REFERENCE.stop))
         elif chunk.name == b"data":
             if info.has_data:
                 raise FormatError("more than one chunk of samples (data): decoders disagree on which is meant")

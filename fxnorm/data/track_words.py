@@ -1,0 +1,172 @@
+"""The words in names of tracks that :mod:`fxnorm.data.track_names` knows, and what they say."""
+
+import re
+from enum import IntEnum
+
+
+class Weight(IntEnum):
+    """How much a word says of the group beside a word of another group."""
+
+    DOUBTFUL = 0
+    """Gives way to any other, and alone is a guess: ``sd`` is a snare, or "studio delivery"."""
+    WEAK = 1
+    """Gives way to a strong one: a ``lead`` is a voice, a ``lead guitar`` is not."""
+    STRONG = 2
+
+
+_STRONG = {
+    "vocals": """
+        vox voc vocs vocal vocalist vocalists voice singer singers vx vocoder backing backings backvox bvox bvx bv
+        bgv bgvx bgvox bkgvox bkv bvoc bgvoc ldvox ldv ldvx leadvox lvox lv vo choir choirs rap rapper adlib shout
+        scream growl speech spoken whisper chant falsetto hum humming ooh aah ah yeah hey woah whoa acapella
+        narration narrator dialog dialogue beatbox beatboxing talkbox voix gesang stimme stimmen voz voces coro coros
+        choeur choeurs vozes voce
+    """,
+    "bass": """
+        bass basses bassdi bassamp bassmic basspod contrabass upbass bs bassguitar bassgtr bss cbass kontrabass
+        basse bajo baixo
+    """,
+    "drums": """
+        kick kik kck kic bd bassdrum snare snr sn snre hihat hihats hat hats hh hhat tom toms rototom rototoms
+        cymbal cymb cym cyms ride crash china splash overhead overheads oh ohs ovh ovhd drum drums drm drms drumkit
+        kit perc percs percussion shaker shkr shake tamb tambo tambourine tamborine clap claps handclap conga congas
+        bongo bongos djembe cajon cowbell maraca maracas woodblock timp timpani taiko timbale timbales cabasa guiro
+        clave claves rim rimshot sidestick xstick stick sticks snap snaps stomp stomps brush brushes tabla gong dhol
+        darbuka doumbek dumbek sleigh castanet castanets vibraslap rainstick triangle agogo surdo pandeiro udu
+        caxixi cuica bodhran fok schlagzeug bateria batterie caja bombo
+    """,
+    "other": """
+        gtr gtrs gt guitar guit git egtr agtr elgtr acgtr gitarre guitarra guitare strat dobro piano pno klavier
+        keys key keyboard keyb keybs kbd teclado teclados synth syn synths synthesizer supersaw organ org orgel
+        hammond leslie rhodes wurli wurly wurlitzer clav clavinet epiano epno harpsichord celeste celesta mellotron
+        mello melotron moog juno prophet nord korg jupiter virus pad pads arp arps arpeggio lick string strings strs
+        violin violins vln vlns viola violas vla vlas cello celli cellos vlc fiddle harp sax saxes saxophone trumpet
+        trumpets tpt trombone trombones tbn bone bones tuba sousaphone horn horns hrn brass flute flutes flt
+        clarinet clar oboe bassoon bsn piccolo recorder harmonica accordion accord akkordeon bandoneon concertina
+        melodica harmonium banjo mandolin mando mandola uke ukulele sitar bouzouki charango oud zither dulcimer
+        autoharp bell bells glock glocken glockenspiel vibes vibraphone vibe xylo xylophone marimba kalimba chime
+        chimes whistle bagpipe bagpipes pipes didgeridoo theremin sfx fx noise sweep swell riser uplifter downlifter
+        stab stabs pluck drone orchestra orch woodwind woodwinds winds scratch scratches turntable foley atmos
+        atmosphere texture
+    """,
+}
+_WEAK = {
+    "vocals": """
+        lead ld leads bg bgs back bkg bkgd harm harms harmony harmonies gang crowd group soprano alto tenor baritone
+        duet
+    """,
+    "bass": "sub",
+    "drums": "loop loops beat beats break breaks fill fills 808 909 mpc rack floor flr",
+}
+_DOUBTFUL = {
+    "vocals": "male female girl girls boys kids",
+    "bass": "upright fretless",
+    "drums": "sd beater batter reso crotch trash knee",
+    "other": """
+        sample samples smp acoustic acou acc ac acstc electric elec el nylon crunch distorted dist clean rhythm rhy
+        rhtm solo riff slide twang tele telecaster marshall fender mesa amp reverse
+    """,
+}
+_NEUTRAL = """
+    dt dbl double doubled dup di mic mics close in out inside outside up down top bot bottom btm hi high lo low mid
+    l r left right stereo mono st take tk alt comp dry wet verse vrs chorus cho chrs bridge brdg intro outro pre
+    hook end ver chr main pair room rooms amb ambient ambience far near chamber spot track trk audio new final edit
+    ed print hard soft long short big small fat front rear center centre loud quiet ssl api neve sm beta akg ak
+    neumann royer coles shure senn senne sennheiser ribbon condenser tube pzm dpa
+"""
+NEUTRAL = frozenset(_NEUTRAL.split())
+"""Words that say nothing of the group, listed for names that are written without a break: ``kickout``."""
+
+WORDS: dict[str, tuple[str, Weight]] = {
+    word: (group, weight)
+    for weight, table in (
+        (Weight.DOUBTFUL, _DOUBTFUL), (Weight.WEAK, _WEAK), (Weight.STRONG, _STRONG),
+    )
+    for group, words in table.items()
+    for word in words.split()
+}  # fmt: skip
+
+PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("bass", "drum"): ("bassdrum",),
+    ("bass", "drums"): ("bassdrum",),
+    ("grosse", "caisse"): ("kick",),
+    ("caisse", "claire"): ("snare",),
+    ("cow", "bell"): ("cowbell",),
+    ("cow", "bells"): ("cowbell",),
+    ("sleigh", "bells"): ("sleigh",),
+    ("jingle", "bells"): ("sleigh",),
+    ("jingle", "bell"): ("sleigh",),
+    ("wood", "block"): ("woodblock",),
+    ("wood", "blocks"): ("woodblock",),
+    ("rain", "stick"): ("rainstick",),
+    ("side", "stick"): ("sidestick",),
+    ("cross", "stick"): ("sidestick",),
+    ("x", "stick"): ("sidestick",),
+    ("hi", "hat"): ("hihat",),
+    ("hi", "hats"): ("hihat",),
+    ("high", "hat"): ("hihat",),
+    ("h", "hat"): ("hihat",),
+    ("over", "head"): ("overhead",),
+    ("over", "heads"): ("overhead",),
+    ("o", "h"): ("overhead",),
+    ("sub", "kick"): ("kick",),
+    ("kick", "sub"): ("kick",),
+    ("steel", "drum"): ("marimba",),
+    ("steel", "drums"): ("marimba",),
+    ("steel", "pan"): ("marimba",),
+    ("hand", "pan"): ("marimba",),
+    ("tongue", "drum"): ("marimba",),
+    ("pedal", "steel"): ("guitar",),
+    ("lap", "steel"): ("guitar",),
+    ("music", "box"): ("glock",),
+    ("beat", "box"): ("beatbox",),
+    ("ad", "lib"): ("adlib",),
+    ("ad", "libs"): ("adlib",),
+    ("a", "capella"): ("acapella",),
+    ("a", "cappella"): ("acapella",),
+    ("voice", "over"): ("voice",),
+    ("vox", "organ"): ("organ",),
+    ("vox", "continental"): ("organ",),
+    ("vox", "ac"): ("amp",),
+    ("talk", "back"): ("talkback",),
+    ("count", "in"): ("countin",),
+    ("count", "off"): ("countin",),
+    ("click", "track"): ("click",),
+    ("time", "code"): ("timecode",),
+    ("rough", "mix"): ("mixdown",),
+    ("stereo", "mix"): ("mixdown",),
+    ("un", "tuned"): ("untuned",),
+    ("no", "tune"): ("untuned",),
+    ("not", "tuned"): ("untuned",),
+    ("non", "tuned"): ("untuned",),
+}
+"""Words that together mean something else than each, with a word of that meaning."""
+
+_LOW_WINDS = "sax saxes saxophone clarinet clar trombone tbn bone flute flt recorder harmonica marimba oboe tuba"
+LOW_WINDS = frozenset(_LOW_WINDS.split())
+"""Instruments that have a bass among them: a bass clarinet is no bass."""
+DRUMS = frozenset(_STRONG["drums"].split())
+SYNTHETIC = frozenset(("synth", "syn"))
+
+ROOM = re.compile(r"rooms?|rms?|amb\w*|far|chamber")
+SUNG = re.compile(r"h?a{2,}h*|a+h{2,}|o{2,}h*|oh{2,}s?|m{2,}h*|hmm+|wh?oah?|ye+a+h*")
+"""Sung syllables in any length: ``Haaaa``, ``ooooh``; ``oh`` alone is an overhead."""
+NO_TRACK = {
+    "talkback": "talkback", "tb": "talkback", "slate": "talkback", "click": "a click track",
+    "metronome": "a click track", "metro": "a click track", "timecode": "time code", "smpte": "time code",
+    "ltc": "time code", "countin": "a count-in", "guide": "a guide track", "cue": "a cue track",
+}  # fmt: skip
+WHOLE_BAND = frozenset(
+    ("mix", "mixdown", "master", "mastered", "main", "pair", "decca", "spot", "bounce", "preview", "remix")
+)
+"""Without a word of a group: the whole band, or a mix of it."""
+TRIGGERS = frozenset(("trigger", "triggers", "trig", "trigs", "triggered", "trg"))
+UNUSED = frozenset(("unused", "outtake", "outtakes", "rejected", "delete"))
+
+VERSIONS = {
+    "tuned": 0, "comp": 0, "comped": 0, "take": 2, "tk": 2, "alt": 3, "alternate": 3, "alternative": 3, "untuned": 4,
+    "notune": 4,
+}  # fmt: skip
+"""Words of one recording's versions, by how far they are from what is mixed; 1 is a name without such a word."""
+PLAIN_VERSION = 1
+NUMBERED_VERSIONS = frozenset(("take", "tk", "alt", "alternate", "alternative", "comp"))
