@@ -29,6 +29,8 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import maximum_filter1d
 
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.data.dataset import Song
 from fxnorm.io import audio as audio_io
 from fxnorm.runtime.compiled import kernel
 
@@ -122,6 +124,19 @@ def fingerprint(audio: np.ndarray, sample_rate: int) -> Fingerprint:
     is_peak &= (level > before) & (level >= after)
     frames, bins = np.nonzero(is_peak)
     return Fingerprint(seconds, frames.astype(np.int32), (bins + _LOWEST_BIN).astype(np.int16))
+
+
+def of_song(song: Song) -> Fingerprint:
+    """The fingerprint of a song's mixture; if it has none, of the sum of its stems.
+
+    Raises:
+        AudioError: a file cannot be read.
+    """
+    if song.mixture is not None:
+        return fingerprint(song.read_mixture(), SAMPLE_RATE)
+    stems = [audio_io.to_stereo(stem) for stem in song.read_stems().values()]
+    length = max(stem.shape[1] for stem in stems)
+    return fingerprint(np.sum([audio_io.pad_to(stem, length) for stem in stems], axis=0), SAMPLE_RATE)
 
 
 def _spectrogram(stereo: np.ndarray) -> np.ndarray:
