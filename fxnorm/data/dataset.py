@@ -5,6 +5,9 @@ song is a folder with at least one stem: ``vocals``, ``bass``, ``drums`` or ``ot
 ``.mp3``, and usually the finished ``mixture``. A missing stem is silent. Upper and lower case make no
 difference, and a split may have another usual name (``valid``, ``dev``, …). Files and folders that are not read are
 logged.
+
+A song to test with may have more mixtures, ``mixture_NAME``: other mixes of the same stems. What they are for is told
+in :mod:`fxnorm.evaluation.songs`.
 """
 
 import hashlib
@@ -47,12 +50,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Song:
-    """One song on disk: its folder, the files of its stems, and that of its mixture if there is one."""
+    """One song on disk: its folder, the files of its stems, and that of its mixture if there is one.
+
+    ``other_mixtures`` are further mixes that a network's mix can be compared with, by name.
+    """
 
     name: str
     folder: Path
     stems: dict[str, Path]
     mixture: Path | None
+    other_mixtures: tuple[Path, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -61,8 +68,13 @@ class Song:
 
     @property
     def files(self) -> list[Path]:
-        """The stems' files in the library's order, then the mixture's."""
-        return [*self.stems.values(), *([self.mixture] if self.mixture else [])]
+        """The stems' files in the library's order, then the mixture's and those of other mixtures."""
+        return [*self.stems.values(), *self.references.values()]
+
+    @property
+    def references(self) -> dict[str, Path]:
+        """All mixtures by the names of their files without suffix, ``mixture`` first."""
+        return ({MIXTURE: self.mixture} if self.mixture else {}) | {path.stem: path for path in self.other_mixtures}
 
     def read_stems(self) -> dict[str, np.ndarray]:
         """The stems that have a file, each (1 or 2 channels, samples) at the library's sample rate."""
@@ -182,7 +194,7 @@ class Layout:
         folders: dict[str, Path] = {}
         for path in self._folders_in(self.root):
             split = _SPLIT_NAMES.get(plain_name(path.name))
-            songs = self._songs_in(path) if split is not None else []
+            songs = self._songs_in(path, split) if split is not None else []
             if split is None or (not songs and _has_stem(path)):
                 self._add_flat(path)
             elif split in folders:
@@ -201,7 +213,7 @@ class Layout:
         """A folder of the dataset that is no split."""
         if (path / _RECIPE_MARK).is_file():
             return
-        song = self._song_at(path)
+        song = self._song_at(path, None)
         if song is not None:
             self.flat.append(song)
         elif any(_has_stem(below) for below in entries(path) if below.is_dir()):
@@ -210,10 +222,10 @@ class Layout:
         else:
             self._add_songless(path)
 
-    def _songs_in(self, folder: Path) -> list[Song]:
+    def _songs_in(self, folder: Path, split: str) -> list[Song]:
         songs = []
         for path in self._folders_in(folder):
-            song = self._song_at(path)
+            song = self._song_at(path, split)
             if song is None:
                 self._add_songless(path)
             else:
@@ -236,13 +248,14 @@ class Layout:
                 self.unused.append(Unused(path, "lies in no song's folder", holds_audio=True))
         return folders
 
-    def _song_at(self, folder: Path) -> Song | None:
+    def _song_at(self, folder: Path, split: str | None) -> Song | None:
         """The song in a folder, if that has a stem; adds what else the folder holds to ``unused`` and ``problems``."""
         files: dict[str, list[Path]] = {}
         unused_files: list[Unused] = []
         for path in entries(folder):
             name, suffix = plain_name(path.stem), path.suffix.lower()
-            if name in (*STEMS, MIXTURE) and suffix in audio.AUDIO_SUFFIXES:
+            is_read = name in (*STEMS, MIXTURE) or (_is_other_mixture(name) and split in (None, "test"))
+            if is_read and suffix in audio.AUDIO_SUFFIXES:
                 if path.is_file():
                     files.setdefault(name, []).append(path)
                 else:
@@ -265,7 +278,8 @@ class Layout:
         if not stems:
             return None
         self.unused.extend(unused_files)
-        return Song(folder.name, folder, stems, files[MIXTURE][0] if MIXTURE in files else None)
+        others = tuple(candidates[0] for name, candidates in sorted(files.items()) if _is_other_mixture(name))
+        return Song(folder.name, folder, stems, files[MIXTURE][0] if MIXTURE in files else None, others)
 
     def _add_songless(self, folder: Path) -> None:
         """A folder where a song could be, without a stem."""
@@ -375,9 +389,15 @@ def _is_temporary(name: str) -> bool:
     return re.fullmatch(r"\..+\.[a-z0-9_]{8}", name) is not None
 
 
+def _is_other_mixture(name: str) -> bool:
+    return name.startswith(f"{MIXTURE}_") and len(name) > len(MIXTURE) + 1
+
+
 def _why_not(path: Path) -> str:
     if path.suffix.lower() in _OTHER_AUDIO:
         return f"{path.suffix} is not read: expected {', '.join(audio.AUDIO_SUFFIXES)}"
+    if _is_other_mixture(plain_name(path.stem)):
+        return f"only a song to test with may have more than its {MIXTURE}"
     return f"expected {', '.join(STEMS)} or {MIXTURE}"
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxnorm.constants import MIXTURE, SILENCE_DBFS
+from fxnorm.constants import SILENCE_DBFS
 from fxnorm.data.dataset import Layout, Song, file_digest, plain_name, split_name
 from fxnorm.errors import AudioError, DatasetError, SettingsError
 from fxnorm.io import audio
@@ -90,7 +90,7 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
         audible = [path for path in same if _sounds(path)]
         if not audible:
             continue
-        if first.song.mixture in audible or len(same) == len(common_files):
+        if any(path in audible for path in first.song.references.values()) or len(same) == len(common_files):
             raise DatasetError(
                 f"{root}: expected each song in one split, found {first} and {second} with the same sound; remove one"
             )
@@ -111,8 +111,8 @@ class _SongInSplit:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The stems' files and the mixture's, by name."""
-        return self.song.stems | ({MIXTURE: self.song.mixture} if self.song.mixture else {})
+        """The stems' files and the mixtures', by name."""
+        return self.song.stems | self.song.references
 
     def __str__(self) -> str:
         return f"{self.split}/{self.song.name}"

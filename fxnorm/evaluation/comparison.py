@@ -10,7 +10,7 @@ from fxnorm.errors import DatasetError
 from fxnorm.evaluation import report, significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS
 from fxnorm.evaluation.datasets import songs_of
-from fxnorm.evaluation.songs import MetricsBySystem, distances, finite
+from fxnorm.evaluation.songs import MetricsBySystem, distances, finite, nearest_references, read_references
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.normalization.recipe import song_seed
@@ -22,6 +22,8 @@ class SplitMetrics:
 
     songs: dict[str, MetricsBySystem] = field(default_factory=dict)
     """song -> system -> metric -> value"""
+    references: dict[str, dict[str, str]] = field(default_factory=dict)
+    """song -> system -> which reference mix it was compared with; only songs that have several"""
 
     def values(self) -> dict[str, dict[str, list[float]]]:
         """system -> metric -> values of the songs that have it.
@@ -80,7 +82,7 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
     Raises:
         DatasetError: ``data`` has no such songs, or none with a reference mix.
     """
-    songs = [song for song in songs_of(data, split, name) if song.mixture]
+    songs = [song for song in songs_of(data, split, name) if song.references]
     if not songs:
         raise DatasetError(f"{data}: expected songs of {name} with a reference mix, found none")
     metrics = SplitMetrics()
@@ -88,7 +90,10 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
         seed = song_seed(mixer.recipe.settings.seed, song.name)
         normalized = mixer.normalize(song.read_stems(), name.endswith("dry"), seed)
         mix = finite(mixer.mix_normalized(normalized), "the champion", str(song.folder))
-        reference = song.read_mixture()
-        length = max(mix.shape[1], reference.shape[1])
-        metrics.songs[song.name] = distances({name: audio.pad_to(mix, length)}, audio.pad_to(reference, length))
+        references = read_references(song)
+        length = max(audible.shape[1] for audible in (mix, *references.values()))
+        mixes = {name: audio.pad_to(mix, length)}
+        references = {name: audio.pad_to(reference, length) for name, reference in references.items()}
+        nearest = nearest_references(mixes, references)[name] if len(references) > 1 else next(iter(references))
+        metrics.songs[song.name] = distances(mixes, references[nearest])
     return metrics.means()[name]

@@ -148,7 +148,17 @@ def verdict(name: str, split: Split) -> str:
     return (
         f"{split_title(name)}: on average, {title_of(system)} is {word} the reference mixes than the sum of the "
         f"normalized stems at their loudness: {change}, nearer on {better} of {_songs(len(compared))}, {shown}."
+        f"{_of_several(split)}"
     )
+
+
+def _of_several(split: Split) -> str:
+    """A sentence on the songs that have several reference mixes; nothing without any."""
+    count = sum(bool(result.references()) for result in split.results.values())
+    if not count:
+        return ""
+    has = "has" if count == 1 else "have"
+    return f" {_songs(count)} {has} several reference mixes: each mix is compared with the one that it is nearest to."
 
 
 def _heading(system: str) -> str:
@@ -234,6 +244,7 @@ def _player(number: int, song: str, result: Result, folder: str, prefix: str) ->
         "seconds": round(excerpts.seconds, 1),
         "where": f"{excerpts.seconds:.1f} s from {_clock(excerpts.start_seconds)}, the loudest part",
         "turned_down": _turned_down(excerpts),
+        "references": _compared_with(result),
         "mixes": mixes,
         "data": {"seconds": excerpts.seconds, "mixes": list(excerpts.mixes.values())},
         "pictures": [
@@ -241,6 +252,17 @@ def _player(number: int, song: str, result: Result, folder: str, prefix: str) ->
             for picture, caption in _CAPTIONS.items()
         ],
     }
+
+
+def _compared_with(result: Result) -> str:
+    references = result.references()
+    if not references:
+        return ""
+    pairs = [f"{title_of(system)} with {name}" for system, name in references.items() if system != REFERENCE]
+    return (
+        f"Several reference mixes, at one loudness; the one that is shown is {references[REFERENCE]}. Compared, by the "
+        f"least {METRICS[DECISIVE].title.lower()}: {', '.join(pairs)}."
+    )
 
 
 def _inline(picture: Path, prefix: str) -> Markup:

@@ -16,6 +16,9 @@ TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.
 COLUMNS = ("split", "song", "system", "metric", "value")
 """Of the table."""
 
+REFERENCE_COLUMN = "reference"
+"""One more if a song has several reference mixes: the one that the system was compared with."""
+
 Metrics = dict[str, dict[str, dict[str, float]]]
 """split -> system -> metric -> value"""
 
@@ -107,14 +110,20 @@ def write_evaluated_mixer(report: Path, digest: str, verdicts: list[str]) -> Non
 
 
 def write_table(metrics_by_split: dict[str, SplitMetrics], path: Path) -> None:
-    """Write every metric of every song, split and system: a row each."""
+    """Write every metric of every song, split and system: a row each.
+
+    If a song has several reference mixes, a last column names the one that its systems were compared with.
+    """
+    several = any(split_metrics.references for split_metrics in metrics_by_split.values())
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, REFERENCE_COLUMN] if several else COLUMNS)
         for split, split_metrics in metrics_by_split.items():
             for song, systems in split_metrics.songs.items():
+                references = split_metrics.references.get(song, {})
                 for system, metrics in systems.items():
-                    writer.writerows([split, song, system, metric, value] for metric, value in metrics.items())
+                    last = [references.get(system, "")] if several else []
+                    writer.writerows([split, song, system, metric, value, *last] for metric, value in metrics.items())
 
 
 def read_table(path: Path) -> dict[str, SplitMetrics]:
@@ -127,9 +136,11 @@ def read_table(path: Path) -> dict[str, SplitMetrics]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                songs = metrics_by_split.setdefault(row["split"], SplitMetrics()).songs
-                systems = songs.setdefault(row["song"], {})
+                split_metrics = metrics_by_split.setdefault(row["split"], SplitMetrics())
+                systems = split_metrics.songs.setdefault(row["song"], {})
                 systems.setdefault(row["system"], {})[row["metric"]] = float(row["value"])
+                if reference := row.get(REFERENCE_COLUMN):
+                    split_metrics.references.setdefault(row["song"], {})[row["system"]] = reference
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path}: expected what 'fxnorm evaluate' writes, found another table") from error
     return metrics_by_split

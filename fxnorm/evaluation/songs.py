@@ -1,6 +1,10 @@
 """One test song: all systems' mixes of it, what they measure, and their pictures, in one folder that is whole or not.
 
 Songs are evaluated in processes of their own; a song that an earlier run finished is not done again.
+
+A song may have several reference mixes. All are brought to the loudness of the first, because how loud an engineer
+delivers a mix is no part of its balance. Each system's mix is then compared, in every metric, with the one reference
+that it is nearest to by :data:`~fxnorm.evaluation.catalogue.DECISIVE`.
 """
 
 import functools
@@ -20,7 +24,7 @@ from fxnorm.data.versions import made_by
 from fxnorm.effects import loudness, programme
 from fxnorm.errors import ModelError
 from fxnorm.evaluation import plots
-from fxnorm.evaluation.catalogue import INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
+from fxnorm.evaluation.catalogue import DECISIVE, INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
 from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.metrics import Family, compare_all
 from fxnorm.evaluation.reference_free import describe
@@ -36,7 +40,7 @@ MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
 MetricsBySystem = dict[str, dict[str, float]]
 """system -> metric -> value"""
 
-_MEASURED_FILE = "metrics.json"
+_MEASURED_FILE, _NEAREST_FILE = "metrics.json", "references.json"
 _LISTENING_PEAK = 0.99
 _FAMILIES = ("loudness", "spectral", "panning", "dynamic")
 _PLOTS = {
@@ -82,6 +86,16 @@ class Result:
         metrics: MetricsBySystem = json.loads((self.folder / _MEASURED_FILE).read_text(encoding="utf-8"))
         return metrics
 
+    def references(self) -> dict[str, str]:
+        """By system, the name of the reference mix that it was compared with; empty if there were not several.
+
+        The one of ``reference`` is that of the Mixer that is evaluated: it is described, shown and heard.
+        """
+        if not (file := self.folder / _NEAREST_FILE).is_file():
+            return {}
+        nearest: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        return nearest
+
     def excerpts(self) -> Excerpts:
         """What the report's player plays."""
         return Excerpts(**json.loads((self.folder / EXCERPTS_FILE).read_text(encoding="utf-8")))
@@ -94,10 +108,19 @@ def evaluate(song: Song, task: EvaluationTask) -> Result:
     key += [f"{name} {mixer_digest(folder)}" for name, folder in task.mixers.items()]
     folder = task.folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()
     if not folder.is_dir():
-        stems, reference = song.read_stems(), song.read_mixture() if song.mixture else None
-        mixes = mix_all(song.name, stems, task.mixers, dry, reference)
+        stems, references = song.read_stems(), read_references(song)
+        mixes = mix_all(song.name, stems, task.mixers, dry, next(iter(references.values()), None))
+        length = next(iter(mixes.values())).shape[1]
+        references = {name: audio.pad_to(reference, length) for name, reference in references.items()}
+        nearest = nearest_references(mixes, references) if len(references) > 1 else {}
+        compared_with = {system: references[name] for system, name in nearest.items()}
+        if nearest:
+            first = next(iter(task.mixers))
+            mixes[REFERENCE], nearest[REFERENCE] = compared_with[first], nearest[first]
         with whole_folder(folder) as temporary:
-            write_json(temporary / _MEASURED_FILE, measure_all(mixes, stems, statistics_of(task)))
+            write_json(temporary / _MEASURED_FILE, measure_all(mixes, stems, statistics_of(task), compared_with))
+            if nearest:
+                write_json(temporary / _NEAREST_FILE, nearest)
             write_pictures(mixes, temporary)
             write_listening(mixes, temporary, task.excerpt_seconds)
     return Result(folder)
@@ -121,6 +144,33 @@ def write_listening(mixes: Mapping[str, np.ndarray], folder: Path, excerpt_secon
     for name, mix in turned_down.items():
         audio.write(folder / MIXES / f"{name}.flac", mix, subtype="PCM_16")
     write_json(folder / EXCERPTS_FILE, asdict(Excerpts.of(turned_down, excerpt_seconds, -20 * math.log10(gain))))
+
+
+def read_references(song: Song) -> dict[str, np.ndarray]:
+    """The reference mixes of a song by name, (2, samples), equally long and as loud as the first; empty without any."""
+    mixtures = {name: audio.to_stereo(audio.read(path)[0]) for name, path in song.references.items()}
+    if len(mixtures) < 2:
+        return mixtures
+    length = max(mixture.shape[1] for mixture in mixtures.values())
+    target = loudness.measure(next(iter(mixtures.values())), SAMPLE_RATE)
+    first = next(iter(mixtures))
+    return {
+        name: audio.pad_to(mixture if name == first else _at_loudness(mixture, target), length)
+        for name, mixture in mixtures.items()
+    }
+
+
+def nearest_references(mixes: Mapping[str, np.ndarray], references: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """By system, the name of the reference mix that its mix is nearest to: the first one, if two are equally near.
+
+    Args:
+        mixes: (2, samples), all equally long; one that is itself called ``reference`` is left out.
+        references: by name, as long as the mixes.
+    """
+    others = {system: mix for system, mix in mixes.items() if system != REFERENCE}
+    losses = {name: stereo_losses(others, reference) for name, reference in references.items()}
+    variant = DECISIVE.removeprefix("stereo_loss_")
+    return {system: min(losses, key=lambda name: losses[name][system][variant]) for system in others}
 
 
 def mix_all(
@@ -166,7 +216,10 @@ def finite(mix: np.ndarray, mixer: str, song: str) -> np.ndarray:
 
 
 def measure_all(
-    mixes: Mapping[str, np.ndarray], stems: Mapping[str, np.ndarray], statistics: DatasetStatistics
+    mixes: Mapping[str, np.ndarray],
+    stems: Mapping[str, np.ndarray],
+    statistics: DatasetStatistics,
+    compared_with: Mapping[str, np.ndarray] | None = None,
 ) -> MetricsBySystem:
     """Every metric of every mix; those that have no value are left out.
 
@@ -174,13 +227,17 @@ def measure_all(
         mixes: (2, samples), all equally long; the one called ``reference`` is what the others are compared with.
         stems: the song's stems.
         statistics: of the training songs.
+        compared_with: reference mixes by system, where it is not the same one for all.
     """
     described = describe(mixes, stems, SAMPLE_RATE, statistics)
     metrics = {name: _with_value(values) for name, values in described.items()}
     if REFERENCE in mixes:
         others = {name: mix for name, mix in mixes.items() if name != REFERENCE}
-        for name, errors in distances(others, mixes[REFERENCE]).items():
-            metrics[name] = errors | metrics[name]
+        references = compared_with or dict.fromkeys(others, mixes[REFERENCE])
+        for reference in {id(reference): reference for reference in references.values()}.values():
+            nearest = {name: mix for name, mix in others.items() if references[name] is reference}
+            for name, errors in distances(nearest, reference).items():
+                metrics[name] = errors | metrics[name]
     return metrics
 
 

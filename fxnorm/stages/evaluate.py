@@ -24,6 +24,7 @@ from fxnorm.evaluation.results import (
     COLUMNS,
     METRICS_FILE,
     MIXER_FILE,
+    REFERENCE_COLUMN,
     REPORT_FILE,
     SIGNIFICANCE_FILE,
     TABLE_FILE,
@@ -114,7 +115,10 @@ def _run(
             Mixer.load(folder, torch.device("cpu"))  # so that an error in it is raised before hours of mixing
         results = _evaluate(settings, {network_name: mixer_folder, **mixers}, splits, output, workers)
     metrics_by_split = {
-        split: SplitMetrics({name: result.metrics() for name, result in songs.items()})
+        split: SplitMetrics(
+            {name: result.metrics() for name, result in songs.items()},
+            {name: references for name, result in songs.items() if (references := result.references())},
+        )
         for split, songs in results.items()
     }
     means = {split: metrics.means() for split, metrics in metrics_by_split.items()}
@@ -209,7 +213,7 @@ def _holds(read: Callable[[Path], object], output: Path) -> bool:
 
 def _head(output: Path) -> bool:
     with open(output / TABLE_FILE, encoding="utf-8") as file:
-        return file.readline().strip() == ",".join(COLUMNS)
+        return file.readline().strip() in (",".join(COLUMNS), ",".join((*COLUMNS, REFERENCE_COLUMN)))
 
 
 def _mix_of_another(mixes: Path) -> str | None:

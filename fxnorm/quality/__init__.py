@@ -1,0 +1,1 @@
+"""What would spoil a training: faults of songs, and recordings that come more than once."""
