@@ -1,6 +1,6 @@
 """Mix a folder of stems from Python: python examples/mix_song.py MIXER FOLDER OUTPUT.wav
 
-FOLDER holds vocals, bass, drums and other as WAV, FLAC or MP3; what is missing is silent.
+FOLDER holds vocals, bass, drums and other in any format that is read; what is missing is silent.
 """
 
 import sys

@@ -188,7 +188,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("suffix", audio.AUDIO_SUFFIXES)
+@pytest.mark.parametrize("suffix", audio.OUTPUT_SUFFIXES)
 @pytest.mark.parametrize("value, said", [(np.nan, "NaN"), (-np.inf, "infinite"), (-1e5, r"\+100 dBFS"), (3e38, "dBFS")])
 def test_what_would_break_an_encoder_does_not_reach_it(tmp_path: Path, suffix: str, value: float, said: str) -> None:
     path = tmp_path / f"mix{suffix}"
@@ -202,7 +202,7 @@ def test_what_would_break_an_encoder_does_not_reach_it(tmp_path: Path, suffix: s
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("suffix", audio.AUDIO_SUFFIXES)
+@pytest.mark.parametrize("suffix", audio.OUTPUT_SUFFIXES)
 def test_every_encoder_stands_the_highest_peak_that_is_let_through(suffix: str) -> None:
     highest = np.float32(10 ** (audio.MAX_DBFS / 20))
     samples = highest * np.sign(noise(1.0))

@@ -20,6 +20,7 @@ from fxnorm.errors import AudioError, DatasetError
 from fxnorm.io import audio
 from fxnorm.runtime import log
 from fxnorm.training.data import StoredSong
+from tests import encoded
 from tests.conftest import noise
 from tests.test_audio_limits import with_flac_frames
 from tests.test_audio_sweep import bare, data, form, mp3, other, riff, samples, with_count
@@ -76,6 +77,15 @@ def test_a_stored_song_that_is_not_whole_is_not_learnt_from(
     (folder / "bass.wav").write_bytes(made)
     (song,) = dataset.songs(folder.parent)
     with pytest.raises(DatasetError, match=rf"^{folder}/bass\.wav: .*{said}"):
+        StoredSong(song)
+
+
+def test_a_song_of_a_format_without_stretches_is_normalized_first(make_song: MakeSong) -> None:
+    folder = make_song("A", seconds=1.0)
+    (folder / "bass.wav").unlink()
+    encoded.stem_mp4(folder / "bass.m4a", [noise(1.0)])
+    (song,) = dataset.songs(folder.parent)
+    with pytest.raises(DatasetError, match=rf"^{folder}/bass\.m4a: .*run 'fxnorm normalize' first"):
         StoredSong(song)
 
 

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
 
 from fxnorm.cli import main
-from fxnorm.constants import STEMS
+from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data import dataset
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
 from fxnorm.io import audio
 from fxnorm.stages import split
 from fxnorm.stages.check import find_problems
+from tests import encoded
 from tests.conftest import noise
 
 MakeSong = Callable[..., Path]
@@ -96,6 +98,36 @@ def place(path: Path, seed: int = 0) -> None:
     path.with_suffix(suffix).rename(path)
 
 
+@pytest.mark.parametrize("name", ["Vocals.WAV", "drums.aiff", "drums.ogg", "BASS.M4A", "other.wv"])
+def test_a_stem_in_any_format_that_is_read_is_seen_and_not_taken_for_silence(tmp_path: Path, name: str) -> None:
+    source, path = noise(0.1), tmp_path / "d/A" / name
+    path.parent.mkdir(parents=True)
+    if name.endswith("M4A"):
+        encoded.write(path, "ipod", "alac", [source], sample_format="s16p")
+    elif name.endswith("wv"):
+        encoded.write(path, "wv", "wavpack", [source], sample_format="fltp")
+    else:
+        soundfile.write(path, source.T, SAMPLE_RATE, format={".aiff": "AIFF", ".ogg": "OGG"}.get(path.suffix, "WAV"))
+    (song,) = dataset.songs(tmp_path / "d")
+    (stem,) = song.stems
+    assert stem == path.stem.lower()
+    assert song.read_stems()[stem].shape == source.shape
+    assert song.seconds == source.shape[1] / SAMPLE_RATE
+
+
+def test_of_several_formats_a_stem_is_read_from_the_one_that_loses_least(tmp_path: Path) -> None:
+    left = ["wav", "flac", "aiff", "caf", "ape", "mp3", "m4a", "ogg", "wma"]
+    place(tmp_path / "d/A/bass.wav")
+    for suffix in left[1:]:
+        shutil.copy(tmp_path / "d/A/bass.wav", tmp_path / f"d/A/bass.{suffix}")
+    while left:
+        layout = dataset.Layout.read(tmp_path / "d")
+        (song,) = layout.songs
+        assert song.stems == {"bass": tmp_path / f"d/A/bass.{left[0]}"}
+        assert {unused.path.suffix[1:] for unused in layout.unused} == set(left[1:])
+        (tmp_path / f"d/A/bass.{left.pop(0)}").unlink()
+
+
 def check(folder: Path) -> Result:
     return CliRunner().invoke(main, ["check", str(folder), "--workers", "1"])
 
@@ -141,10 +173,10 @@ def test_a_name_that_leads_to_no_file_is_not_silence(tmp_path: Path, what: str) 
     ("left", "said"),
     [
         ("train/B/lead.wav", "no vocals, bass, drums, other"),
-        ("train/B/vocals.aif", ".aif"),
+        ("train/B/vocals.tta", ".tta"),
         ("train/B/stems/vocals.wav", "no vocals, bass, drums, other"),
         ("train/A/guitar.wav", "expected vocals"),
-        ("train/A/Bass.ogg", ".ogg is not read"),
+        ("train/A/Bass.TTA", ".TTA is not read"),
         ("train/A/takes/vocals.wav", "a folder in a song's folder"),
         ("train/A/vocals.flac", "vocals.wav is read"),
         ("train/vocals.wav", "in no song's folder"),

@@ -10,6 +10,7 @@ import pytest
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import EXTRAS, missing_package
 from fxnorm.io import audio
+from tests import encoded
 from tests.conftest import noise
 
 _WITHOUT = """
@@ -51,6 +52,15 @@ def test_a_command_names_the_extra_that_it_needs(
     assert f" needs {package}" in line
     assert line.endswith(f", which is not installed: pip install 'fxnorm-automix[{extra}]'")
     assert list(tmp_path.iterdir()) == [stem]
+
+
+def test_a_file_that_pyav_reads_names_its_extra(tmp_path: Path, mixer_folder: Path) -> None:
+    encoded.stem_mp4(tmp_path / "bass.m4a", [noise(0.1)])
+    done = run_without(tmp_path, ("formats",), "mix", str(mixer_folder), "--bass", "bass.m4a", "--output", "mix.wav")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    expected = "reading MP4 needs av, which is not installed: pip install 'fxnorm-automix[formats]'"
+    assert line == f"fxnorm: bass.m4a: {expected}"
 
 
 def test_mixing_needs_no_extra(tmp_path: Path, mixer_folder: Path) -> None:

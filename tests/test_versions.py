@@ -238,7 +238,7 @@ def test_another_process_that_runs_elsewhere_finds_the_same(package: Path, tmp_p
 
 
 def test_packages_count_that_compute_and_only_where_they_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(versions.packages_of(STATISTICS)) == {"numba", "numpy", "scipy", "soundfile", "soxr", "libsndfile"}
+    assert set(versions.packages_of(STATISTICS)) == {"av", "numba", "numpy", "scipy", "soundfile", "soxr", "libsndfile"}
     assert "torch" in versions.packages_of(EVALUATE)
     forget()
     monkeypatch.setattr("importlib.metadata.version", lambda name: f"1.{name}+cpu")

@@ -428,7 +428,7 @@ def serve(model: str, host: str, port: int, timeout: int) -> None:
 
 def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
     for stem in reversed(STEMS):
-        command = click.option(f"--{stem}", metavar="FILE", help=f"The {stem} stem: WAV, FLAC or MP3, or s3://…")(
+        command = click.option(f"--{stem}", metavar="FILE", help=f"The {stem} stem: WAV, FLAC, MP3, …, or s3://…")(
             command
         )
     return command

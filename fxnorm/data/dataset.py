@@ -1,10 +1,10 @@
 """Songs and their stems on disk.
 
 A dataset is a folder of songs, or of splits (``train``, ``val``, ``test``) that hold songs, as MUSDB18-HQ has it. A
-song is a folder with at least one stem: ``vocals``, ``bass``, ``drums`` or ``other`` as ``.wav``, ``.flac`` or
-``.mp3``, and usually the finished ``mixture``. A missing stem is silent. Upper and lower case make no
-difference, and a split may have another usual name (``valid``, ``dev``, …). Files and folders that are not read are
-logged.
+song is a folder with at least one stem: ``vocals``, ``bass``, ``drums`` or ``other`` as ``.wav``, ``.flac`` or in
+another format that is read (:data:`fxnorm.io.audio.AUDIO_SUFFIXES`), and usually the finished ``mixture``. A missing
+stem is silent. Upper and lower case make no difference, and a split may have another usual name (``valid``, ``dev``,
+…). Files and folders that are not read are logged.
 
 A song to test with may have more mixtures, ``mixture_NAME``: other mixes of the same stems. What they are for is told
 in :mod:`fxnorm.evaluation.songs`.
@@ -35,8 +35,8 @@ _SPLIT_NAMES = {
 _OTHER_AUDIO = frozenset(
     f".{name}"
     for name in (
-        "aac", "aif", "aifc", "aiff", "alac", "ape", "au", "bwf", "caf", "m4a", "mka", "mp2", "mp4", "oga", "ogg",
-        "opus", "rf64", "snd", "w64", "webm", "wma", "wv",
+        "3gp", "ac3", "aiffc", "amr", "dff", "dsf", "dts", "m4b", "mkv", "mov", "mpc", "ofr", "ra", "sd2", "shn", "spx",
+        "tak", "tta", "voc",
     )
 )  # fmt: skip
 """Suffixes of audio that is not read, but reported as unused."""
@@ -87,7 +87,7 @@ class Song:
             DatasetError: the song has none.
         """
         if self.mixture is None:
-            raise DatasetError(f"{self.folder}: expected a {MIXTURE}.wav (or .flac, .mp3) beside the stems, found none")
+            raise DatasetError(f"{self.folder}: expected a {MIXTURE}.wav (or .flac, …) beside the stems, found none")
         return audio.to_stereo(audio.read(self.mixture)[0])
 
     def digest(self) -> str:
@@ -285,8 +285,8 @@ class Layout:
         """A folder where a song could be, without a stem."""
         if any(is_audio(path) for path in files_below(folder)):
             suffixes = sorted({path.suffix for path in files_below(folder) if path.suffix.lower() in _OTHER_AUDIO})
-            formats = f", but {', '.join(suffixes)}" if suffixes else ""
-            reason = f"no {', '.join(STEMS)} as {', '.join(audio.AUDIO_SUFFIXES)} in it{formats}"
+            formats = f", but {', '.join(suffixes)}, which is not read" if suffixes else ""
+            reason = f"no {', '.join(STEMS)} in it{formats}"
             self.unused.append(Unused(folder, reason, holds_audio=True))
         elif not any(path.is_relative_to(folder) for path in self.problems):
             self.unused.append(Unused(folder, "no audio in it", holds_audio=False))
@@ -395,7 +395,7 @@ def _is_other_mixture(name: str) -> bool:
 
 def _why_not(path: Path) -> str:
     if path.suffix.lower() in _OTHER_AUDIO:
-        return f"{path.suffix} is not read: expected {', '.join(audio.AUDIO_SUFFIXES)}"
+        return f"{path.suffix} is not read: expected .wav, .flac or another format that is"
     if _is_other_mixture(plain_name(path.stem)):
         return f"only a song to test with may have more than its {MIXTURE}"
     return f"expected {', '.join(STEMS)} or {MIXTURE}"

@@ -8,6 +8,7 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
@@ -136,6 +137,8 @@ def packages_of(*modules: str) -> dict[str, str]:
     closure = _closure(modules, CHANGES_NO_RESULT | _BY_VALUE)
     used = {name.partition(".")[0] for module in closure for name in _source(module).imports}
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in _NUMERIC if name in used}
+    if "av" in used and importlib.util.find_spec("av") is not None:
+        versions["av"] = importlib.metadata.version("av")  # of an extra; its FFmpeg decodes
     if "soundfile" in used:
         import soundfile
 

@@ -25,8 +25,18 @@ from fxnorm.io import audio_formats, object_store
 from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, ffmpeg, flac, inspect, shown
 from fxnorm.io.files import whole_file
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
-"""Suffixes of files that are read; a stem that has several is read in this order of preference."""
+OUTPUT_SUFFIXES = (".wav", ".flac", ".mp3")
+"""Suffixes of files that are written."""
+
+AUDIO_SUFFIXES = (
+    ".wav", ".flac",
+    ".aiff", ".aif", ".aifc", ".caf", ".w64", ".rf64", ".bwf", ".au", ".snd", ".alac", ".wv", ".ape",
+    ".mp3", ".m4a", ".mp4", ".mka", ".opus", ".ogg", ".oga", ".webm", ".aac", ".wma", ".mp2",
+)  # fmt: skip
+"""Suffixes of files that are read, in lower case.
+
+A stem that has several files is read from the first in this order: WAV and FLAC, what else loses nothing, then what
+does or may. The content alone says what a file is."""
 
 MAX_CHANNELS = 2
 
@@ -65,9 +75,9 @@ class DecodingLimits:
 def read(path: str | Path, sample_rate: int | None = SAMPLE_RATE, stream: int = 0) -> tuple[np.ndarray, int]:
     """Audio of a file, local or ``s3://bucket/key``.
 
-    What libsndfile does not read (MP4, Matroska, ASF, AAC, WavPack, Monkey's Audio) is read through PyAV, which the
-    extra ``formats`` installs. The first sample is that at the container's time 0: what an encoder put before it is
-    left out where the container says how much that is, and silence stands before a stream that begins later.
+    What libsndfile does not read (MP4, Matroska, ASF, AAC, WavPack, Monkey's Audio, FLAC in Ogg) is read through PyAV,
+    which the extra ``formats`` installs. The first sample is that at the container's time 0: what an encoder put before
+    it is left out where the container says how much that is, and silence stands before a stream that begins later.
 
     Args:
         path: the file.
@@ -134,7 +144,7 @@ def length(path: str | Path, stream: int = 0) -> tuple[int, int]:
             total, sample_rate = found.count(), found.sample_rate
         else:
             _refuse_stream(stream, name)
-            total, sample_rate = _length_of(file, layout, name)
+            total, sample_rate = _length_of(file, layout)
     if total == 0:
         raise AudioError(f"{name}: holds no samples")
     return total, sample_rate
@@ -279,14 +289,14 @@ def _open_local(name: str) -> Iterator[BinaryIO]:
         raise AudioError(f"{name}: not readable as audio ({error.strerror or error})") from error
 
 
-def _length_of(file: BinaryIO, layout: Layout, name: str) -> tuple[int, int]:
+def _length_of(file: BinaryIO, layout: Layout) -> tuple[int, int]:
     """Samples of all parts of a file that libsndfile reads, and their rate; nothing is decoded."""
     total, sample_rate = 0, 1
     for part in layout.parts:
         if part.samples is not None and total:
             total += part.samples  # of a file with so many parts, one is opened
             continue
-        sound, _, samples = _open(file, part, name)
+        sound, _, samples = _open(file, part, layout.container)
         total, sample_rate = total + samples, int(sound.samplerate)
         sound.close()
     return total, sample_rate
@@ -317,7 +327,7 @@ def _read_open(
     except FormatError as error:
         raise AudioError(f"{name}: {error}") from error
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({_reason(error)})") from error
+        raise AudioError(f"{name}: not readable as {_kind(layout.container)} ({_reason(error)})") from error
     check(samples, name)
     for doubt in layout.doubts:
         _logger.warning("%s: %s", name, doubt)
@@ -340,7 +350,7 @@ def _read_layout(
     for part in layout.parts:
         if part.samples == 0:
             continue
-        sound, reading, samples = _open(file, part, name)
+        sound, reading, samples = _open(file, part, layout.container)
         with sound:
             if sound.channels > MAX_CHANNELS:
                 raise AudioError(f"{name}: expected 1 or 2 channels, found {sound.channels}")
@@ -394,11 +404,11 @@ def _joined_blocks(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.concatenate(waiting)
 
 
-def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, Reading, int]:
+def _open(file: BinaryIO, part: Part, container: str) -> tuple[soundfile.SoundFile, Reading, int]:
     """A part opened by libsndfile, the reading with which that succeeded, and the number of its samples.
 
     Raises:
-        AudioError: libsndfile cannot read it, or reports another number of samples than the part has.
+        FormatError: libsndfile cannot read it, or reports another number of samples than the part has.
     """
     reason = "no samples"
     for reading in part.readings:
@@ -419,7 +429,7 @@ def _open(file: BinaryIO, part: Part, name: str) -> tuple[soundfile.SoundFile, R
         else:
             reason = f"{part.samples} samples are there, its decoder finds {frames}"
         sound.close()
-    raise AudioError(f"{name}: not readable as WAV, FLAC or MP3 ({reason})")
+    raise FormatError(f"not readable as {_kind(container)} ({reason})")
 
 
 class _Joined:
@@ -499,6 +509,10 @@ def _blocks(sound: soundfile.SoundFile, skip: int, samples: int, name: str) -> I
             yield block[start : start + _BLOCK]
 
 
+def _kind(container: str) -> str:
+    return "WAV, FLAC or MP3" if container in _FORMATS else container or "audio"
+
+
 def _resampled_length(samples: int, source_rate: int, target_rate: int) -> int:
     """To the nearest sample."""
     return (2 * samples * target_rate + source_rate) // (2 * source_rate)
@@ -525,8 +539,8 @@ def _refuse_beyond(
 def _write_open(
     file: BinaryIO, audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None, name: str
 ) -> None:
-    if suffix not in AUDIO_SUFFIXES:
-        raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
+    if suffix not in OUTPUT_SUFFIXES:
+        raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(OUTPUT_SUFFIXES)}")
     _refuse_unbounded(audio, name)  # before an encoder sees it: LAME would end the process
     subtype = subtype or _SUBTYPES[suffix]
     if clipped := clipping(audio, suffix, subtype):

@@ -47,8 +47,8 @@ def mix_files(
 
     Args:
         mixer: the Mixer.
-        stems: WAV, FLAC or MP3 files, or ``s3://BUCKET/KEY``, under the names vocals, bass, drums, other; any may be
-            missing.
+        stems: audio files of any format that is read, or ``s3://BUCKET/KEY``, under the names vocals, bass, drums,
+            other; any may be missing.
         options: of the mix; the format is that of the output's suffix.
         output: the file to write.
         progress: called with the fraction that is done.

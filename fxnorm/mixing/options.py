@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fxnorm.errors import AudioError, SettingsError, printable
-from fxnorm.io.audio import AUDIO_SUFFIXES
+from fxnorm.io.audio import OUTPUT_SUFFIXES
 
 
 class MixOptions(BaseModel):
@@ -61,7 +61,7 @@ class MixOptions(BaseModel):
             SettingsError: as :meth:`of`.
         """
         suffix = output.suffix.lower()
-        if suffix not in AUDIO_SUFFIXES:
-            raise AudioError(f"{output}: cannot write this format; expected one of {', '.join(AUDIO_SUFFIXES)}")
+        if suffix not in OUTPUT_SUFFIXES:
+            raise AudioError(f"{output}: cannot write this format; expected one of {', '.join(OUTPUT_SUFFIXES)}")
         params = {"dry": dry, "output_format": suffix[1:], "seed": seed, "target_loudness": target_loudness}
         return cls.of(params | {"song": song})

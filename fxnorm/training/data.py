@@ -199,7 +199,7 @@ def _length(path: Path) -> int:
     try:
         announced = soundfile.info(str(path)).frames
     except soundfile.LibsndfileError as error:
-        raise DatasetError(f"{path}: not readable as audio ({error})") from error
+        raise DatasetError(f"{path}: of this format, no stretch is read; run 'fxnorm normalize' first") from error
     if announced != samples:
         raise DatasetError(f"{path}: {announced} samples announced, {samples} found; run 'fxnorm normalize' first")
     return samples

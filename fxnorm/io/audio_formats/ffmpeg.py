@@ -1,4 +1,4 @@
-"""Containers that FFmpeg reads, through PyAV: MP4, Matroska, ASF, and raw AAC, Monkey's Audio and WavPack.
+"""Containers that FFmpeg reads, through PyAV: MP4, Matroska, ASF, raw AAC, Monkey's Audio, WavPack and FLAC in Ogg.
 
 FFmpeg leaves out what an encoder put before the first sample, where the container says how much that is. It does not
 cut the end of the last frame off, and takes what is left of a damaged file for the whole. Both are done here. Which of
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from fxnorm.errors import first_line, missing_package
+from fxnorm.io.audio_formats import others
 from fxnorm.io.audio_formats.parts import FormatError, Layout, read_at, size_of, tag_length
 
 if TYPE_CHECKING:
@@ -26,9 +27,17 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-_DEMUXERS = {"MP4": "mov", "Matroska": "matroska", "ASF": "asf", "AAC": "aac", "APE": "ape", "WavPack": "wv"}
+_DEMUXERS = {
+    "MP4": "mov",
+    "Matroska": "matroska",
+    "ASF": "asf",
+    "AAC": "aac",
+    "APE": "ape",
+    "WavPack": "wv",
+    "FLAC in Ogg": "ogg",  # which libsndfile 1.2.2 refuses where FFmpeg wrote it
+}
 """Container -> FFmpeg's name of what reads it."""
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")
 _EBML = bytes.fromhex("1a45dfa3")
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -39,6 +48,9 @@ _UNKNOWN = 0xFFFFFFFF
 _MAX_BOXES = 1_000_000  # fragments of a recording; each has two
 _PLACED = ("MP4", "Matroska")
 """Containers whose streams may begin later than the file."""
+_EXACT = ("APE", "WavPack", "FLAC in Ogg")
+"""Containers that announce their number of samples."""
+_OGG_FLAC = range(28, 33)  # where a first page that holds one packet has that packet's name
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 """FFmpeg's sample format -> the value of full scale."""
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -60,6 +72,8 @@ def container_of(file: BinaryIO, position: int = 0) -> str:
         return "Matroska"
     if start == _ASF_HEADER:
         return "ASF"
+    if start[:4] == b"OggS" and read_at(file, _OGG_FLAC.start, len(_OGG_FLAC)) == b"\x7fFLAC":
+        return "FLAC in Ogg"
     behind_tags = read_at(file, position, 16)
     if behind_tags[:4] == b"MAC ":
         return "APE"
@@ -94,6 +108,8 @@ def inspect(file: BinaryIO, container: str, position: int = 0) -> Layout:
         layout.doubts += _check_segment(file)
     elif container == "ASF":
         layout.doubts += _check_objects(file)
+    elif container == "FLAC in Ogg":
+        others.inspect_ogg(file)
     elif container == "AAC":
         _check_adts(file, position)
     elif container == "WavPack":
@@ -205,7 +221,7 @@ def open_stream(file: BinaryIO, container: str, number: int = 0) -> Stream:
         samples = None
         if announced is not None:
             samples = lead + round(announced * rate)
-        elif container in ("APE", "WavPack") and stream.duration is not None:
+        elif container in _EXACT and stream.duration is not None:
             samples = round(_seconds(stream.duration, stream.time_base) * rate)
         seconds = (opened.duration or 0) / 1e6
         estimate = samples if samples is not None else int((seconds + 1) * rate)
@@ -282,11 +298,12 @@ def _announced_mp4(opened: "InputContainer", stream: "AudioStream", tick: float)
     for packet in opened.demux(stream):
         total += packet.duration or 0
         skipped += sum(_skipped(packet))
-    seconds = _seconds(total, stream.time_base) - skipped / stream.sample_rate
-    edited = seconds if stream.duration is None else _seconds(stream.duration, stream.time_base)
-    if seconds < edited - tick:
-        raise FormatError(f"truncated: {edited:.2f} s announced, {seconds:.2f} s found")
-    return min(seconds, edited + tick)
+    with_delay = _seconds(total, stream.time_base)
+    # of an MP4 in fragments, the announced length is that of the packets
+    edited = with_delay if stream.duration is None else _seconds(stream.duration, stream.time_base)
+    if with_delay < edited - tick:
+        raise FormatError(f"truncated: {edited:.2f} s announced, {with_delay:.2f} s found")
+    return min(with_delay - skipped / stream.sample_rate, edited + tick)
 
 
 def _announced_matroska(opened: "InputContainer", stream: "AudioStream") -> float:
