@@ -55,7 +55,7 @@ def left_out(song: PlannedSong) -> dict[str, str]:
 # MoisesDB
 
 MOISES_SONG = "0a1b2c3d-0000-4000-8000-000000000001"
-MOISES_INSTRUMENTAL = "0a1b2c3d-0000-4000-8000-000000000002"
+MOISES_INSTRUMENTAL = "f9e8d7c6-0000-4000-8000-000000000002"
 
 
 def moises_track(number: int, kind: str, **more: Any) -> dict[str, Any]:
@@ -289,5 +289,5 @@ def zip_of(path: Path, entries: Mapping[str, bytes]) -> Path:
     """An archive with these names, whatever they are."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return path

@@ -1,5 +1,6 @@
 """MoisesDB, MedleyDB and Cambridge-MT's multitracks as ``fxnorm import`` brings them in: samples, groups and splits."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -84,10 +85,12 @@ def test_a_split_without_a_published_one_is_stable_and_takes_a_tenth_each() -> N
     assert 150 < splits.count("test") < 250
     assert 150 < splits.count("val") < 250
     assert [held_out.split_of(f"song {number}") for number in reversed(range(2_000))] == splits[::-1]
-    # kept results depend on it
-    assert [held_out.split_of(song) for song in ("a", "b", "c", "d", "e", "f", "g")] == [
-        "train", "train", "train", "train", "train", "val", "train",
-    ]  # fmt: skip
+
+
+def test_the_split_of_a_song_is_that_of_its_hash() -> None:
+    for song in ("a", "b", "Café", "0a1b2c3d"):
+        hundredth = int(hashlib.sha256(song.encode()).hexdigest(), 16) % 100
+        assert held_out.split_of(song) == ("test" if hundredth < 10 else "val" if hundredth < 20 else "train")
 
 
 # MoisesDB
@@ -162,8 +165,7 @@ def test_moisesdb_names_songs_that_are_called_alike_apart(own_moises: fixtures.M
     for song in (fixtures.MOISES_SONG, fixtures.MOISES_INSTRUMENTAL):
         change_json(own_moises.songs / song / "data.json", artist="", song="Untitled")
     plan = moisesdb.plan(own_moises.root, Options())
-    names = {song.name for song in plan.songs}
-    assert names == {"Untitled (0a1b2c3d)"} or len(names) == len(plan.songs)
+    assert [song.name for song in plan.songs] == ["Untitled (0a1b2c3d)", "Untitled (f9e8d7c6)"]
 
 
 def test_moisesdb_reports_a_file_that_is_missing(own_moises: fixtures.MoisesDB) -> None:
@@ -318,6 +320,13 @@ def test_medleydb_is_found_at_every_root(medley: fixtures.MedleyDB) -> None:
     assert found(medley.root / "V1" / fixtures.WEIGHTED) == [fixtures.WEIGHTED]
 
 
+def test_medleydb_takes_a_song_that_is_there_twice_once(own_medley: fixtures.MedleyDB) -> None:
+    shutil.copytree(own_medley.root / "V1" / fixtures.WEIGHTED, own_medley.root / "V2" / fixtures.WEIGHTED)
+    plan = medleydb.plan(own_medley.root, medley_options(own_medley))
+    assert song_of(plan, fixtures.WEIGHTED).members[0].path.is_relative_to(own_medley.root / "V1")
+    assert reasons(plan)[f"V2/{fixtures.WEIGHTED}"] == f"is in V1/{fixtures.WEIGHTED} too"
+
+
 @pytest.mark.parametrize("place", ["", "data/Metadata", "medleydb/data/Metadata"])
 def test_medleydb_finds_metadata_in_a_clone_of_the_repository(medley: fixtures.MedleyDB, place: str) -> None:
     folder = medley.metadata.parents[2]
@@ -368,8 +377,9 @@ def rename(made: fixtures.MedleyDB, song: str, name: str) -> None:
 
 def test_medleydb_reports_an_unknown_instrument(own_medley: fixtures.MedleyDB) -> None:
     own_medley.change(fixtures.APART, stems={"S01": {"instrument": "laser harp"}})
-    (remark, *_) = song_of(medleydb.plan(own_medley.root, medley_options(own_medley)), fixtures.APART).remarks
-    assert "laser harp" in remark
+    song = song_of(medleydb.plan(own_medley.root, medley_options(own_medley)), fixtures.APART)
+    assert any("laser harp" in remark for remark in song.remarks)
+    assert "other" in groups(song).values()
 
 
 def test_a_song_of_medleydb_is_called_as_in_musdb18(medley: fixtures.MedleyDB) -> None:
@@ -385,8 +395,9 @@ def mixed(tmp_path: Path, gains: list[float], seconds: float = 3.0, delay: int =
     paths, stems = [], []
     for number in range(len(gains)):
         paths.append(tmp_path / f"{number}.wav")
-        swell = 0.2 + np.sin(np.arange(round(seconds * 44_100)) * (number + 1) / 2e4) ** 2
-        stems.append(fixtures.write(paths[-1], noise(seconds, 0.2, seed=number) * swell.astype(np.float32)))
+        samples = 0.05 * np.random.default_rng(number).standard_normal((2, round(seconds * 44_100)))
+        swell = 0.2 + np.sin(np.arange(samples.shape[1]) * (number + 1) / 2e4) ** 2
+        stems.append(fixtures.write(paths[-1], (samples * swell).astype(np.float32)))
     mixture = np.roll(total(stems, gains), delay, axis=1)
     audio.write(tmp_path / "mix.wav", mixture)
     return mixing_coefficients.measure(tmp_path / "mix.wav", paths)
@@ -409,7 +420,7 @@ def test_an_inverted_stem_has_no_negative_gain(tmp_path: Path) -> None:
 def test_gains_of_a_delayed_mixture_are_found_by_its_energy(tmp_path: Path) -> None:
     found = mixing_coefficients.gains(mixed(tmp_path, [1.0, 0.5, 2.0], seconds=8.0, delay=1_000), None)
     assert found.residual_db is None
-    assert found.values == pytest.approx([1.0, 0.5, 2.0], rel=0.1)
+    assert found.values == pytest.approx([1.0, 0.5, 2.0], rel=0.2)
 
 
 def test_two_equal_stems_and_a_silent_one_are_no_trouble(tmp_path: Path) -> None:
@@ -512,6 +523,7 @@ def test_songs_are_found_in_the_forms_that_downloads_are_kept_in(tmp_path: Path)
         tmp_path / "D_Four/Guitars/1.wav",
         tmp_path / "D_Four/02 Backing Vox/1.wav",
         tmp_path / "__MACOSX/E_Five_Full/01_Bass.wav",
+        tmp_path / "Rock/stray.wav",
     )
     plan = cambridge.plan(tmp_path, Options())
     found = {song.name: sorted(groups(song)) for song in plan.songs}
@@ -525,6 +537,7 @@ def test_songs_are_found_in_the_forms_that_downloads_are_kept_in(tmp_path: Path)
     assert left_out(song_of(plan, "00003", "dry")) == {
         "mixes/Song_Full.wav": "a mix, which is not aligned with the tracks"
     }
+    assert reasons(plan) == {"Rock/stray.wav": "lies in no song's folder"}
 
 
 def test_a_song_that_is_there_as_folder_and_archive_is_imported_once(
@@ -577,7 +590,7 @@ MOISES_FAULTS: dict[str, bytes] = {
     "numbers as names": b'{"stems": [{"stemName": 3, "tracks": []}]}',
     "a number as id": b'{"stems": [{"stemName": "drums", "tracks": [{"id": 7}]}]}',
     "an empty id": b'{"stems": [{"stemName": "drums", "tracks": [{"id": ""}]}]}',
-    "a path that leaves the source": b'{"stems": [{"stemName": "drums", "tracks": [{"id": "../../../../../etc/passwd"}]}]}',
+    "a path that leaves the source": b'{"stems": [{"stemName": "bass", "tracks": [{"id": "../../../../etc/passwd"}]}]}',
     "an absolute path": b'{"stems": [{"stemName": "/etc", "tracks": [{"id": "passwd", "extension": "d"}]}]}',
     "a zero in a name": b'{"stems": [{"stemName": "drums", "tracks": [{"id": "a\\u0000b"}]}]}',
     "bleed that is a word": b'{"stems": [{"stemName": "drums", "tracks": [{"id": "a", "has_bleed": "maybe"}]}]}',
@@ -632,9 +645,14 @@ def test_metadata_of_medleydb_that_cannot_be_used_are_one_line(tmp_path: Path, f
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", f"{fixtures.APART}: 3", f"{fixtures.APART}: {{manual: {{1: -2}}}}", f"{fixtures.APART}: {{audio: {{one: 1}}}}",
-     f"{fixtures.APART}: {{stft: {{1: .nan}}}}"],
-)  # fmt: skip
+    [
+        "[]",
+        f"{fixtures.APART}: 3",
+        f"{fixtures.APART}: {{manual: {{1: -2}}}}",
+        f"{fixtures.APART}: {{audio: {{one: 1}}}}",
+        f"{fixtures.APART}: {{stft: {{1: .nan}}}}",
+    ],
+)
 def test_published_gains_that_cannot_be_used_are_one_line(
     own_medley: fixtures.MedleyDB, tmp_path: Path, content: str
 ) -> None:
@@ -646,7 +664,17 @@ def test_published_gains_that_cannot_be_used_are_one_line(
 
 
 def bomb(path: Path) -> Path:
-    return fixtures.zip_of(path, {f"Song/{number:02d}_Kick.wav": bytes(2**24) for number in range(20)})
+    """An archive of a few bytes that announces 4 GiB."""
+    content = bytearray(fixtures.zip_of(path, {"Song/01_Kick.wav": bytes(2**16)}).read_bytes())
+    size = content.index(b"PK\x01\x02") + 24
+    content[size : size + 4] = (2**32 - 2).to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+def no_archive(path: Path) -> Path:
+    path.write_bytes(b"PK no zip")
+    return path
 
 
 def encrypted(path: Path) -> Path:
@@ -659,7 +687,7 @@ def encrypted(path: Path) -> Path:
 
 
 ARCHIVES: dict[str, Callable[[Path], Path]] = {
-    "no zip": lambda path: path if path.write_bytes(b"PK no zip") else path,
+    "no zip": no_archive,
     "a bomb": bomb,
     "an absolute path": lambda path: fixtures.zip_of(path, {"/etc/01_Kick.wav": b"RIFF"}),
     "a path that leaves it": lambda path: fixtures.zip_of(path, {"Song/../../01_Kick.wav": b"RIFF"}),

@@ -62,14 +62,16 @@ def plan(source: Path, options: Options) -> Plan:
     Raises:
         DatasetError: the source holds no song, or a link leaves it.
     """
+    songs: list[PlannedSong] = []
+    left_out: list[LeftOut] = []
+    broken: list[LeftOut] = []
     if source.is_file():
         if source.suffix.casefold() != _ARCHIVE:
             raise DatasetError(f"{source}: expected a zip archive, or a folder of songs")
         opened, sessions = Source.open(source.parent), [_Session(source, source.stem)]
     else:
         opened = Source.open(source)
-        sessions = list(_sessions(opened, source))
-    songs, left_out, broken = [], [], []
+        sessions = list(_sessions(opened, source, left_out))
     found: dict[str, _Session] = {}
     for session in sessions:
         twin = found.setdefault(session.original.casefold(), session)
@@ -102,29 +104,31 @@ def plan(source: Path, options: Options) -> Plan:
     )
 
 
-def _sessions(source: Source, folder: Path) -> Iterator[_Session]:
+def _sessions(source: Source, folder: Path, left_out: list[LeftOut]) -> Iterator[_Session]:
     """Songs in a folder, which may be one itself; folders come before archives of the same name."""
-    if _is_session(source, folder):
+    files, folders = source.files(folder), source.folders(folder)
+    archives_here = [path for path in files if path.suffix.casefold() == _ARCHIVE]
+    songs_here = [below for below in folders if _SONG_NAME.fullmatch(below.name) and below.name != folder.name]
+    tracks_here = [path for path in files if path.suffix.casefold() in _AUDIO]
+    if not (archives_here or songs_here) and (tracks_here or _is_session(folder, folders)):
         yield _Session(folder, folder.resolve().name)
         return
-    for below in source.folders(folder):
-        yield from _sessions(source, below)
-    for path in source.files(folder):
-        if path.suffix.casefold() == _ARCHIVE:
-            yield _Session(path, path.stem)
+    left_out += [LeftOut(source.name(path), "lies in no song's folder") for path in tracks_here]
+    for below in folders:
+        yield from _sessions(source, below, left_out)
+    for path in archives_here:
+        yield _Session(path, path.stem)
 
 
-def _is_session(source: Source, folder: Path) -> bool:
-    """Whether a folder is a song: by its name, by audio in it, or by folders that sort the tracks of one."""
-    if any(path.suffix.casefold() in _AUDIO for path in source.files(folder)):
-        return True
-    holds_audio = any(path.suffix.casefold() in _AUDIO for path in files_below(folder))
-    if holds_audio and _SONG_NAME.fullmatch(folder.name):
-        return True
-    return holds_audio and any(
+def _is_session(folder: Path, folders: Sequence[Path]) -> bool:
+    """Whether a folder without tracks is a song: by its name, or by folders that sort the tracks of one."""
+    sorted_tracks = any(
         below.name.casefold() in (_TRACK_FOLDERS | _MIX_FOLDERS) or track_names.names_a_group_alone(below.name)
-        for below in source.folders(folder)
+        for below in folders
     )
+    if not (sorted_tracks or _SONG_NAME.fullmatch(folder.resolve().name)):
+        return False
+    return any(path.suffix.casefold() in _AUDIO for path in files_below(folder))
 
 
 def _song(source: Source, session: _Session, options: Options) -> PlannedSong:

@@ -134,7 +134,7 @@ def plan(source: Path, options: Options) -> Plan:
     Args:
         source: the songs' folder, or one above it, such as that which holds ``V1`` and ``V2``.
         options: the user's choices. ``metadata`` may be a clone of marl/medleydb; without it, metadata lie beside the
-            audio.
+            audio. ``exclude_bleed`` leaves out whole songs: without one stem the others are no mixture.
 
     Raises:
         DatasetError: the source holds no song, or the file of published gains cannot be used.
@@ -195,7 +195,7 @@ def _song_folders(source: Source, found: _Found) -> list[Path]:
 
 def _walk(source: Source, folder: Path, deepest: int) -> Iterator[Path]:
     name = folder.resolve().name if folder == source.root else folder.name
-    if (folder / f"{name}{_STEMS}").is_dir() or (folder / f"{name}{_MIX}").is_file():
+    if any((folder / f"{name}{ending}").exists() for ending in (_STEMS, _MIX, _RAW, _METADATA)):
         yield folder
     elif deepest > 0:
         for below in source.folders(folder):
