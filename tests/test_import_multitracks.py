@@ -320,6 +320,20 @@ def test_medleydb_is_found_at_every_root(medley: fixtures.MedleyDB) -> None:
     assert found(medley.root / "V1" / fixtures.WEIGHTED) == [fixtures.WEIGHTED]
 
 
+def test_a_song_of_medleydb_may_be_the_working_folder(
+    medley: fixtures.MedleyDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(medley.root / "V1" / fixtures.WEIGHTED)
+    (song,) = medleydb.plan(Path(), Options()).songs
+    assert song.name == fixtures.WEIGHTED
+
+
+def test_medleydb_leaves_out_a_song_of_which_no_stem_is_used(medley: fixtures.MedleyDB) -> None:
+    labels = Labels(songs={fixtures.APART: dict.fromkeys(("double bass", "trumpet", "darbuka"), "skip")})
+    plan = medleydb.plan(medley.root, medley_options(medley, labels=labels))
+    assert reasons(plan)[fixtures.APART] == "no stem of it is used"
+
+
 def test_medleydb_takes_a_song_that_is_there_twice_once(own_medley: fixtures.MedleyDB) -> None:
     shutil.copytree(own_medley.root / "V1" / fixtures.WEIGHTED, own_medley.root / "V2" / fixtures.WEIGHTED)
     plan = medleydb.plan(own_medley.root, medley_options(own_medley))

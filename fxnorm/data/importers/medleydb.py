@@ -8,7 +8,7 @@ annotation-intensive MIR research", ISMIR 2014).
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
@@ -84,20 +84,59 @@ class _Coefficients(_Part):
 
 @dataclass(frozen=True)
 class _Recording:
-    """A stem or a raw track: its file, and the group that it belongs to."""
+    """A stem or a raw track.
+
+    Attributes:
+        number: of the stem, or of the track within its stem.
+        path: its file; None if that is missing.
+        name: of its file, relative to the song.
+        label: its instruments.
+        group: that it belongs to.
+        known: whether a table knows its instruments.
+        whole_band: whether it holds the whole band, and the user does not say what it is.
+    """
 
     number: int
     path: Path | None
     name: str
     label: str
     group: str
-    whole_band: bool = False
+    known: bool
+    whole_band: bool
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        """What a user should know of it."""
+        if not self.known:
+            yield f"{printable(self.name)}: unknown instrument {printable(self.label)}, taken as other"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a song lies, and the file that describes it."""
+
+    source: Source
+    name: str
+    folder: Path
+    metadata: Path
 
 
 @dataclass(frozen=True)
 class _Described:
-    """A song on disk with what its metadata say."""
+    """A song on disk with what its metadata say.
 
+    Attributes:
+        name: ``Artist_Title``.
+        folder: of the song.
+        mixture: its file; None if that is missing.
+        mixture_name: as in the metadata.
+        stems: finished.
+        raw: tracks, before the mix.
+        published: number of a stem -> gain.
+        left_out: why the song is not used at all; empty if it is.
+    """
+
+    name: str
     folder: Path
     mixture: Path | None
     mixture_name: str
@@ -105,13 +144,6 @@ class _Described:
     raw: tuple[_Recording, ...]
     published: Mapping[int, float]
     left_out: str
-    stem_remarks: tuple[str, ...]
-    raw_remarks: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """``Artist_Title``."""
-        return self.folder.name
 
 
 @dataclass
@@ -144,11 +176,12 @@ def plan(source: Path, options: Options) -> Plan:
     folders = _song_folders(opened, found)
     coefficients = _read_coefficients(opened, options.metadata)
     described = []
-    for folder in folders:
+    for name, folder in folders.items():
         try:
-            described.append(_describe(opened, folder, coefficients, options))
+            place = _Place(opened, name, folder, _metadata_of(opened, name, folder, options.metadata))
+            described.append(_describe(place, _published(coefficients, name), options))
         except DatasetError as error:
-            found.broken.append(LeftOut(folder.name, str(error)))
+            found.broken.append(LeftOut(name, str(error)))
     usable = [song for song in described if not song.left_out]
     gains = dict(_gains([song for song in usable if not _why_not_wet(song)], options.workers, found))
     for song in usable:
@@ -176,27 +209,26 @@ def plan(source: Path, options: Options) -> Plan:
     )
 
 
-def _song_folders(source: Source, found: _Found) -> list[Path]:
-    """The folders of songs in the source, one a name, in the order of their names."""
+def _song_folders(source: Source, found: _Found) -> dict[str, Path]:
+    """The folders of songs in the source by the songs' names, in the order of these; one a name."""
     folders: dict[str, Path] = {}
-    for folder in _walk(source, source.root, _DEEPEST):
-        if folder.name in folders:
-            reason = f"is in {source.name(folders[folder.name])} too"
-            found.left_out.append(LeftOut(source.name(folder), reason))
+    for name, folder in _walk(source, source.root, _DEEPEST):
+        if name in folders:
+            found.left_out.append(LeftOut(source.name(folder), f"is in {source.name(folders[name])} too"))
         else:
-            folders[folder.name] = folder
+            folders[name] = folder
     if not folders:
         raise DatasetError(
             f"{source.root}: expected MedleyDB, folders such as Artist_Title with Artist_Title{_MIX} and"
             f" Artist_Title{_STEMS}, found none"
         )
-    return [folders[name] for name in sorted(folders)]
+    return {name: folders[name] for name in sorted(folders)}
 
 
-def _walk(source: Source, folder: Path, deepest: int) -> Iterator[Path]:
+def _walk(source: Source, folder: Path, deepest: int) -> Iterator[tuple[str, Path]]:
     name = folder.resolve().name if folder == source.root else folder.name
     if any((folder / f"{name}{ending}").exists() for ending in (_STEMS, _MIX, _RAW, _METADATA)):
-        yield folder
+        yield name, folder
     elif deepest > 0:
         for below in source.folders(folder):
             yield from _walk(source, below, deepest - 1)
@@ -230,9 +262,9 @@ def _published(coefficients: tuple[Path, Mapping[Any, Any]] | None, song: str) -
     return mixing_coefficients.published({name: table or {} for name, table in of_song})
 
 
-def _metadata_of(source: Source, folder: Path, metadata: Path | None) -> Path:
+def _metadata_of(source: Source, song: str, folder: Path, metadata: Path | None) -> Path:
     """The file of a song's metadata: in the folder that the user names, else beside the song."""
-    name = f"{folder.name}{_METADATA}"
+    name = f"{song}{_METADATA}"
     places = [metadata / place for place in _METADATA_PLACES] if metadata is not None else []
     for path in [place / name for place in places]:
         if path.is_file():
@@ -246,48 +278,31 @@ def _metadata_of(source: Source, folder: Path, metadata: Path | None) -> Path:
     )
 
 
-def _describe(
-    source: Source, folder: Path, coefficients: tuple[Path, Mapping[Any, Any]] | None, options: Options
-) -> _Described:
-    path = _metadata_of(source, folder, options.metadata)
-    song = read_yaml(path, _Song)
-    name = folder.name
+def _describe(place: _Place, published: Mapping[int, float], options: Options) -> _Described:
+    song, name = read_yaml(place.metadata, _Song), place.name
     stems, raw = [], []
-    stem_remarks: list[str] = []
-    raw_remarks: list[str] = []
     for key, stem in song.stems.items():
         number = int(key[1:])
         labels = _labels(stem.instrument)
         group = _stem_group(name, number, labels, stem.component or "")
-        file_name = stem.filename or f"{name}_STEM_{number:02d}.wav"
-        stems.append(
-            _recording(
-                source, folder / (song.stem_dir or f"{name}{_STEMS}"), file_name, path, number, labels, group,
-                options, stem_remarks,
-            )
-        )  # fmt: skip
+        file = f"{song.stem_dir or name + _STEMS}/{stem.filename or f'{name}_STEM_{number:02d}.wav'}"
+        stems.append(_recording(place, file, number, labels, group, options))
         for raw_key, track in (stem.raw or {}).items():
-            raw_labels = _labels(track.instrument)
+            raw_number, raw_labels = int(raw_key[1:]), _labels(track.instrument)
             # what was found out of the stem holds for a track that has its label
             raw_group = group if raw_labels == labels else _table_group(raw_labels)
-            raw_name = track.filename or f"{name}_RAW_{number:02d}_{int(raw_key[1:]):02d}.wav"
-            raw.append(
-                _recording(
-                    source, folder / (song.raw_dir or f"{name}{_RAW}"), raw_name, path, int(raw_key[1:]), raw_labels,
-                    raw_group, options, raw_remarks,
-                )
-            )  # fmt: skip
-    mixture_name = song.mix_filename or f"{name}{_MIX}"
+            file = f"{song.raw_dir or name + _RAW}/{track.filename or f'{name}_RAW_{number:02d}_{raw_number:02d}.wav'}"
+            raw.append(_recording(place, file, raw_number, raw_labels, raw_group, options))
+    mixture = song.mix_filename or f"{name}{_MIX}"
     return _Described(
-        folder=folder,
-        mixture=source.file_in(folder, mixture_name, path),
-        mixture_name=mixture_name,
+        name=name,
+        folder=place.folder,
+        mixture=place.source.file_in(place.folder, mixture, place.metadata),
+        mixture_name=mixture,
         stems=tuple(stems),
         raw=tuple(raw),
-        published=_published(coefficients, name),
+        published=published,
         left_out=_why_not(name, song, options),
-        stem_remarks=tuple(stem_remarks),
-        raw_remarks=tuple(raw_remarks),
     )
 
 
@@ -322,24 +337,17 @@ def _table_group(labels: Sequence[str]) -> str | None:
 
 
 def _recording(
-    source: Source,
-    folder: Path,
-    file_name: str,
-    metadata: Path,
-    number: int,
-    labels: Sequence[str],
-    group: str | None,
-    options: Options,
-    remarks: list[str],
+    place: _Place, file: str, number: int, labels: Sequence[str], group: str | None, options: Options
 ) -> _Recording:
-    song, label = folder.parent.name, ", ".join(labels)
-    path = source.file_in(folder, file_name, metadata)
-    chosen = options.labels.group((song,), Path(file_name).stem, *labels)
-    if chosen is None and group is None:
-        remarks.append(f"{printable(file_name)}: unknown instrument {printable(label)}, taken as other")
-    whole_band = chosen is None and MEDLEYDB_WHOLE_BAND in map(plain_label, labels)
+    chosen = options.labels.group((place.name,), PurePosixPath(file).stem, *labels)
     return _Recording(
-        number, path, f"{folder.name}/{file_name}", label, chosen or group or "other", whole_band=whole_band
+        number=number,
+        path=place.source.file_in(place.folder, file, place.metadata),
+        name=file,
+        label=", ".join(labels),
+        group=chosen or group or "other",
+        known=chosen is not None or group is not None,
+        whole_band=chosen is None and MEDLEYDB_WHOLE_BAND in map(plain_label, labels),
     )
 
 
@@ -392,8 +400,11 @@ def _plan_song(song: _Described, gains: mixing_coefficients.Gains | None, option
         return  # its audio cannot be read
     else:
         wet = _wet(song, gains, options)
-        found.songs.append(wet)
         split = wet.split
+        if any(member.group != MIXTURE for member in wet.members):
+            found.songs.append(wet)
+        else:
+            found.left_out.append(LeftOut(song.name, "no stem of it is used"))
     if any(track.path is not None and track.group != SKIP for track in song.raw):
         if split == "test":
             found.songs.append(_dry(song))
@@ -412,7 +423,7 @@ def _wet(song: _Described, gains: mixing_coefficients.Gains, options: Options) -
             left_out.append(LeftOut(stem.name, "the mixture does not contain it: its best gain is 0"))
         else:
             members.append(Member(stem.path, stem.name, stem.group, stem.label, gain))
-    remarks = [*_about(song, gains), *song.stem_remarks]
+    remarks = [*_about(song, gains), *(remark for stem in song.stems for remark in stem.remarks)]
     if any(stem.group == SKIP for stem in song.stems):
         remarks.append("the stems do not add up to the mixture, since one is left out")
     return PlannedSong(
@@ -458,7 +469,7 @@ def _dry(song: _Described) -> PlannedSong:
         members=tuple(members),
         mixture="file" if song.mixture is not None else "none",
         left_out=tuple(left_out),
-        remarks=song.raw_remarks,
+        remarks=tuple(remark for track in song.raw for remark in track.remarks),
     )
 
 
