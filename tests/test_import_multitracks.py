@@ -175,6 +175,13 @@ def test_moisesdb_reports_a_file_that_is_missing(own_moises: fixtures.MoisesDB) 
     assert any("drums/track-04.wav" in remark for remark in song.remarks)
 
 
+def test_moisesdb_finds_the_folder_of_a_stem_that_metadata_write_with_blanks(own_moises: fixtures.MoisesDB) -> None:
+    folder = own_moises.songs / fixtures.MOISES_SONG
+    (folder / "Other Keys").rename(folder / "other_keys")
+    song = song_of(moisesdb.plan(own_moises.root, Options()), fixtures.MOISES_SONG)
+    assert groups(song)["Other Keys/track-11.wav"] == "other"
+
+
 def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 

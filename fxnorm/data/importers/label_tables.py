@@ -53,7 +53,7 @@ MOISESDB_TYPES: Mapping[str, Mapping[str, str]] = {
     },
     "percussion": {
         "a-tonal_percussion": "drums",
-        "atonal_percussion": "drums",
+        "a_tonal_percussion": "drums",
         "pitched_percussion": "other",
     },
     "guitar": {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from fxnorm.constants import MIXTURE
 from fxnorm.data.importers import held_out
 from fxnorm.data.importers.label_tables import MOISESDB_SKIPPED, MOISESDB_STEMS, MOISESDB_TYPES, OFFICIAL
 from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, PlannedSong, plain_label
@@ -130,6 +131,9 @@ def _song(source: Source, folder: Path, song: _Song, name: str, options: Options
                 if remark:
                     remarks.append(f"{file_name}: {remark}")
             path = source.file_in(folder, file_name, folder / _METADATA)
+            if path is None:  # stems are called with blanks in some copies of the metadata, their folders never
+                plain_name = f"{plain_label(stem.name)}/{track.id}.{track.extension}"
+                path = source.file_in(folder, plain_name, folder / _METADATA)
             if group == SKIP:
                 left_out.append(LeftOut(file_name, f"{printable(label)}: left out by the table of groups"))
             elif track.has_bleed and options.exclude_bleed:
@@ -147,7 +151,7 @@ def _song(source: Source, folder: Path, song: _Song, name: str, options: Options
         split=split,
         split_reason=reason,
         members=tuple(members),
-        mixture="file" if any(member.group == "mixture" for member in members) else "sum",
+        mixture="file" if any(member.group == MIXTURE for member in members) else "sum",
         left_out=tuple(left_out),
         remarks=tuple(remarks),
     )
