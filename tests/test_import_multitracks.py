@@ -265,6 +265,8 @@ def test_medleydb_stems_add_up_to_their_mixture(
     gains = [member["gain"] for member in record["groups"]["other"]]
     assert gains == pytest.approx([1.0, 0.2, 1.3], abs=1e-4)
     assert record["licence"] == "CC-BY-NC-SA-4.0"
+    again = fxnorm("import", "medleydb", own_medley.root, tmp_path / "data", *arguments)
+    assert "; 0 written" in again.output  # with the same gains
 
 
 def test_medleydb_leaves_out_a_song_whose_whole_band_is_in_a_stem(medley: fixtures.MedleyDB) -> None:
