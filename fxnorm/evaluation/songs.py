@@ -149,15 +149,13 @@ def write_listening(mixes: Mapping[str, np.ndarray], folder: Path, excerpt_secon
 def read_references(song: Song) -> dict[str, np.ndarray]:
     """The reference mixes of a song by name, (2, samples), equally long and as loud as the first; empty without any."""
     mixtures = {name: audio.to_stereo(audio.read(path)[0]) for name, path in song.references.items()}
-    if len(mixtures) < 2:
-        return mixtures
-    length = max(mixture.shape[1] for mixture in mixtures.values())
-    target = loudness.measure(next(iter(mixtures.values())), SAMPLE_RATE)
-    first = next(iter(mixtures))
-    return {
-        name: audio.pad_to(mixture if name == first else _at_loudness(mixture, target), length)
-        for name, mixture in mixtures.items()
-    }
+    length = max((mixture.shape[1] for mixture in mixtures.values()), default=0)
+    references = {name: audio.pad_to(mixture, length) for name, mixture in mixtures.items()}
+    first, *others = references or [""]
+    if others:
+        target = loudness.measure(references[first], SAMPLE_RATE)
+        references |= {name: _at_loudness(references[name], target) for name in others}
+    return references
 
 
 def nearest_references(mixes: Mapping[str, np.ndarray], references: Mapping[str, np.ndarray]) -> dict[str, str]:
