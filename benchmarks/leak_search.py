@@ -1,9 +1,9 @@
 """Recordings that come again: how many are found, how many pairs are named in error, and what it takes.
 
-    python benchmarks/leak_search.py FOLDER [--songs 300] [--workers 2] [--collection 10000]
+    python benchmarks/leak_search.py [FOLDER] [--songs 300] [--workers 2] [--collection 10000]
 
-Renders songs of the demo into FOLDER once, some three seconds each with two processes, and copies each of them in every
-way that :mod:`fxnorm.quality.fingerprints` promises to find. Copies are searched among all songs: each has to be found
+Renders songs of the demo, some three seconds each with two processes; with a FOLDER, once for all runs. Copies each of
+them in every way that :mod:`fxnorm.quality.fingerprints` promises to find. Copies are searched among all songs: each has to be found
 with its song, at the right time, and with no other song. Songs that share stems are compared as well, to show where the
 limit lies. Times are of the processor, on one core, without reading and decoding files.
 """
@@ -17,6 +17,7 @@ import functools
 import io
 import multiprocessing
 import resource
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -202,19 +203,13 @@ def print_collection(by_song: Mapping[str, Found], count: int, seconds: float = 
     print(f"{len(matches)} found, {held / 1e6:.0f} MB of fingerprints and {more / 1e6:.0f} MB for the search")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the songs are rendered, or were")
-    parser.add_argument("--songs", type=int, default=300)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--collection", type=int, default=0, help="also time a search among so many songs")
-    arguments = parser.parse_args()
-    dry_folder = arguments.folder / "dry" / "test"  # rendered last
-    if not dry_folder.is_dir() or len(list(dry_folder.iterdir())) < DRY_SONGS:
-        wanted = {"train": arguments.songs, "dry": DRY_SONGS}
-        render_dataset(arguments.folder, songs=wanted, seconds=SECONDS, workers=arguments.workers)
-    rendered = songs(arguments.folder / "wet", "train")[: arguments.songs]
-    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+def measure(folder: Path, count: int, workers: int, collection: int) -> None:
+    """Render what is not there, and print all tables."""
+    wanted = {folder / "wet" / "train": count, folder / "dry" / "test": DRY_SONGS}
+    if any(not path.is_dir() or len(list(path.iterdir())) < number for path, number in wanted.items()):
+        render_dataset(folder, songs={"train": count, "dry": DRY_SONGS}, seconds=SECONDS, workers=workers)
+    rendered = songs(folder / "wet", "train")[:count]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         by_song = dict(pool.imap(functools.partial(of_song, all_songs=rendered), enumerate(rendered), chunksize=5))
     kinds = [kind for kind, *_ in copies(np.zeros((2, 20 * SAMPLE_RATE), np.float32), np.random.default_rng(0))]
     length = sum(found[kind][0].seconds for found in by_song.values() for kind in ("itself", *kinds))
@@ -222,9 +217,20 @@ def main() -> None:
     print(f"{len(by_song)} songs; fingerprints: {taken / length:.5f} s per second of song, target: {TARGET_SECONDS}")
     print_copies(by_song, kinds)
     print_histogram(by_song, kinds)
-    print_relatives(by_song, songs(arguments.folder / "dry", "test"))
-    if arguments.collection:
-        print_collection(by_song, arguments.collection)
+    print_relatives(by_song, songs(folder / "dry", "test"))
+    if collection:
+        print_collection(by_song, collection)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="where the songs are rendered, or were")
+    parser.add_argument("--songs", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--collection", type=int, default=0, help="also time a search among so many songs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        measure(arguments.folder or Path(temporary), arguments.songs, arguments.workers, arguments.collection)
 
 
 if __name__ == "__main__":
