@@ -3,9 +3,9 @@
     python benchmarks/leak_search.py [FOLDER] [--songs 300] [--workers 2] [--collection 10000]
 
 Renders songs of the demo, some three seconds each with two processes; with a FOLDER, once for all runs. Copies each of
-them in every way that :mod:`fxnorm.quality.fingerprints` promises to find. Copies are searched among all songs: each has to be found
-with its song, at the right time, and with no other song. Songs that share stems are compared as well, to show where the
-limit lies. Times are of the processor, on one core, without reading and decoding files.
+them in every way that :mod:`fxnorm.quality.fingerprints` promises to find. Copies are searched among all songs: each
+has to be found with its song, at the right time, and with no other song. Songs that share stems are compared as well,
+to show where the limit lies. Times are of the processor, on one core, without reading and decoding files.
 """
 
 import os
