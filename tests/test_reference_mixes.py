@@ -23,6 +23,7 @@ from fxnorm.evaluation.results import COLUMNS, read_table, write_table
 from fxnorm.evaluation.songs import distances, nearest_references, read_references
 from fxnorm.io import audio
 from fxnorm.normalization.recipe import song_seed
+from tests.commands import the_line
 from tests.conftest import noise
 
 MakeSong = Callable[..., Path]
@@ -94,6 +95,18 @@ def test_each_mix_is_compared_with_the_reference_of_the_least_loss_and_else_with
     assert nearest_references(mixes, references) == {"same": "mixture_ann", "near": "mixture_zoe"}
     twins = {"mixture_b": references["mixture"], "mixture_a": references["mixture"]}
     assert nearest_references(mixes, twins) == {"same": "mixture_b", "near": "mixture_b"}
+
+
+@pytest.mark.system
+def test_a_mixture_whose_name_is_no_text_is_refused_before_the_work(
+    make_song: MakeSong, mixer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make_song("data/test/A", seconds=0.1)
+    shutil.copy(folder / "mixture.wav", folder / "mixture_\udcff.wav")
+    result = CliRunner().invoke(main, ["evaluate", str(mixer_folder), "data", "reports"])
+    assert "expected a mixture of A with a name in UTF-8" in the_line(result)
+    assert not Path("reports").exists()
 
 
 @pytest.mark.system

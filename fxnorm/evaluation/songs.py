@@ -151,8 +151,8 @@ def read_references(song: Song) -> dict[str, np.ndarray]:
     mixtures = {name: audio.to_stereo(audio.read(path)[0]) for name, path in song.references.items()}
     length = max((mixture.shape[1] for mixture in mixtures.values()), default=0)
     references = {name: audio.pad_to(mixture, length) for name, mixture in mixtures.items()}
-    first, *others = references or [""]
-    if others:
+    if len(references) > 1:
+        first, *others = references
         target = loudness.measure(references[first], SAMPLE_RATE)
         references |= {name: _at_loudness(references[name], target) for name in others}
     return references

@@ -62,16 +62,20 @@ def is_address_of(part: str, name: str) -> bool:
     return part in (name, address_part(name), hashed_part(name))
 
 
-def check_text(song: str) -> None:
+def check_text(name: str, what: str = "a song's folder") -> None:
     """Refuse the name of a song's folder that is no text, before the work: no table and no page could have it.
+
+    Args:
+        name: of the folder, or of what else.
+        what: it is the name of.
 
     Raises:
         DatasetError: the file system has other bytes there than those of UTF-8.
     """
     try:
-        song.encode("utf-8")
+        name.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DatasetError(f"{printable(song)}: expected a song's folder with a name in UTF-8; rename it") from error
+        raise DatasetError(f"{printable(name)}: expected {what} with a name in UTF-8; rename it") from error
 
 
 def song_of(folder: Path) -> str:

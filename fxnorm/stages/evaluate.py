@@ -101,6 +101,8 @@ def _run(
     splits = {name: layout.of(settings.evaluate.split) for name, layout in layouts.items()}
     for song in (song for songs in splits.values() for song in songs):
         check_text(song.name)
+        for name in song.references:
+            check_text(name, f"a mixture of {song.name}")
     versions = {split: data_version(data, songs) for split, songs in splits.items()}
     for name, layout in layouts.items():
         layout.log_unused()
