@@ -905,6 +905,28 @@ def test_a_table_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     assert line.endswith("no built-in table of moisesdb; expected a file or official")
 
 
+def test_options_that_do_not_concern_a_kind_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "musdb18hq"
+    sources.musdb18_hq(source)
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("labels: {kick: drums}\n")
+    command = ("import", "musdb18-hq", source, tmp_path / "data")
+    for options in (("--mapping", mapping), ("--metadata", source), ("--exclude-bleed",), ("--mapping", "official")):
+        line = the_line(fxnorm(*command, *options))
+        assert line == f"fxnorm: {options[0]}: does not concern musdb18-hq, which has --split"
+
+
+def test_songs_that_the_users_files_name_and_the_source_lacks_are_told(tmp_path: Path) -> None:
+    source, root = a_song(tmp_path / "source"), tmp_path / "data"
+    split, mapping = tmp_path / "split.yaml", tmp_path / "mapping.yaml"
+    split.write_text("val: [a, Bee]\n")
+    mapping.write_text("songs: {Sea: {x: skip}}\n")
+    result = fxnorm("import", "folders", source, root, "--split", split, "--mapping", mapping, "--workers", 1)
+    assert list(songs(root)) == ["wet/val/A"]
+    assert "note: the file of splits names songs that are not imported: Bee\n" in result.output
+    assert "note: the mapping names songs that are not imported: Sea\n" in result.output
+
+
 def test_provenance_that_was_changed_by_hand_is_one_line(tmp_path: Path) -> None:
     source, root = a_song(tmp_path / "source"), tmp_path / "data"
     assert fxnorm("import", "folders", source, root, "--workers", 1).exit_code == 0

@@ -23,6 +23,7 @@ from fxnorm.errors import DatasetError, FxnormError, OutputError
 from fxnorm.io import locks, outputs
 from fxnorm.io.files import is_temporary, remove, whole_folder, writing
 from fxnorm.io.folders import is_litter
+from fxnorm.runtime.signals import Terminated
 
 _MOST_NAMED = 3
 
@@ -189,15 +190,19 @@ def _do(jobs: Sequence[_Job], workers: int | None, skip_errors: bool) -> tuple[d
         tqdm(total=len(jobs), desc="import", unit="song", dynamic_ncols=True, mininterval=0.5) as bar,
         contextlib.closing(parallel.each(_import_song, jobs, workers, "import")) as results,
     ):
-        for index, future in results:
-            item = jobs[index].place
-            try:
-                done[item.key] = future.result()
-            except FxnormError as error:
-                if not skip_errors or isinstance(error, OutputError):
-                    raise
-                failed[item.planned.original] = str(error)
-            bar.update()
+        try:
+            for index, future in results:
+                item = jobs[index].place
+                try:
+                    done[item.key] = future.result()
+                except FxnormError as error:
+                    if not skip_errors or isinstance(error, OutputError):  # a full disk is no song's fault
+                        raise
+                    failed[item.planned.original] = str(error)
+                bar.update()
+        except (KeyboardInterrupt, Terminated) as error:
+            error.add_note(f"import: {len(done)} of {len(jobs)} songs were finished; the same command goes on with it")
+            raise
     order = [job.place for job in jobs]
     return (
         {item.key: done[item.key] for item in order if item.key in done},
