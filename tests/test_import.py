@@ -464,6 +464,31 @@ def test_files_of_the_user_are_never_replaced_nor_removed(tmp_path: Path) -> Non
     np.testing.assert_array_equal(samples(root / "wet/train/A/bass.wav"), recording(3))
 
 
+def test_songs_that_somebody_moved_to_val_are_found_there(tmp_path: Path) -> None:
+    source, root = tmp_path / "musdb18hq", tmp_path / "data"
+    sources.song(source / "train/A - B", 1)
+    sources.song(source / "valid/C - D", 2)
+    assert fxnorm("import", "musdb18-hq", source, root, "--workers", 1).exit_code == 0
+    assert {key: song["split_reason"] for key, song in songs(root).items()} == {
+        "wet/train/A - B": "the published split",
+        "wet/val/C - D": "the folder valid",
+    }
+
+
+def test_the_provenance_of_many_songs_is_read_again(tmp_path: Path) -> None:
+    long = provenance.DatasetRecord(
+        kind="folders", name="A", source="/a", licence="CC0-1.0", commercial=True, remarks=("x" * 2**20,) * 17
+    )
+    song = {"part": "wet", "split": "train", "split_reason": "", "link": False, "mixture": "none", "groups": {}}
+    names = {"kind": "folders", "dataset": "A", "source": "/a", "original": "B", "name": "B"}
+    record = provenance.SongRecord.model_validate({**song, **names, "licence": "CC0-1.0", "commercial": True})
+    provenance.write(tmp_path, [long], {"wet/train/B": record})
+    found = provenance.read(tmp_path)
+    assert found is not None
+    assert found.songs == {"wet/train/B": record}
+    assert [item.songs for item in found.datasets] == [1]
+
+
 def test_another_source_of_the_same_name_does_not_replace_songs(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for number in (1, 2):
@@ -502,6 +527,7 @@ def test_a_song_of_two_datasets_takes_the_split_of_musdb18(tmp_path: Path, first
     found = songs(root)
     assert list(found) == expected
     assert found[expected[1]]["split_reason"] == "as in MUSDB18-HQ, which has this song too"
+    assert found[expected[1]]["follows"] == "MUSDB18-HQ"
     assert [item["name"] for item in json.loads((root / "import.json").read_text())["datasets"]] == [
         "MedleyDB",
         "MUSDB18-HQ",
@@ -526,6 +552,21 @@ def test_of_other_datasets_the_one_imported_first_decides(tmp_path: Path) -> Non
     before = everything(root)
     write(two, "folders", tmp_path / "two", root, workers=1)
     assert everything(root) == before
+
+
+def test_raw_songs_whose_finished_form_is_trained_on_are_named(tmp_path: Path) -> None:
+    path = sources.write(tmp_path / "a.wav", recording(1))
+    member = Member(path, "a", "bass")
+    members = [
+        planned(member, name=name, part=part, split=split, original=f"{part} {name}")
+        for name, part, split in (
+            ("A", "wet", "train"),
+            ("a", "dry", "test"),
+            ("B", "wet", "test"),
+            ("B", "dry", "test"),
+        )
+    ]
+    assert run(tmp_path / "source", tmp_path / "data", *members).trained_on == ("dry/test/a",)
 
 
 # ---- links
@@ -862,6 +903,28 @@ def test_a_table_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     assert line == "fxnorm: --mapping official: no such file, and no built-in table of folders; expected a file"
     line = the_line(fxnorm("import", "moisesdb", source, tmp_path / "data", "--mapping", "offical"))
     assert line.endswith("no built-in table of moisesdb; expected a file or official")
+
+
+def test_options_that_do_not_concern_a_kind_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "musdb18hq"
+    sources.musdb18_hq(source)
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("labels: {kick: drums}\n")
+    command = ("import", "musdb18-hq", source, tmp_path / "data")
+    for options in (("--mapping", mapping), ("--metadata", source), ("--exclude-bleed",), ("--mapping", "official")):
+        line = the_line(fxnorm(*command, *options))
+        assert line == f"fxnorm: {options[0]}: does not concern musdb18-hq, which has --split"
+
+
+def test_songs_that_the_users_files_name_and_the_source_lacks_are_told(tmp_path: Path) -> None:
+    source, root = a_song(tmp_path / "source"), tmp_path / "data"
+    split, mapping = tmp_path / "split.yaml", tmp_path / "mapping.yaml"
+    split.write_text("val: [a, Bee]\n")
+    mapping.write_text("songs: {Sea: {x: skip}}\n")
+    result = fxnorm("import", "folders", source, root, "--split", split, "--mapping", mapping, "--workers", 1)
+    assert list(songs(root)) == ["wet/val/A"]
+    assert "note: the file of splits names songs that are not imported: Bee\n" in result.output
+    assert "note: the mapping names songs that are not imported: Sea\n" in result.output
 
 
 def test_provenance_that_was_changed_by_hand_is_one_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``fxnorm import``: datasets in their publishers' layouts, brought into the library's."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,13 @@ def _report(plan: "Plan", imported: "Imported", folder: Path) -> None:
     _list("failed", [f"{song}: {reason}" for song, reason in imported.failed.items()], all_of_them=True)
     for remark in plan.remarks:
         click.echo(f"note: {remark}", err=True)
+    twins = Counter(record.follows for record in imported.songs.values() if record.follows)
+    for dataset, count in twins.items():
+        click.echo(f"note: {dataset} has {count} of these songs too: they are in its splits", err=True)
     remarks = {key: record.remarks for key, record in imported.songs.items() if record.remarks}
     _list("note", [f"{key}: {'; '.join(lines)}" for key, lines in remarks.items()])
+    if imported.trained_on:
+        _list("in train or val too, in its finished form, so a result on it is no test", imported.trained_on)
     commercial = {True: "commercial use allowed", False: "no commercial use", None: "commercial use: unknown"}
     click.echo(f"licence: {plan.licence} ({commercial[plan.commercial]})")
     click.echo(f"{folder / PROVENANCE_FILE}: where each song is from")

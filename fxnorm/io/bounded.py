@@ -31,15 +31,19 @@ _DIRECTORY_SIZE = slice(12, 16)
 _LARGEST_ENTRY = 1_000  # bytes in a zip's directory
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = _LARGEST_TEXT) -> Any:
     """What a JSON file holds.
+
+    Args:
+        path: the file.
+        most_bytes: the largest that is read.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON in UTF-8, larger than 16 MiB, or nested deeper than Python goes.
+        ValueError: it is no JSON in UTF-8, larger than that, or nested deeper than Python goes.
     """
     try:
-        return json.loads(_text(path))
+        return json.loads(_text(path, most_bytes))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -115,11 +119,11 @@ def _nodes(node: yaml.Node, counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most_bytes: int = _LARGEST_TEXT) -> str:
     with open(path, "rb") as file:
-        content = file.read(_LARGEST_TEXT + 1)
-    if len(content) > _LARGEST_TEXT:
-        raise ValueError(f"expected at most {_LARGEST_TEXT} bytes, found more")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"expected at most {most_bytes} bytes, found more")
     return content.decode("utf-8")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fxnorm.constants import MIXTURE, STEMS
 from fxnorm.data.dataset import split_name
-from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, PlannedSong, plain_label
+from fxnorm.data.importers.plan import SKIP, Labels, LeftOut, Member, Options, Plan, PlannedSong, plain_label
 from fxnorm.data.importers.sources import Source
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.io import audio
@@ -29,10 +29,13 @@ def plan(root: Path, options: Options) -> Plan:
     source = Source.open(root)
     songs: list[PlannedSong] = []
     left_out: list[LeftOut] = []
+    remarks: list[str] = []
     for place, split, reason in _places(source):
         stems = {plain_label(path.name): path for path in source.folders(place) if plain_label(path.name) in _GROUPS}
         if sum(name in STEMS for name in stems) >= _FEWEST_STEMS:
             songs.extend(_of_stem_folders(source, place, stems, split, reason, options))
+            if options.labels != Labels():
+                remarks.append(f"{place}: the folders say which stems the files are; the mapping is not used")
             continue
         for folder in source.folders(place):
             found = _of_song_folder(source, folder, split, reason, options)
@@ -52,6 +55,7 @@ def plan(root: Path, options: Options) -> Plan:
         commercial=None,
         songs=tuple(songs),
         left_out=tuple(left_out),
+        remarks=tuple(remarks),
     )
 
 

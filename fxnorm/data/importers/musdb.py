@@ -44,7 +44,9 @@ _ERRATA = {plain_song(name): text for name, text in ERRATA.items()}
 
 
 def split(song: str, folder: str) -> tuple[str, str]:
-    """The split of a song that lies in the folder ``train`` or ``test``, and where it is from."""
+    """The split of a song that lies in the folder of one, and where it is from."""
+    if folder not in ("train", "test"):
+        return "val", f"the folder {folder}"
     if folder == "train" and plain_song(song) in _VALIDATION:
         return "val", "one of the 14 songs that the dataset's own tools keep for validation"
     return folder, "the published split"

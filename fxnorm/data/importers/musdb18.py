@@ -8,7 +8,8 @@ from fxnorm.data.importers.plan import Member, Options, Plan, PlannedSong
 from fxnorm.data.importers.sources import Source
 from fxnorm.errors import DatasetError
 
-_SPLITS = ("train", "test")
+_SPLITS = ("train", "val", "valid", "validation", "test")
+"""``val`` is not published; people move songs to it by hand."""
 _SUFFIX = ".stem.mp4"
 _STREAMS = (MIXTURE, "drums", "bass", "other", "vocals")
 """The audio streams of a file in their order."""

@@ -8,7 +8,8 @@ from fxnorm.data.importers.plan import LeftOut, Member, Options, Plan, PlannedSo
 from fxnorm.data.importers.sources import Source
 from fxnorm.errors import DatasetError
 
-_SPLITS = ("train", "test")
+_SPLITS = ("train", "val", "valid", "validation", "test")
+"""``val`` is not published; people move songs to it by hand."""
 _FILES = (*STEMS, MIXTURE)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from fxnorm.data.importers.plan import WET, Plan, PlannedSong, plain_song
 from fxnorm.data.importers.provenance import LeftOutRecord, SongRecord
 from fxnorm.data.importers.stems import member_record
+from fxnorm.errors import DatasetError, printable
 from fxnorm.io.folders import is_foreign
 from fxnorm.io.names import check_text
 
@@ -78,8 +79,11 @@ def place(
         there: songs that were imported before, by their folders.
 
     Raises:
-        DatasetError: a song's name is no text.
+        DatasetError: a song's name is no text, or two songs have one original name.
     """
+    for (original, part), count in Counter((song.original, song.part) for song in plan.songs).items():
+        if count > 1:
+            raise DatasetError(f"{source}: has {printable(original, 200)} in {part} {count} times; expected it once")
     others = {key: record for key, record in there.items() if (record.kind, record.dataset) != (kind, plan.dataset)}
     twins = _Twins(others)
     songs: list[tuple[PlannedSong, str]] = []

@@ -1,5 +1,6 @@
 """What an importer returns: the songs that a source holds, and what each of their stems is made of."""
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -154,10 +155,14 @@ class Options:
 
     def split(self, song: tuple[str, ...], published: str, reason: str) -> tuple[str, str]:
         """The split of a song and where that is from: the user's file, or what is published."""
-        for name, split in self.splits.items():
-            if plain_song(name) in map(plain_song, song):
-                return split, "the user's file of splits"
+        for name in map(plain_song, song):
+            if name in self._plain_splits:
+                return self._plain_splits[name], "the user's file of splits"
         return published, reason
+
+    @functools.cached_property
+    def _plain_splits(self) -> Mapping[str, str]:
+        return {plain_song(name): split for name, split in self.splits.items()}
 
 
 def plain_label(name: str) -> str:

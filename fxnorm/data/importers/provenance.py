@@ -26,6 +26,8 @@ FORMAT = 1
 PLACES = (*((WET, split) for split in SPLITS), (DRY, "test"))
 """Parts and splits that songs are imported to, as folders below an imported dataset."""
 
+_LARGEST = 2**30  # bytes: a song with 100 recordings takes some 20 KB
+
 Digest = Annotated[str, Field(pattern=r"[0-9a-f]{64}")]
 
 
@@ -179,7 +181,7 @@ def read(root: Path) -> Provenance | None:
     path = root / PROVENANCE_FILE
     if not path.is_file():
         return None
-    return read_json(path, Provenance)
+    return read_json(path, Provenance, _LARGEST)
 
 
 def records(root: Path, noted: Mapping[str, SongRecord]) -> dict[str, SongRecord]:

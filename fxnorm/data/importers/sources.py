@@ -19,6 +19,7 @@ from fxnorm.io.folders import entries
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
+LARGEST_METADATA = 2**24  # bytes
 _MOST_VALUES = 1_000_000
 """Of a YAML file with metadata: a table of all songs of a dataset has some 10,000."""
 
@@ -120,9 +121,9 @@ def read_yaml(path: Path, shape: type[Shape]) -> Shape:
     return _shaped(path, shape, plain_yaml(path))
 
 
-def read_json(path: Path, shape: type[Shape]) -> Shape:
-    """Metadata in JSON; as :func:`read_yaml`."""
-    return _shaped(path, shape, plain_json(path))
+def read_json(path: Path, shape: type[Shape], most_bytes: int = LARGEST_METADATA) -> Shape:
+    """Metadata in JSON; as :func:`read_yaml`. A file of more than ``most_bytes`` is not read."""
+    return _shaped(path, shape, plain_json(path, most_bytes))
 
 
 def plain_yaml(path: Path) -> Any:
@@ -139,14 +140,14 @@ def plain_yaml(path: Path) -> Any:
         raise DatasetError(f"{path}: not readable as YAML ({_reason(error)})") from error
 
 
-def plain_json(path: Path) -> Any:
-    """What a JSON file holds, of any shape.
+def plain_json(path: Path, most_bytes: int = LARGEST_METADATA) -> Any:
+    """What a JSON file of at most ``most_bytes`` holds, of any shape.
 
     Raises:
         DatasetError: it cannot be read, or is no JSON.
     """
     try:
-        return bounded.read_json(path)
+        return bounded.read_json(path, most_bytes)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({system_reason(error)})") from error
     except ValueError as error:

@@ -17,12 +17,13 @@ from tqdm import tqdm
 from fxnorm.data import parallel
 from fxnorm.data.importers import provenance, stems
 from fxnorm.data.importers.placement import Follower, Identity, Place, folder_name, place
-from fxnorm.data.importers.plan import Plan
+from fxnorm.data.importers.plan import DRY, WET, Plan, plain_song
 from fxnorm.data.importers.provenance import DatasetRecord, LeftOutRecord, SongRecord
 from fxnorm.errors import DatasetError, FxnormError, OutputError
 from fxnorm.io import locks, outputs
 from fxnorm.io.files import is_temporary, remove, whole_folder, writing
 from fxnorm.io.folders import is_litter
+from fxnorm.runtime.signals import Terminated
 
 _MOST_NAMED = 3
 
@@ -38,6 +39,7 @@ class Imported:
         removed: folders of songs that are no longer part of the plan, as they were.
         kept: folders of songs that are no longer part of the plan, and whose recordings the source lacks.
         failed: original names of songs that could not be imported, with the reasons.
+        trained_on: folders of raw songs for testing whose finished form is in ``train`` or ``val``, of any import.
     """
 
     songs: dict[str, SongRecord]
@@ -46,6 +48,7 @@ class Imported:
     removed: tuple[str, ...]
     kept: tuple[str, ...]
     failed: dict[str, str]
+    trained_on: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,23 @@ def _write(
         removed=tuple(removed),
         kept=tuple(kept),
         failed=failed,
+        trained_on=tuple(_trained_on(songs)),
     )
+
+
+def _trained_on(songs: Mapping[str, SongRecord]) -> list[str]:
+    """Raw songs that a network knows in their finished form, by their names."""
+    seen = {
+        plain_song(name)
+        for key, record in songs.items()
+        if record.part == WET and key.split("/")[1] != "test"
+        for name in (record.name, record.original)
+    }
+    return [
+        key
+        for key, record in sorted(songs.items())
+        if record.part == DRY and not seen.isdisjoint({plain_song(record.name), plain_song(record.original)})
+    ]
 
 
 def _jobs(places: Sequence[Place], root: Path, source: Path, there: Mapping[str, SongRecord]) -> list[_Job]:
@@ -171,15 +190,19 @@ def _do(jobs: Sequence[_Job], workers: int | None, skip_errors: bool) -> tuple[d
         tqdm(total=len(jobs), desc="import", unit="song", dynamic_ncols=True, mininterval=0.5) as bar,
         contextlib.closing(parallel.each(_import_song, jobs, workers, "import")) as results,
     ):
-        for index, future in results:
-            item = jobs[index].place
-            try:
-                done[item.key] = future.result()
-            except FxnormError as error:
-                if not skip_errors or isinstance(error, OutputError):
-                    raise
-                failed[item.planned.original] = str(error)
-            bar.update()
+        try:
+            for index, future in results:
+                item = jobs[index].place
+                try:
+                    done[item.key] = future.result()
+                except FxnormError as error:
+                    if not skip_errors or isinstance(error, OutputError):  # a full disk is no song's fault
+                        raise
+                    failed[item.planned.original] = str(error)
+                bar.update()
+        except (KeyboardInterrupt, Terminated) as error:
+            error.add_note(f"import: {len(done)} of {len(jobs)} songs were finished; the same command goes on with it")
+            raise
     order = [job.place for job in jobs]
     return (
         {item.key: done[item.key] for item in order if item.key in done},
