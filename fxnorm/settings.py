@@ -178,6 +178,9 @@ class RegisterSettings(_Section):
     """The system that has to be beaten."""
     margin: float = 0.0
     """How much lower than the baseline's (and the champion's) the metric must be, in the metric's own unit."""
+    allowed_licences: tuple[str, ...] = ()
+    """Licences that a champion's training data may have, as ``import.json`` names them; ``unknown`` allows songs of
+    unknown origin. Empty: any data."""
 
 
 class Settings(_Section):

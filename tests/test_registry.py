@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from fxnorm import Mixer
-from fxnorm.data import dataset
+from fxnorm.data import dataset, provenance
+from fxnorm.data.provenance import Share, TrainedOn
 from fxnorm.errors import DatasetError, FxnormError, ModelError
 from fxnorm.evaluation.results import (
     METRICS_FILE,
@@ -23,6 +24,7 @@ from fxnorm.evaluation.results import (
     read_metrics,
     read_test_data,
 )
+from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.registry import aliases, registered, served_model
 from fxnorm.registry.aliases import CHAMPION, Version
 from fxnorm.registry.model_card import LONGEST, Card
@@ -308,6 +310,42 @@ def test_a_candidate_under_the_baseline_is_told_why_and_the_report_keeps_it(
     assert open_mixer(name).recipe.data == Mixer.load("any name").recipe.data
 
 
+def test_a_model_of_another_licence_is_registered_and_is_no_champion(
+    settings: Settings, mixer_folder: Path, tmp_path: Path
+) -> None:
+    mixer = mixers.changed(mixer_folder, Path("mixer"), 0)
+    digest = mixer_digest(mixer)
+    report = mixers.report(Path("report"), mixer, 3.0)
+    learnt = {
+        "known": TrainedOn(shares=(Share(dataset="MUSDB18-HQ", licence="Academic use only", train=86, val=14),)),
+        "unknown": TrainedOn(),
+        "both": TrainedOn(shares=(Share(dataset="A", licence="CC-BY-4.0", train=1), Share(train=2))),
+    }
+
+    def registered(of: str, *allowed: str) -> tuple[str, str]:
+        (mixer / provenance.TRAINED_ON_FILE).unlink(missing_ok=True)
+        provenance.leave_in(mixer, learnt[of])
+        rule = settings.register_.model_copy(update={"allowed_licences": allowed})
+        decision = register.run(settings.model_copy(update={"register_": rule}), mixer, report, once=True)
+        return decision["alias"], decision["reason"]
+
+    alias, reason = registered("known", "CC-BY-4.0")
+    assert alias == "challenger"
+    assert reason == "trained on MUSDB18-HQ (Academic use only); register.allowed_licences has CC-BY-4.0"
+    version = mlflow.MlflowClient().get_model_version(settings.register_.name, "1")
+    assert version.tags["data.licences"] == "Academic use only"
+    assert "MUSDB18-HQ (Academic use only): 86 to learn from, 14 to choose the checkpoint" in str(version.description)
+    tags = mlflow.get_run(str(version.run_id)).data.tags
+    assert (tags["data.datasets"], tags["data.licences"]) == ("MUSDB18-HQ", "Academic use only")
+    assert registered("unknown", "CC-BY-4.0") == (
+        "challenger",
+        "trained on unknown; register.allowed_licences has CC-BY-4.0",
+    )
+    assert aliases.version_at(settings.register_.name, CHAMPION) is None
+    assert registered("both", "cc-by-4.0", "Unknown")[0] == CHAMPION
+    assert mixer_digest(mixer) == digest
+
+
 def test_another_kind_of_model_or_one_of_any_size_is_refused_before_it_is_brought_here(
     settings: Settings, mixer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,6 +455,13 @@ def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
         params={"train.loss": "b", "train.seed": "3"},
         tags={"git.commit": "c" * 40, "git.dirty": "true"},
         run_id="r" * 32,
+        sources=TrainedOn(
+            shares=(
+                Share(dataset="MedleyDB", licence="CC-BY-NC-SA-4.0", commercial=False, train=46, val=2),
+                Share(dataset="Slakh", licence="CC-BY-4.0", commercial=True, train=9, initial_weights=True),
+                Share(train=3, val=1),
+            )
+        ),
     )
     text = card.markdown()
     assert text.startswith("Registered as `@champion`: better than the baseline\n")
@@ -431,9 +476,13 @@ def test_a_card_tells_what_matters_first_and_fits_into_a_description() -> None:
         "1,234,567",
         "| train.seed | 3 |",
         "uncommitted changes",
+        "MedleyDB (CC-BY-NC-SA-4.0), no commercial use: 46 to learn from, 2 to choose the checkpoint;",
+        "Slakh (CC-BY-4.0): by the weights that the training began with, 9 songs;",
+        "unknown: 3 to learn from, 1 to choose the checkpoint.",
     ):
         assert told in text
     assert card.shortened("model_card.md") == text.strip()
+    assert "**Songs** of unknown origin" in dataclasses.replace(card, sources=TrainedOn()).markdown()
     many = dataclasses.replace(card, params={f"train.setting_{number}": "x" * 90 for number in range(60)})
     shortened = many.shortened("model_card.md")
     assert len(shortened) <= LONGEST

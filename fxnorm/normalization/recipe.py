@@ -32,7 +32,7 @@ _IMPULSE_RESPONSES = "impulse_responses"
 _TEXTS = TypeAdapter(dict[str, str])
 _REVERB, _PRE_REVERB = f"{_IMPULSE_RESPONSES}/reverb", f"{_IMPULSE_RESPONSES}/pre_reverb"
 
-FILES = rf"statistics\.npz|normalization\.json|{_IMPULSE_RESPONSES}/(?:reverb|pre_reverb)/[^/]+\.wav"
+FILES = rf"statistics\.npz|normalization\.json|sources\.json|{_IMPULSE_RESPONSES}/(?:reverb|pre_reverb)/[^/]+\.wav"
 """A regular expression for the paths of a recipe's files."""
 
 CONTENTS = Contents("a recipe", FILES)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fxnorm import __version__
+from fxnorm.data.provenance import Share, TrainedOn, listed
 from fxnorm.evaluation.catalogue import METRICS, SUMS, rivals, title_of, winners
 
 LONGEST = 5_000
@@ -44,6 +45,7 @@ class Card:
         params: the run's parameters.
         tags: the run's tags.
         run_id: the run.
+        sources: the datasets and licences of the training data.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Card:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     run_id: str
+    sources: TrainedOn
 
     def markdown(self) -> str:
         """The whole card."""
@@ -118,6 +121,7 @@ class Card:
         lines = [
             f"**Network** {network}, {self.parameters:,} parameters ({sizes})",
             f"**Trained on** {_version(self.trained_on)}",
+            f"**Songs** {_shares(self.sources)}",
             *[f"**Tested on** {split}, {_version(version)}" for split, version in self.tested_on.items()],
             f"**Code** fxnorm {__version__}{commit}",
             f"**Run** `{self.run_id}`",
@@ -144,6 +148,22 @@ def _cell(system: str, metric: str, means: Mapping[str, float], best: Collection
 
 def _version(version: Mapping[str, str]) -> str:
     return ", ".join(f"{'DVC' if key == 'dvc' else key} `{value}`" for key, value in version.items())
+
+
+def _shares(learnt: TrainedOn) -> str:
+    """How many songs of which dataset and licence."""
+    if not learnt.is_known:
+        return "of unknown origin and licence"
+    shares = [_share(share) for share in learnt.shares]
+    return f"{'; '.join(shares)}. The songs that chose the checkpoint count as learnt from."
+
+
+def _share(share: Share) -> str:
+    limit = ", no commercial use" if share.commercial is False else ""
+    name = listed([share]).replace("\n", " ")
+    if share.initial_weights:
+        return f"{name}{limit}: by the weights that the training began with, {share.train + share.val} songs"
+    return f"{name}{limit}: {share.train} to learn from, {share.val} to choose the checkpoint"
 
 
 def _listed(values: Mapping[str, object]) -> str:

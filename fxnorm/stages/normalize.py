@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
-from fxnorm.data import dataset, shards
+from fxnorm.data import dataset, provenance, shards
 from fxnorm.data.dataset import Song
 from fxnorm.data.parallel import map_songs
 from fxnorm.data.splits import read_splits
@@ -108,7 +108,8 @@ def run(
         data_version(source, songs),
     )
     mine = dataset.shard_of(songs, shard)
-    with _claimed(output, recipe, splits, shard):
+    sources = provenance.sources_of(source, splits)  # of all shards' songs: their recipes are the same
+    with _claimed(output, recipe, sources, splits, shard):
         skipped = _normalize(recipe, splits, mine, output, dry, workers, skip_errors)
     usable = [song for song in mine if str(song.folder) not in skipped]
     if plot is not None and usable:
@@ -149,7 +150,11 @@ def _normalize(
 
 @contextlib.contextmanager
 def _claimed(
-    output: Path, recipe: Recipe, splits: dict[str, list[Song]], shard: tuple[int, int] | None
+    output: Path,
+    recipe: Recipe,
+    sources: dict[str, provenance.Source],
+    splits: dict[str, list[Song]],
+    shard: tuple[int, int] | None,
 ) -> Iterator[None]:
     """The output for one run alone, or for shards of one recipe, and in it what the songs are done with.
 
@@ -159,6 +164,7 @@ def _claimed(
     with contextlib.ExitStack() as stack:
         saved = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         recipe.save(saved)
+        provenance.note(saved, sources)
         if shard is None:
             _prepare(output, saved, splits, stack.enter_context(locks.held(output)))
             (output / shards.SONGS_FILE).unlink(missing_ok=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fxnorm.data import dataset
+from fxnorm.data import dataset, provenance
+from fxnorm.data.provenance import listed
 from fxnorm.errors import DatasetError, ModelError
 from fxnorm.evaluation.comparison import measure
 from fxnorm.evaluation.datasets import songs_of
@@ -30,7 +31,7 @@ from fxnorm.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, Version
 from fxnorm.registry.model_card import MODEL_DESCRIPTION, Card
 from fxnorm.settings import RegisterSettings, Settings
 from fxnorm.tracking import evaluations, runs
-from fxnorm.tracking.runs import DESCRIPTION_TAG, MIXER_TAG, TrackedRun
+from fxnorm.tracking.runs import DESCRIPTION_TAG, LICENCES_TAG, MIXER_TAG, TrackedRun, source_tags
 
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
@@ -52,6 +53,7 @@ class _Candidate:
     mixer: Mixer
     metrics: Metrics
     tested_on: Versions
+    learnt: provenance.TrainedOn
     value: float
     baseline: float
 
@@ -67,12 +69,13 @@ class _Candidate:
         tested_on = read_test_data(report)
         if "digest" not in tested_on.get(rule.split, {}):
             raise DatasetError(f"{report / TEST_DATA_FILE}: expected {rule.split}.digest, found none; evaluate again")
-        return cls(folder, digest, mixer, metrics, tested_on, *compared)
+        return cls(folder, digest, mixer, metrics, tested_on, provenance.read(folder), *compared)
 
     def tags(self, rule: RegisterSettings) -> dict[str, str]:
         """Tags of its version, which a later candidate is compared with and an interrupted registration is found by."""
         measured = _measured(rule, self.tested_on[rule.split]["digest"], self.value)
-        return {MIXER_TAG: self.digest, _SERVED_TAG: served_model.digest(), **measured}
+        licences = {LICENCES_TAG: ", ".join(self.learnt.licences)} if self.learnt.is_known else {}
+        return {MIXER_TAG: self.digest, _SERVED_TAG: served_model.digest(), **measured, **licences}
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,9 @@ class _AcceptanceTest:
     def decide(self, champion: Version | None) -> tuple[str, str]:
         """The alias that the candidate gets if this is the champion, and why."""
         rule, candidate = self.settings.register_, self.candidate
+        if rule.allowed_licences and (outside := candidate.learnt.outside(rule.allowed_licences)):
+            allowed = ", ".join(rule.allowed_licences)
+            return CHALLENGER, f"trained on {listed(outside)}; register.allowed_licences has {allowed}"
         name = f"{rule.split}.{rule.metric}"
         against = f"{_system(candidate.mixer)} {candidate.value:.3f}, {rule.baseline} {candidate.baseline:.3f}"
         if not _better(candidate.value, candidate.baseline, rule):
@@ -226,7 +232,7 @@ def _kept(candidate: _Candidate, rule: RegisterSettings) -> Version | None:
 
 def _standing(version: Version, rule: RegisterSettings) -> tuple[str, str] | None:
     """The alias that a version got by the same rule, or by a rollback since, and that it keeps; None if it has none."""
-    if version.tags.get(_RULE_TAG) != rule.model_dump_json() or aliases.version_at(version.name, CHAMPION) is None:
+    if version.tags.get(_RULE_TAG) != _rule_text(rule) or aliases.version_at(version.name, CHAMPION) is None:
         return None
     for alias in (CHAMPION, PREVIOUS, CHALLENGER):
         holder = aliases.version_at(version.name, alias)
@@ -281,17 +287,18 @@ def _publish(
         params=tracked.params(),
         tags=tags,
         run_id=tracked.run_id,
+        sources=candidate.learnt,
     )
     aliases.introduce(rule.name, MODEL_DESCRIPTION)
     tracked.add_text(CARD_FILE, card.markdown())
     tracked.add_file(report / REGISTRATION_FILE)
     verdicts = [line for line in tags.get(DESCRIPTION_TAG, "").splitlines() if not line.startswith(_REGISTERED)]
     registered = "{name} version {version}, `@{alias}`: {reason}".format(**decision)
-    tracked.set_tags(
-        {"registration.alias": decision["alias"], DESCRIPTION_TAG: "\n".join([*verdicts, _REGISTERED + registered])}
-    )
+    description = "\n".join([*verdicts, _REGISTERED + registered])
+    settled = {"registration.alias": decision["alias"], DESCRIPTION_TAG: description}
+    tracked.set_tags(settled | source_tags(candidate.learnt))
     # at the end, because a version that has none yet is one whose registration was interrupted
-    aliases.note(rule.name, decision["version"], {_RULE_TAG: rule.model_dump_json()}, card.shortened(CARD_FILE))
+    aliases.note(rule.name, decision["version"], {_RULE_TAG: _rule_text(rule)}, card.shortened(CARD_FILE))
 
 
 def _compared(rule: RegisterSettings, metrics: Metrics, system: str, source: Path) -> tuple[float, float]:
@@ -311,6 +318,11 @@ def _look_up(metrics: Metrics, split: str, system: str, metric: str, file: Path)
 
 def _better(value: float, other: float, rule: RegisterSettings) -> bool:
     return value < other - rule.margin
+
+
+def _rule_text(rule: RegisterSettings) -> str:
+    """The rule as versions have it; without licences it is that of versions from before there were any."""
+    return rule.model_dump_json(exclude=None if rule.allowed_licences else {"allowed_licences"})
 
 
 def _measured(rule: RegisterSettings, digest: str, value: float) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from fxnorm.data import dataset, shards
+from fxnorm.data import dataset, provenance, shards
 from fxnorm.data.parallel import available_cores
 from fxnorm.data.splits import read_splits
 from fxnorm.data.versions import code_version
@@ -25,7 +25,7 @@ from fxnorm.io.folders import without_foreign
 from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
-from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun
+from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
@@ -129,7 +129,8 @@ def _run(
         )
     )
     recipe = _recipe(normalized)
-    training_songs, validation_songs = read_splits(normalized, ("train", "val")).values()
+    splits = read_splits(normalized, ("train", "val"))
+    training_songs, validation_songs = splits.values()
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
     if processes.first and (lacking := shards.lacking(normalized)):
@@ -145,6 +146,8 @@ def _run(
     network = new_network(train)
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
+    initial = None if train.initial_weights is None else Path(train.initial_weights)
+    learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
     work = task(network, train)
     preflight.check(train, work, processes)  # before the data is hashed
 
@@ -161,7 +164,7 @@ def _run(
         checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
         processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
-        experiment = _experiment(settings, recipe, processes)
+        experiment = _experiment(settings, recipe, learnt, processes)
         tracked = stack.enter_context(_tracked(experiment, checkpoints, processes))
         outcome = loop.train(
             work,
@@ -181,6 +184,7 @@ def _run(
             Mixer(recipe, network.eval(), train.run_in_seconds, processes.device).save(output)
         else:
             _save_front_end(work, output)
+        provenance.leave_in(output, learnt)
         tracked.leave_in(output, experiment=experiment)
         best = {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step}
         _curves(tracked)(outcome.steps, best)
@@ -229,15 +233,19 @@ def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Proces
         yield tracked
 
 
-def _experiment(settings: Settings, recipe: Recipe, processes: Processes) -> Experiment:
+def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes) -> Experiment:
     """What the run begins with; the stages before count as they were, whatever their settings are now."""
     train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
     params = {name: str(value) for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
-    tags = {f"data.{key}": value for key, value in recipe.data.items()} | {
-        "device": str(processes.device),
-        "processes": str(processes.count),
-        NETWORK_TAG: train.network,
-    }
+    tags = (
+        {f"data.{key}": value for key, value in recipe.data.items()}
+        | source_tags(learnt)
+        | {
+            "device": str(processes.device),
+            "processes": str(processes.count),
+            NETWORK_TAG: train.network,
+        }
+    )
     objective = f"loss {train.loss}" if train.task == "mix" else "front-end"
     return Experiment(
         name=f"{train.network} {objective} seed {train.seed}",

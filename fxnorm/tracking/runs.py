@@ -30,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 from fxnorm import __version__
+from fxnorm.data import provenance
 from fxnorm.data.versions import code_version
 from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
 from fxnorm.io import object_store
@@ -49,6 +50,9 @@ PARAMS_FILE = "params.yaml"
 MIXER_TAG = "mixer.digest"
 """Of a run that was begun for a Mixer that was trained elsewhere, and of a registered version."""
 NETWORK_TAG = "network"
+DATASETS_TAG = "data.datasets"
+LICENCES_TAG = "data.licences"
+"""Of a run, and of a registered version whose data's licences are known."""
 DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
 
@@ -350,6 +354,11 @@ def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
     return run
 
 
+def source_tags(learnt: provenance.TrainedOn) -> dict[str, str]:
+    """Tags for the datasets and licences that a network learnt from."""
+    return {DATASETS_TAG: ", ".join(learnt.datasets), LICENCES_TAG: ", ".join(learnt.licences)}
+
+
 def store() -> dict[str, str]:
     """Which store results go to: addresses without credentials, the experiment, and when that was made.
 
@@ -402,7 +411,8 @@ def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
         experiment = Experiment(
             name=name,
             params={"train.network": str(opened.network.config["name"]), **sizes},
-            tags={f"data.{key}": value for key, value in opened.recipe.data.items()},
+            tags={f"data.{key}": value for key, value in opened.recipe.data.items()}
+            | source_tags(provenance.read(mixer)),
         )
     return experiment.model_copy(update={"tags": {**experiment.tags, MIXER_TAG: digest}})
 
