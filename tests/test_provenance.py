@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fxnorm.data import provenance
+from fxnorm.data.importers.provenance import FileRecord, SongRecord, as_json
 from fxnorm.data.provenance import Share, Source, TrainedOn
 from fxnorm.data.splits import read_splits
 from fxnorm.errors import DatasetError
@@ -21,10 +22,24 @@ ACADEMIC = Source(dataset="MUSDB18-HQ", licence="Academic use only", commercial=
 FREE = Source(dataset="Slakh", licence="CC-BY-4.0", commercial=True)
 
 
-def record(source: Source, *files: str) -> dict[str, Any]:
-    """A song's record, with some of the keys that are not read."""
-    written = {name: {"sha256": "0" * 64, "link": "none"} for name in files or ("vocals.wav", "mixture.wav")}
-    return source.model_dump() | {"format": 1, "kind": "musdb18-hq", "name": "A", "files": written}
+def record(source: Source) -> dict[str, Any]:
+    """A song's record, as an import writes it."""
+    files = {name: FileRecord(sha256="0" * 64) for name in ("vocals.wav", "mixture.wav")}
+    song = SongRecord(
+        kind="folders",
+        source="/songs",
+        original="A",
+        name="A",
+        part="wet",
+        split="train",
+        split_reason="the user's file of splits",
+        link=False,
+        mixture="file",
+        groups={},
+        files=files,
+        **source.model_dump(),
+    )
+    return as_json(song)
 
 
 def write(path: Path, content: Any) -> None:
@@ -44,7 +59,7 @@ def data(tmp_path: Path) -> Path:
             noted[f"wet/{name}"] = record(source)
             if name != "train/B":
                 write(folder / provenance.RECORD_FILE, record(source))
-    write(tmp_path / "data" / provenance.IMPORT_FILE, {"format": 1, "datasets": [], "songs": noted})
+    write(tmp_path / "data" / provenance.PROVENANCE_FILE, {"format": 1, "datasets": [], "songs": noted})
     return tmp_path / "data/wet"
 
 

@@ -17,7 +17,11 @@ from safetensors.torch import load_file
 
 from fxnorm import Mixer
 from fxnorm.cli import main
+from fxnorm.data import dataset, provenance
+from fxnorm.data.provenance import Share, Source
 from fxnorm.io import audio
+from fxnorm.mixing.mixer import mixer_digest
+from fxnorm.normalization.recipe import RECIPE_FOLDER
 from fxnorm.tracking import runs
 from fxnorm.training import loop
 from tests.commands import the_line
@@ -68,6 +72,13 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def without_note(mixer: str) -> Path:
+    """A copy of a Mixer that does not say what it learnt from."""
+    copy = Path(f"{mixer}-without-note")
+    shutil.copytree(mixer, copy, ignore=shutil.ignore_patterns(provenance.TRAINED_ON_FILE))
+    return copy
+
+
 def checkpoints(output: str) -> list[int]:
     return sorted(int(path.stem[5:]) for path in Path(f"{output}-checkpoints").glob("*/step-*.pt"))
 
@@ -87,9 +98,26 @@ def test_a_front_end_learns_to_rebuild_stems_and_a_network_takes_it_over(train: 
     assert not torch.equal(taken["front_end.filters"], fresh["front_end.filters"])
 
 
-def test_a_network_starts_from_another_runs_weights(train: Train) -> None:
+def test_a_network_starts_from_another_runs_weights(train: Train, normalized_folder: Path) -> None:
     train("first")
-    train("second", initial_weights="first", schedule=[{"epochs": 1, "learning_rate": 0.0}])
+    assert not Path("first", provenance.TRAINED_ON_FILE).exists(), "of unknown origin"
+    Path("noted").mkdir()
+    for name in ("train", "val"):
+        Path("noted", name).symlink_to(normalized_folder / name)
+    shutil.copytree(normalized_folder / RECIPE_FOLDER, Path("noted", RECIPE_FOLDER))
+    known = Source(dataset="Slakh", licence="CC-BY-4.0", commercial=True)
+    songs = {split: dataset.songs("noted", split) for split in ("train", "val")}
+    first = f"train/{songs['train'][0].name}"
+    provenance.note(Path("noted", RECIPE_FOLDER), {first: known})
+    train("second", source="noted", initial_weights="first", schedule=[{"epochs": 1, "learning_rate": 0.0}])
+    others = Share(train=len(songs["train"]) - 1, val=len(songs["val"]))
+    shares = (Share(**known.model_dump(), train=1), others, Share(initial_weights=True))
+    assert provenance.read(Path("second")).shares == shares
+    run = runs.TrackedRun.resume(Path("second"))
+    assert run is not None
+    assert run.tags()["data.datasets"] == "Slakh, unknown"
+    assert run.tags()["data.licences"] == "CC-BY-4.0, unknown"
+    assert mixer_digest(Path("second")) == mixer_digest(without_note("second"))
     assert same(weights("second"), weights("first"))
     (best,) = Path("first-checkpoints").glob("*/best.safetensors")
     assert same(load_file(best), weights("first"))

@@ -19,7 +19,7 @@ from fxnorm.errors import DatasetError, first_line, printable
 from fxnorm.io import bounded
 from fxnorm.io.files import write_json
 
-IMPORT_FILE = "import.json"
+PROVENANCE_FILE = "import.json"
 """In the root of an imported dataset: the records of all its songs, by ``wet/SPLIT/SONG``."""
 RECORD_FILE = ".import.json"
 """In the folder of an imported song."""
@@ -138,7 +138,7 @@ def sources_of(root: Path, splits: Mapping[str, Sequence[Song]]) -> dict[str, So
             else:
                 imported = _imported(root) if imported is None else imported
                 candidates = imported.get(plain_name(song.name), [])
-            files = {path.name for path in song.files}
+            files = {path.name for path in (*song.stems.values(), song.mixture) if path is not None}
             known = [record for record in candidates if files <= record.files.keys()]
             if len(known) == 1:
                 record = known[0]
@@ -201,8 +201,8 @@ def _imported(root: Path) -> dict[str, list[_Record]]:
     root = root.absolute()
     by_name: dict[str, list[_Record]] = {}
     for folder in (root, root.parent):
-        if (folder / IMPORT_FILE).is_file():
-            for key, record in _read(folder / IMPORT_FILE, TypeAdapter(_Imported)).songs.items():
+        if (folder / PROVENANCE_FILE).is_file():
+            for key, record in _read(folder / PROVENANCE_FILE, TypeAdapter(_Imported)).songs.items():
                 by_name.setdefault(plain_name(key.rpartition("/")[2]), []).append(record)
             break
     return by_name

@@ -15,11 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from fxnorm.data.dataset import SPLITS
 from fxnorm.data.importers.plan import DRY, WET
 from fxnorm.data.importers.sources import read_json
+from fxnorm.data.provenance import PROVENANCE_FILE, RECORD_FILE
 from fxnorm.io.files import write_json
 from fxnorm.io.folders import entries
 
-PROVENANCE_FILE = "import.json"
-RECORD_FILE = ".import.json"
 FORMAT = 1
 """Of these files. It also stands for how audio is made of members: a song that another one made is made again."""
 
