@@ -304,7 +304,7 @@ def _length_of(file: BinaryIO, layout: Layout) -> tuple[int, int]:
 
 def _refuse_stream(stream: int, name: str) -> None:
     if stream != 0:
-        raise AudioError(f"{name}: expected an audio stream of number {stream}, found 1")
+        raise AudioError(f"{name}: has no audio stream {stream}, but 1, counted from 0")
 
 
 def _fetch_s3(address: str) -> bytes:

@@ -255,8 +255,10 @@ def _reason(error: Exception) -> str:
 
 def _audio_stream(opened: "InputContainer", number: int) -> "AudioStream":
     count = len(opened.streams.audio)
+    if count == 0:
+        raise FormatError("holds no audio")
     if not 0 <= number < count:
-        raise FormatError(f"expected an audio stream of number {number}, found {count}")
+        raise FormatError(f"has no audio stream {number}, but {count}, counted from 0")
     stream = opened.streams.audio[number]
     if stream.codec_context is None:
         raise FormatError("no decoder for its audio")
