@@ -140,9 +140,9 @@ def test_weights_that_a_training_begins_with_were_learnt_from_songs_too(data: Pa
     assert provenance.read(tmp_path) == learnt
 
 
-def test_licences_are_compared_without_differences_of_case() -> None:
+def test_licences_are_compared_without_differences_of_case_and_hyphens() -> None:
     shares = (Share(dataset="A", licence="CC-BY-4.0"), Share(dataset="B", licence="Academic  use only"), Share())
     learnt = TrainedOn(shares=shares)
-    assert learnt.outside(["cc-by-4.0", "ACADEMIC USE ONLY", "unknown"]) == []
+    assert learnt.outside(["cc by 4.0", "ACADEMIC USE ONLY", "unknown"]) == []
     assert learnt.outside(["CC-BY-4.0"]) == list(shares[1:])
     assert provenance.listed(learnt.outside(["CC-BY-4.0"])) == "B (Academic  use only), unknown"

@@ -87,7 +87,9 @@ class TrainedOn(BaseModel):
         return sorted({share.licence for share in self.shares})
 
     def outside(self, allowed: Sequence[str]) -> list[Share]:
-        """What was learnt from under a licence that is not among the allowed ones; upper and lower case are the same.
+        """What was learnt from under a licence that is not among the allowed ones.
+
+        Upper and lower case are the same, and so are blanks and hyphens: ``CC BY 4.0`` is ``CC-BY-4.0``.
 
         ``unknown`` among these allows songs of unknown origin.
         """
@@ -224,7 +226,7 @@ def _detail(error: Exception) -> str:
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.casefold().split())
+    return " ".join(name.casefold().replace("-", " ").split())
 
 
 def _order(share: Share) -> tuple[Any, ...]:
