@@ -323,6 +323,16 @@ def test_a_recording_in_an_archive_is_read_like_one_in_a_folder(tmp_path: Path) 
     assert written_stems(root / f"dry/test/{SONG}") == ["drums.wav"]
 
 
+def test_errors_name_what_the_user_knows(tmp_path: Path) -> None:
+    content = sources.write(tmp_path / "a.wav", recording(1)).read_bytes()
+    packed = sources.archive(tmp_path / "a.zip", {"song/a.wav": content[:5_000]})
+    with pytest.raises(AudioError, match=rf"^{packed}: song/a.wav: truncated: "):
+        run(tmp_path / "source", tmp_path / "data", planned(Member(packed, "a", "bass", entry="song/a.wav")))
+    loud = Member(tmp_path / "a.wav", "a", "bass", gain=1e5)
+    with pytest.raises(AudioError, match=rf"^{SONG}/bass.wav: a peak of \+88 dBFS, expected at most \+60 dBFS$"):
+        run(tmp_path / "source", tmp_path / "data", planned(loud))
+
+
 # ---- names
 
 
