@@ -323,6 +323,16 @@ def test_a_recording_in_an_archive_is_read_like_one_in_a_folder(tmp_path: Path) 
     assert written_stems(root / f"dry/test/{SONG}") == ["drums.wav"]
 
 
+def test_errors_name_what_the_user_knows(tmp_path: Path) -> None:
+    content = sources.write(tmp_path / "a.wav", recording(1)).read_bytes()
+    packed = sources.archive(tmp_path / "a.zip", {"song/a.wav": content[:5_000]})
+    with pytest.raises(AudioError, match=rf"^{packed}: song/a.wav: truncated: "):
+        run(tmp_path / "source", tmp_path / "data", planned(Member(packed, "a", "bass", entry="song/a.wav")))
+    loud = Member(tmp_path / "a.wav", "a", "bass", gain=1e5)
+    with pytest.raises(AudioError, match=rf"^{SONG}/bass.wav: a peak of \+88 dBFS, expected at most \+60 dBFS$"):
+        run(tmp_path / "source", tmp_path / "data", planned(loud))
+
+
 # ---- names
 
 
@@ -342,6 +352,24 @@ def test_a_songs_name_is_kept_but_for_what_no_folder_can_have(tmp_path: Path, na
     run(tmp_path / "source", root, planned(Member(path, "a", "bass"), name=name))
     assert [song.folder.name for song in Layout.read(root / "wet").of("train")] == [NAMES[name]]
     assert songs(root)[f"wet/train/{NAMES[name]}"]["name"] == name
+
+
+def test_names_in_another_encoding_than_utf_8(tmp_path: Path) -> None:
+    source, root, mapping = tmp_path / "sessions", tmp_path / "data", tmp_path / "mapping.yaml"
+    sources.write(source / "A/bass.wav", recording(1))
+    latin = os.fsdecode(b"caf\xe9")
+    shutil.copy(source / "A/bass.wav", source / "A" / f"{latin}.wav")
+    result = fxnorm("import", "folders", source, root, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert songs(root)["wet/train/A"]["left_out"] == [
+        {"name": "caf\\udce9.wav", "reason": "no mapping has a group for it"}
+    ]
+    mapping.write_text("labels: {'caf*': drums}\n")
+    for count in (1, 0):
+        result = fxnorm("import", "folders", source, root, "--mapping", mapping, "--workers", 1)
+        assert f"; {count} written" in result.output
+    (source / "A").rename(source / latin)
+    assert "expected a song's folder with a name in UTF-8" in the_line(fxnorm("import", "folders", source, root))
 
 
 def test_long_names_are_cut_and_stay_different() -> None:
@@ -733,6 +761,13 @@ def test_metadata_that_cannot_be_used_are_one_line(tmp_path: Path, text: str, sa
     assert f"failed: Track00002: {path}: " in result.output
     (found,) = json.loads((root / "import.json").read_text())["datasets"]
     assert [item["name"] for item in found["failed"]] == ["Track00002"]
+    # a song that was imported before stays
+    path.write_text((source / "Track00001/metadata.yaml").read_text())
+    shutil.copytree(source / "Track00001/stems", source / "Track00002/stems")
+    assert fxnorm("import", "slakh", source, root, "--workers", 1).exit_code == 0
+    path.write_text(text, encoding="latin-1")
+    assert fxnorm("import", "slakh", source, root, "--on-error", "skip", "--workers", 1).exit_code == 0
+    assert list(songs(root)) == ["wet/train/Track00001", "wet/train/Track00002"]
 
 
 def test_a_song_that_cannot_be_read_stops_the_import_or_is_left_out(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def _names(songs: list[PlannedSong], dataset: str, root: Path, others: Mapping[s
         key = _folded(f"{song.part}/{song.split}/{name}")
         behind = f" ({dataset})" if key in taken else ""
         if asked[key] > 1:
-            behind += " " + hashlib.sha256(song.original.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            behind += " " + hashlib.sha256(song.original.encode("utf-8", "backslashreplace")).hexdigest()[:8]
         names.append(folder_name(f"{name}{behind}", refuses) if behind else name)
     return names
 

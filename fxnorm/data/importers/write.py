@@ -290,9 +290,14 @@ def _refuse_another_source(folder: Path, record: SongRecord, place: Place, diges
     """Refuse to replace a song by one of the same name that another source has."""
     if record.source == place.record.source:
         return
-    current = {member.name: digest for member, digest in zip(place.planned.members, digests, strict=True)}
+    by_group = _by_group(place, digests)
+    current = {
+        (member.file, member.entry): digest
+        for group, members in place.record.groups.items()
+        for member, digest in zip(members, by_group[group], strict=True)
+    }
     for member in (member for members in record.groups.values() for member in members):
-        if current.get(member.name, member.sha256) != member.sha256:
+        if current.get((member.file, member.entry), member.sha256) != member.sha256:
             raise DatasetError(
                 f"{folder}: was imported from {record.source}; {member.name} is another recording in"
                 f" {place.record.source}; remove that folder to import it from there"
@@ -354,13 +359,17 @@ def _remove_others(
 ) -> tuple[list[str], list[str]]:
     """Remove songs that an earlier import of this source made and this one would not.
 
-    Songs whose recordings are no longer in the source stay: nothing could bring them back.
+    Songs whose recordings are no longer in the source stay: nothing could bring them back. So do those whose metadata
+    cannot be used now.
 
     Returns:
         the folders that were removed, and those that stay.
     """
     removed, kept = [], []
+    broken = {item.name for item in plan.broken}
     for key, record in sorted(songs.items()):
+        if not broken.isdisjoint((record.name, record.original)):
+            continue
         if (record.kind, record.dataset, record.source) != (kind, plan.dataset, os.path.realpath(source)):
             continue
         identity = Identity.of(record)
