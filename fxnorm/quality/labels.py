@@ -60,6 +60,12 @@ def features(spectra: SongSpectra) -> dict[str, np.ndarray]:
     return found
 
 
+def spectrum(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The spectrum among features: centres of the bands in kHz, and levels in dB of all."""
+    edges = np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, _BANDS + 1) / 1000
+    return np.sqrt(edges[:-1] * edges[1:]), values[:_BANDS]
+
+
 def doubts(songs: Sequence[Mapping[str, np.ndarray]], fewest: int) -> list[Doubt]:
     """Stems that are nearer to another stem's average, by song and stem.
 

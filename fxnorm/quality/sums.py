@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.fft
 
+from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects.spectrum import frames
 
 EXACT_DB = -50.0
@@ -24,7 +25,7 @@ UNRELATED_DB = -3.0
 
 _BLOCK = 1 << 16  # samples of which products are summed at a time
 _FOLLOWED_SIZE, _FOLLOWED_HOP = 2048, 1024  # samples, 46 ms: slower than any limiter lets go
-_BAND_EDGES_HZ = (0, 100, 200, 400, 800, 1600, 3200, 6400, 22_050)
+_BAND_EDGES_HZ = (0, 100, 200, 400, 800, 1600, 3200, 6400)
 _FRAMES_AT_ONCE = 256
 _NOTHING = 1e-9  # of the loudest stem's energy: -90 dB
 _SEGMENT, _MOST_SEGMENTS, _FEWEST_SEGMENTS = 53_248, 16, 4  # 1.2 s: within one, 100 ppm are 5 samples
@@ -67,6 +68,7 @@ class Sum:
         best_residual_db: energy of the difference after these.
         followed_residual_db: energy of the difference after the gain of their sum was followed over time and frequency.
         faults: what lowers the residual if it is corrected.
+        delays: (seconds, samples) at which the mixture has each stem later than its file, for each place looked at.
     """
 
     gain_db: float
@@ -75,6 +77,7 @@ class Sum:
     best_residual_db: float
     followed_residual_db: float
     faults: list[Fault] = field(default_factory=list)
+    delays: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def compare(stems: dict[str, np.ndarray], mixture: np.ndarray) -> Sum | None:
@@ -104,12 +107,12 @@ def compare(stems: dict[str, np.ndarray], mixture: np.ndarray) -> Sum | None:
     places = _Places(signals, mixture)
     faults = _shifted(places, names)
     corrected = [places.moved(number) for number in range(len(names))]
-    products = sum(_products([*stem_parts, part]) for *stem_parts, part in zip(*corrected, places.mixture_parts))
+    products = sum(_products([*stem_parts, part]) for *stem_parts, part in zip(*corrected, places.mixture_parts, strict=True))
     gains, best = _gains(products)
     faults += _inverted(products, gains, names)
     followed = _followed(
         (np.tensordot(gains, np.stack(stem_parts), 1).astype(np.float32), part)
-        for *stem_parts, part in zip(*corrected, places.mixture_parts)
+        for *stem_parts, part in zip(*corrected, places.mixture_parts, strict=True)
     )
     return Sum(
         gain_db,
@@ -118,6 +121,7 @@ def compare(stems: dict[str, np.ndarray], mixture: np.ndarray) -> Sum | None:
         best,
         min(best, followed),
         _merged(faults, names, mixture.shape[1]),
+        {name: [(time / SAMPLE_RATE, lag) for time, lag in found] for name, found in zip(names, places.found, strict=True)},
     )
 
 
@@ -155,7 +159,7 @@ def _followed(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     for summed, mixture in pairs:
         both = np.concatenate([summed, mixture])
         for spectra in frames(both, _FOLLOWED_SIZE, _FOLLOWED_HOP, _FRAMES_AT_ONCE):
-            edges = np.unique(np.array(_BAND_EDGES_HZ[:-1]) * _FOLLOWED_SIZE // 44_100)
+            edges = np.unique(np.array(_BAND_EDGES_HZ) * _FOLLOWED_SIZE // SAMPLE_RATE)
             ours, theirs = spectra[:2], spectra[2:]
             inner = np.add.reduceat((ours.real * theirs.real + ours.imag * theirs.imag).sum(0), edges, axis=-1)
             energy = np.add.reduceat((ours.real**2 + ours.imag**2).sum(0), edges, axis=-1)
@@ -179,6 +183,7 @@ class _Places:
         count = min(_MOST_SEGMENTS, self.samples // self.length) if self.length else 0
         self.starts = np.linspace(0, self.samples - self.length, count).astype(int) if count else np.zeros(0, int)
         self.lags, self.slopes = np.zeros(len(stems)), np.zeros(len(stems))
+        self.found: list[list[tuple[float, float]]] = [[] for _ in stems]
 
     @property
     def drifting(self) -> bool:
@@ -252,7 +257,7 @@ def _lowers_residual(places: _Places, number: int) -> bool:
     parts = [places.moved(other) for other in range(len(places.stems))]
 
     def residual() -> float:
-        return _gains(sum(_products([*stems, part]) for *stems, part in zip(*parts, places.mixture_parts)))[1]
+        return _gains(sum(_products([*stems, part]) for *stems, part in zip(*parts, places.mixture_parts, strict=True)))[1]
 
     corrected = residual()
     parts[number] = places.moved(number, still=True)
@@ -263,7 +268,7 @@ def _locate(places: _Places) -> None:
     """Set lags and slopes by following each stem from segment to segment."""
     count = len(places.stems)
     lags = _coarse(places)
-    points: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+    points = places.found
     current, slopes = lags.copy(), np.zeros(count)
     for start in places.starts:
         for number in range(count):
