@@ -69,7 +69,7 @@ class CheckSettings(_Section):
     """Difference of two clocks from which it is reported, in millionths. At 5, a song of five minutes ends 1.5 ms
     late."""
     bleed_db: Annotated[float, Field(le=0)] = -15.0
-    """Level of a stem within another stem, against its own, from which it is a warning; from 20 dB under that on it is
+    """Level of a stem within another stem, against its own, from which it is a warning; from 15 dB under that on it is
     a note. Stems that a network separated have -20 to -45 dB of each other."""
     clipped_runs_per_minute: NonNegative = 3.0
     """Runs of three and more equal samples at a channel's peak from which it counts as clipped."""

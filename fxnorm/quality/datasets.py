@@ -112,7 +112,8 @@ def check(roots: Sequence[Path], settings: CheckSettings, workers: int = 0) -> C
     if len({root.resolve() for root in roots}) < len(roots):
         raise DatasetError(f"{roots[0]}: expected each dataset once, found {', '.join(map(str, roots))}")
     layouts = [Layout.read(root) for root in roots]
-    songs, findings = [], []
+    songs: list[CheckedSong] = []
+    findings: list[Finding] = []
     for layout in layouts:
         if not (layout.problems or layout.unused):
             layout.of(None)
@@ -121,7 +122,9 @@ def check(roots: Sequence[Path], settings: CheckSettings, workers: int = 0) -> C
     findings += [finding for one in songs for finding in one.findings]
     findings = _missed_stems(findings, songs)
     findings = _one_of_all(findings, songs)
-    pictures = {(str(one.song.folder), *key): found for one in songs for key, found in one.pictures.items()}
+    pictures: dict[tuple[str, str, str], list[Picture]] = {
+        (str(one.song.folder), *key): found for one in songs for key, found in one.pictures.items()
+    }
     for finding, picture in _wrong_labels(songs, settings):
         findings.append(finding)
         pictures[finding.song, finding.code, finding.file] = [picture]

@@ -25,7 +25,9 @@ def find(songs: Sequence[CheckedSong]) -> list[Finding]:
     findings: list[Finding] = []
     known: set[tuple[int, int]] = set()
     for first, second in _sharing(songs, lambda one: one.digests.items()):
-        shared = sorted(name for name, value in songs[first].digests.items() if songs[second].digests.get(name) == value)
+        shared = sorted(
+            name for name, value in songs[first].digests.items() if songs[second].digests.get(name) == value
+        )
         is_song = MIXTURE in shared or (bool(shared) and set(shared) == _both(songs[first], songs[second]))
         if is_song:
             known.add((first, second))
@@ -77,7 +79,9 @@ def _names(song: Song) -> list[str]:
     return [*song.stems, *([MIXTURE] if song.mixture else [])]
 
 
-def _sharing(songs: Sequence[CheckedSong], keys: Callable[[CheckedSong], Iterable[Hashable]]) -> Iterator[tuple[int, int]]:
+def _sharing(
+    songs: Sequence[CheckedSong], keys: Callable[[CheckedSong], Iterable[Hashable]]
+) -> Iterator[tuple[int, int]]:
     """Pairs of songs, the earlier one first, that have a key in common; each pair once."""
     by_key: defaultdict[Hashable, list[int]] = defaultdict(list)
     for number, song in enumerate(songs):

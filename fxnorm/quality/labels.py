@@ -80,8 +80,9 @@ def doubts(songs: Sequence[Mapping[str, np.ndarray]], fewest: int) -> list[Doubt
         for stem, rows in tables.items():
             others = np.array([values for other, values in rows if other != number])
             if len(others) >= fewest:
-                deviation = np.maximum(1.4826 * np.median(np.abs(others - np.median(others, 0)), 0), _LEAST_DEVIATION_DB)
-                averages[stem] = np.median(others, 0), deviation, len(others)
+                median = np.median(others, axis=0)
+                deviation = 1.4826 * np.median(np.abs(others - median), axis=0)
+                averages[stem] = median, np.maximum(deviation, _LEAST_DEVIATION_DB), len(others)
         for stem, values in song.items():
             if stem not in averages or len(averages) < 2:
                 continue

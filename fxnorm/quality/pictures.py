@@ -30,6 +30,7 @@ class Picture:
         curves: the lines; the first is the one that the others are compared with.
         mark: a place to be marked, if there is one.
         logarithmic: whether places have a logarithmic axis.
+        least_range: how much the vertical axis shows at least, if values alone could make it show less.
     """
 
     caption: str
@@ -38,6 +39,7 @@ class Picture:
     curves: Sequence[Curve]
     mark: float | None = None
     logarithmic: bool = False
+    least_range: float | None = None
 
 
 def levels_over_time(name: str, audio: np.ndarray, sample_rate: int) -> Curve:

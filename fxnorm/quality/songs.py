@@ -23,8 +23,9 @@ CODED_HZ = 19_000.0
 """A band limit under this frequency is a note: MP3 and AAC end at 16 to 19 kHz, converters at 20 kHz and over."""
 
 _SPOILT_DB = -6.0  # residual, at which half of the mixture's amplitude is in no stem
-_BLEED_NOTE_DB = 20.0  # under the level at which bleed is a warning
+_BLEED_NOTE_DB = 15.0  # under the level at which bleed is a warning
 _SHOWN_AROUND = 60  # samples on both sides of a clipped run
+_DELAY_RANGE = 20.0  # samples, of a picture
 _SHORTEST_FOR_SPECTRA = spectra.SIZE  # samples
 
 
@@ -163,7 +164,10 @@ class _Check:
             message = f"{length:.1f} s of silence from {_clock(start)}"
             figures = {"silence_seconds": length, "start_seconds": start}
             picture = Picture(
-                "Level of the mixture over time.", "Time, s", "Level, dBFS", [levels_over_time(name, samples, file.rate)]
+                "Level of the mixture over time.",
+                "Time, s",
+                "Level, dBFS",
+                [levels_over_time(name, samples, file.rate)],
             )
             self._add("silence", "warning", message, file.name, figures, [picture])
 
@@ -201,8 +205,8 @@ class _Check:
     def _equal_channels(self, read: dict[str, _File]) -> None:
         equal = [file.name for file in read.values() if file.measures.equal_channels]
         if equal:
-            message = f"two equal channels: {', '.join(equal)}"
-            self._add("dual-mono", "note", message, equal[0] if len(equal) == 1 else "", {"files": len(equal)})
+            listed = "two equal channels" if len(equal) == 1 else f"two equal channels: {', '.join(equal)}"
+            self._add("dual-mono", "note", listed, equal[0] if len(equal) == 1 else "", {"files": len(equal)})
 
     def _spectra(self, signals: dict[str, np.ndarray], read: dict[str, _File]) -> None:
         measured = spectra.measure(signals)
@@ -241,9 +245,7 @@ class _Check:
             later = f", {found.delay_samples} samples later" if found.delay_samples > 0 else ""
             message = f"has {found.source} in it at {found.level_db:.1f} dB{later}"
             figures = {"bleed_db": found.level_db, "delay_samples": found.delay_samples, "clearness": found.clearness}
-            curves = [
-                levels_over_time(name, read[name].stereo, SAMPLE_RATE) for name in (found.target, found.source)
-            ]
+            curves = [levels_over_time(name, read[name].stereo, SAMPLE_RATE) for name in (found.target, found.source)]
             caption = f"Levels over time: where {found.target} pauses, {found.source} is what remains."
             pictures = [Picture(caption, "Time, s", "Level, dBFS", curves)] if strong else None
             severity: Severity = "warning" if strong else "note"
@@ -298,14 +300,16 @@ class _Check:
         if fault.inverted:
             self._add("polarity", "error", f"upside down against {against}", file, residual, pictures)
             return
-        curves = [
-            Curve(stem, *np.array(points).T, marked=True)
-            for stem, points in found.delays.items()
-            if points and (fault.stem in (None, stem))
-        ]
         sign = 1 if fault.stem is None else -1
-        curves = [Curve(curve.name, curve.places, sign * curve.values, marked=True) for curve in curves]
-        pictures.insert(0, Picture(f"Delay against {against}, over the song.", "Time, s", "Delay, samples", curves))
+        curves = [
+            Curve(
+                stem, np.array([time for time, _ in points]), sign * np.array([lag for _, lag in points]), marked=True
+            )
+            for stem, points in found.delays.items()
+            if points and fault.stem in (None, stem)
+        ]
+        caption = f"Delay against {against}, over the song."
+        pictures.insert(0, Picture(caption, "Time, s", "Delay, samples", curves, least_range=_DELAY_RANGE))
         delay, drift = fault.delay_samples, fault.drift_ppm
         if abs(drift) >= settings.drift_ppm:
             message = f"its delay against {against} grows by {drift:+.1f} millionths: {delay} samples at the start"

@@ -36,7 +36,7 @@ class SongSpectra:
 
 
 def measure(files: dict[str, np.ndarray]) -> SongSpectra:
-    """Spectra of files (2, samples) of one length, of the sum of their channels (of the left one, if that is silent)."""
+    """Spectra of files (2, samples) of one length: of both channels' mean, or of the left one where that is silent."""
     mono = np.stack([_one_channel(audio) for audio in files.values()])
     count = len(mono)
     cross = np.zeros((_HALVES, BINS, count, count), np.complex64)

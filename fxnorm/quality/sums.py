@@ -107,7 +107,7 @@ def compare(stems: dict[str, np.ndarray], mixture: np.ndarray) -> Sum | None:
     places = _Places(signals, mixture)
     faults = _shifted(places, names)
     corrected = [places.moved(number) for number in range(len(names))]
-    products = sum(_products([*stem_parts, part]) for *stem_parts, part in zip(*corrected, places.mixture_parts, strict=True))
+    products = _products_of_parts(corrected, places.mixture_parts)
     gains, best = _gains(products)
     faults += _inverted(products, gains, names)
     followed = _followed(
@@ -121,7 +121,10 @@ def compare(stems: dict[str, np.ndarray], mixture: np.ndarray) -> Sum | None:
         best,
         min(best, followed),
         _merged(faults, names, mixture.shape[1]),
-        {name: [(time / SAMPLE_RATE, lag) for time, lag in found] for name, found in zip(names, places.found, strict=True)},
+        {
+            name: [(time / SAMPLE_RATE, lag) for time, lag in found]
+            for name, found in zip(names, places.found, strict=True)
+        },
     )
 
 
@@ -132,6 +135,11 @@ def _products(signals: Sequence[np.ndarray]) -> np.ndarray:
         block = np.stack([signal[:, start : start + _BLOCK].ravel() for signal in signals]).astype(np.float64)
         total += block @ block.T
     return total
+
+
+def _products_of_parts(stems: Sequence[list[np.ndarray]], mixture: list[np.ndarray]) -> np.ndarray:
+    """Inner products over all parts of stems and of their mixture."""
+    return np.sum([_products(part) for part in zip(*stems, mixture, strict=True)], axis=0)
 
 
 def _common_gain(products: np.ndarray) -> tuple[float, float]:
@@ -232,12 +240,12 @@ def _placed(audio: np.ndarray, start: int, samples: int, lag: float, slope: floa
 
 
 def _shifted(places: _Places, names: list[str]) -> list[Fault]:
-    """Find where the stems lie in the mixture, leave it in ``places``, and return which are not where they should be."""
+    """Find where the stems lie in the mixture, leave it in ``places``, and return those that should lie elsewhere."""
     if places.length < _SHORTEST_SEGMENT // 2:
         return []
     _locate(places)
     found = []
-    for number, name in enumerate(names):
+    for number in range(len(names)):
         middle = places.lag(number, (places.samples - places.length) // 2)
         growth = places.slopes[number] * places.samples
         if abs(middle) < 0.5 and abs(growth) < 1:
@@ -257,7 +265,7 @@ def _lowers_residual(places: _Places, number: int) -> bool:
     parts = [places.moved(other) for other in range(len(places.stems))]
 
     def residual() -> float:
-        return _gains(sum(_products([*stems, part]) for *stems, part in zip(*parts, places.mixture_parts, strict=True)))[1]
+        return _gains(_products_of_parts(parts, places.mixture_parts))[1]
 
     corrected = residual()
     parts[number] = places.moved(number, still=True)
@@ -366,12 +374,14 @@ def _coarse(places: _Places) -> np.ndarray:
         correlation[most : size - most] = 0.0
         index = int(np.argmax(correlation))
         lag = ((index + size // 2) % size - size // 2) * _DECIMATION
-        near = max(correlation[: _LARGEST_DELAY // _DECIMATION].max(), correlation[-_LARGEST_DELAY // _DECIMATION :].max())
+        near = max(
+            correlation[: _LARGEST_DELAY // _DECIMATION].max(), correlation[-_LARGEST_DELAY // _DECIMATION :].max()
+        )
         level = np.sqrt(np.sum(np.square(correlation)) / (2 * most))
         sure[number] = correlation[index] > _COARSE_PEAK * level
         if sure[number] and correlation[index] > 2 * near:
             lags[number] = lag
-    if sure.any() and np.all(lags[sure] != 0):  # the mixture is shifted: what is not sure of itself goes with the others
+    if sure.any() and np.all(lags[sure] != 0):  # the mixture is shifted, and with it what is not found
         lags[~sure] = np.median(lags[sure])
     return lags
 
