@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fxnorm.constants import MIXTURE
-from fxnorm.data.dataset import Song
+from fxnorm.data.dataset import Song, plain_name
 from fxnorm.data.importers.plan import plain_song
 from fxnorm.quality.findings import Finding, Severity
 from fxnorm.quality.fingerprints import find_same
@@ -45,7 +45,7 @@ def find(songs: Sequence[CheckedSong]) -> list[Finding]:
             where = f", which begins {-offset:.1f} s later" if offset < -_NEAR_SECONDS else where
             figures = {"offset_seconds": round(offset, 2), "score": round(match.score, 3)}
             findings.append(_twice(songs[first], songs[second], "the same recording as", where, figures))
-    for first, second in _sharing(songs, lambda one: [plain_song(one.song.name)]):
+    for first, second in _sharing(songs, lambda one: [plain_song(plain_name(one.song.name))]):
         if (first, second) not in known and songs[first].split != songs[second].split:
             message = f"has the name of {_path(songs[first])}: are they different songs?"
             findings.append(_finding("same-name", "warning", songs[second], message))
