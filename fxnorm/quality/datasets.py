@@ -14,7 +14,7 @@ from fxnorm.data.parallel import map_songs
 from fxnorm.errors import DatasetError
 from fxnorm.quality import duplicates, labels
 from fxnorm.quality import songs as one_song
-from fxnorm.quality.findings import SCHEMA, Finding, as_json, counts, kept, stopping
+from fxnorm.quality.findings import SCHEMA, Finding, as_json, counts, in_words, kept, stopping
 from fxnorm.quality.pictures import Curve, Picture
 from fxnorm.quality.songs import CheckedSong
 from fxnorm.settings import CheckSettings
@@ -63,9 +63,8 @@ class CheckedDatasets:
 
     def summary(self) -> str:
         """The last line of the text."""
-        found = counts(self.findings)
-        numbers = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in found.items())
-        return f"{len(self.songs)} song{'' if len(self.songs) == 1 else 's'}, {self.bad} with problems: {numbers}"
+        songs = f"{len(self.songs)} song{'' if len(self.songs) == 1 else 's'}"
+        return f"{songs}, {self.bad} with problems: {in_words(counts(self.findings))}"
 
     def lines(self) -> Iterator[str]:
         """The findings as text, grouped by song, and a summary."""

@@ -202,6 +202,11 @@ def counts(findings: Iterable[Finding]) -> dict[Severity, int]:
     return {severity: found.count(severity) for severity in SEVERITIES}
 
 
+def in_words(numbers: Mapping[Severity, int]) -> str:
+    """What :func:`counts` gives, such as ``1 error, 2 warnings, 0 notes``."""
+    return ", ".join(f"{numbers[name]} {name}{'' if numbers[name] == 1 else 's'}" for name in SEVERITIES)
+
+
 def kept(findings: Iterable[Finding], settings: CheckSettings) -> list[Finding]:
     """Findings in order, without those that the settings ignore."""
     return in_order(finding for finding in findings if finding.code not in settings.ignore)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.effects.spectrum import frames
+from fxnorm.effects.spectrum import frame_count, frames
 
 SIZE, HOP = 4096, 2048  # samples; with these frames' window, each sample counts the same
 BINS = SIZE // 2 + 1
 HZ_PER_BIN = SAMPLE_RATE / SIZE
-_FRAMES_AT_ONCE = 64
-_HALVES = 2
+_FEWEST_AT_ONCE, _MOST_AT_ONCE = 8, 64  # frames
+_HALVES, _STRETCHES = 2, 4  # of a short song there are as many stretches, for both halves to have some
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SongSpectra:
     Attributes:
         names: the stems' and, if there is one, the mixture's.
         cross: complex64 (2, bins, files, files): sums over frames of the products of one file's spectrum with the
-            conjugate of another's; of every other stretch of three seconds, and of those between.
+            conjugate of another's; of every other stretch of some seconds, and of those between.
         levels: float32 (files, frames): energy of each frame.
     """
 
@@ -41,7 +41,8 @@ def measure(files: dict[str, np.ndarray]) -> SongSpectra:
     count = len(mono)
     cross = np.zeros((_HALVES, BINS, count, count), np.complex64)
     levels = []
-    for number, spectra in enumerate(frames(mono, SIZE, HOP, _FRAMES_AT_ONCE)):
+    at_once = min(max(frame_count(mono.shape[1], SIZE, HOP) // _STRETCHES, _FEWEST_AT_ONCE), _MOST_AT_ONCE)
+    for number, spectra in enumerate(frames(mono, SIZE, HOP, at_once)):
         by_bin = np.ascontiguousarray(spectra.transpose(2, 0, 1))
         cross[number % _HALVES] += by_bin @ by_bin.conj().transpose(0, 2, 1)
         levels.append((np.square(spectra.real) + np.square(spectra.imag)).sum(axis=2))

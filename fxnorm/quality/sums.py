@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects.spectrum import frames
@@ -28,15 +29,17 @@ _FOLLOWED_SIZE, _FOLLOWED_HOP = 2048, 1024  # samples, 46 ms: slower than any li
 _BAND_EDGES_HZ = (0, 100, 200, 400, 800, 1600, 3200, 6400)
 _FRAMES_AT_ONCE = 256
 _NOTHING = 1e-9  # of the loudest stem's energy: -90 dB
-_SEGMENT, _MOST_SEGMENTS, _FEWEST_SEGMENTS = 53_248, 16, 4  # 1.2 s: within one, 100 ppm are 5 samples
+_SEGMENT, _MOST_SEGMENTS, _SHARE = 53_248, 16, 6  # 1.2 s: within one, 100 ppm are 5 samples; a sixth of a short song
 _SHORTEST_SEGMENT = 16_384
 _FILTER = 4096  # samples; delays up to a quarter of it are seen without a coarse search
 _LARGEST_DELAY = _FILTER // 4
+_FINE = 4  # values of an impulse response a sample, between which a parabola finds the peak
 _RIDGE = 1e-5  # of a stem's mean power, added to it: where it has nothing, no filter is sought
 _PEAK, _COARSE_PEAK = 8.0, 12.0  # times the rest's root mean square; noise alone reaches 4.5 and 5.5
 _AROUND_PEAK = 24  # samples on both sides that belong to it
 _DECIMATION = 8  # of the coarse search
 _IMPROVEMENT_DB = 0.5  # of the residual, without which nothing is reported
+_PASSES, _OFF_THE_LINE = 3, 16  # each pass leaves a tenth of what the line is off by; samples from it
 _FEWEST_POINTS = 3  # delays over time, for a line
 
 
@@ -187,8 +190,8 @@ class _Places:
     def __init__(self, stems: Sequence[np.ndarray], mixture: np.ndarray) -> None:
         self.stems, self.mixture = stems, mixture
         self.samples = mixture.shape[1]
-        self.length = int(min(_SEGMENT, self.samples // _FEWEST_SEGMENTS))
-        count = min(_MOST_SEGMENTS, self.samples // self.length) if self.length else 0
+        self.length = int(min(_SEGMENT, self.samples // _SHARE))
+        count = min(_MOST_SEGMENTS, 2 * self.samples // self.length - 1) if self.length else 0  # short songs' overlap
         self.starts = np.linspace(0, self.samples - self.length, count).astype(int) if count else np.zeros(0, int)
         self.lags, self.slopes = np.zeros(len(stems)), np.zeros(len(stems))
         self.found: list[list[tuple[float, float]]] = [[] for _ in stems]
@@ -236,7 +239,8 @@ def _placed(audio: np.ndarray, start: int, samples: int, lag: float, slope: floa
     first = int(start - lag - abs(slope) * samples) - 2
     part = _cut(audio, first, samples + 2 * int(abs(slope) * samples) + 6)
     times = np.arange(samples) * (1 - slope) + (start - lag + slope * samples / 2 - first)
-    return np.stack([np.interp(times, np.arange(part.shape[1]), channel) for channel in part]).astype(np.float32)
+    # cubic: a line between two samples would take the high frequencies
+    return np.stack([scipy.ndimage.map_coordinates(channel, times[np.newaxis], order=3) for channel in part])
 
 
 def _shifted(places: _Places, names: list[str]) -> list[Fault]:
@@ -273,18 +277,49 @@ def _lowers_residual(places: _Places, number: int) -> bool:
 
 
 def _locate(places: _Places) -> None:
-    """Set lags and slopes by following each stem from segment to segment."""
-    count = len(places.stems)
+    """Set lags and slopes by following each stem from segment to segment, and again along the lines that were found."""
     lags = _coarse(places)
-    points = places.found
-    current, slopes = lags.copy(), np.zeros(count)
+    lines = [(0.0, float(lag)) for lag in lags]
+    for passed in range(_PASSES):
+        places.found = _follow(places, lines, adapting=passed == 0)
+        lines = [_fitted(points, line) for points, line in zip(places.found, lines, strict=True)]
+        if not any(slope for slope, _ in lines):
+            break
+    for number, (slope, intercept) in enumerate(lines):
+        places.slopes[number], places.lags[number] = slope, intercept if places.found[number] else 0.0
+
+
+def _fitted(points: Sequence[tuple[float, float]], before: tuple[float, float]) -> tuple[float, float]:
+    """Slope and intercept of the lags of a stem; the slope is 0 where they do not change for sure."""
+    if not points:
+        return before
+    times, found = np.array(points).T
+    if len(times) >= _FEWEST_POINTS:
+        slope, intercept = _line(points)
+        spread = np.median(np.abs(found - slope * times - intercept))
+        if abs(slope) * (times[-1] - times[0]) > max(2.0, 4 * spread):
+            return slope, intercept
+    return 0.0, float(np.median(found))
+
+
+def _follow(places: _Places, lines: Sequence[tuple[float, float]], adapting: bool) -> list[list[tuple[float, float]]]:
+    """(time, lag) of each stem, both in samples, at each segment in which it is seen.
+
+    Args:
+        places: the stems and their mixture.
+        lines: slope and intercept of the lags that are expected.
+        adapting: whether the lags that are found replace what is expected.
+    """
+    count, half = len(places.stems), places.length / 2
+    points: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+    slopes = [slope for slope, _ in lines]
+    current = [intercept for _, intercept in lines]
     for start in places.starts:
         for number in range(count):
-            if len(points[number]) >= 2:
-                slopes[number], intercept = _line(points[number])
-                current[number] = intercept + slopes[number] * (start + places.length / 2)
-                if abs(slopes[number]) * places.length < 1:
-                    slopes[number], current[number] = 0.0, round(current[number])
+            line = _expected(points[number], lines[number]) if adapting else lines[number]
+            slopes[number], current[number] = line[0], line[1] + line[0] * (start + half)
+            if abs(slopes[number]) * places.length < 1:
+                slopes[number], current[number] = 0.0, round(current[number])
         mixture = places.mixture[:, start : start + places.length]
         if not np.any(mixture):
             continue
@@ -294,21 +329,16 @@ def _locate(places: _Places) -> None:
         ]
         for number, response in enumerate(_responses(stems, mixture)):
             peak = None if response is None else _peak(response)
-            if peak is not None:
-                current[number] += peak
-                points[number].append((start + places.length / 2, current[number]))
-                if not slopes[number]:
-                    current[number] = round(current[number])
-    for number in range(count):
-        if not points[number]:
-            continue
-        times, found = np.array(points[number]).T
-        places.lags[number] = float(np.median(found))
-        if len(times) >= _FEWEST_POINTS:
-            slope, intercept = _line(points[number])
-            spread = np.median(np.abs(found - slope * times - intercept))
-            if abs(slope) * (times[-1] - times[0]) > max(2.0, 4 * spread):
-                places.slopes[number], places.lags[number] = slope, intercept
+            if peak is not None and (adapting or abs(peak) <= _OFF_THE_LINE):
+                points[number].append((start + half, current[number] + peak))
+    return points
+
+
+def _expected(points: Sequence[tuple[float, float]], before: tuple[float, float]) -> tuple[float, float]:
+    """Slope and intercept of the lags that follow some points."""
+    if len(points) >= 2:
+        return _line(points)
+    return (0.0, points[0][1]) if points else before
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -320,7 +350,7 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _responses(stems: Sequence[np.ndarray], mixture: np.ndarray) -> list[np.ndarray | None]:
-    """The impulse responses (``_FILTER`` samples, circular) that lead from stems to the mixture; None for silence."""
+    """Impulse responses from stems to the mixture, circular, ``_FINE`` values a sample; None for a silent stem."""
     sounding = [number for number, stem in enumerate(stems) if np.any(stem)]
     cross: np.ndarray | None = None
     both = np.concatenate([*(stems[number] for number in sounding), mixture])
@@ -338,22 +368,22 @@ def _responses(stems: Sequence[np.ndarray], mixture: np.ndarray) -> list[np.ndar
     inputs[:, diagonal, diagonal] += _RIDGE * inputs[:, diagonal, diagonal].real.mean(axis=0) + 1e-20
     transfer = np.linalg.solve(inputs, cross[:, -1, :-1, None])[..., 0]
     for position, number in enumerate(sounding):
-        responses[number] = np.fft.irfft(transfer[:, position], _FILTER)
+        responses[number] = np.fft.irfft(transfer[:, position], _FILTER * _FINE)
     return responses
 
 
 def _peak(response: np.ndarray) -> float | None:
-    """Where a circular impulse response is highest, to a fraction of a sample; None where that is not clear."""
+    """Where a circular impulse response is highest, in samples; None where that is not clear."""
     size = len(response)
     index = int(np.argmax(np.abs(response)))
-    lag = (index + size // 2) % size - size // 2
-    rest = np.abs((np.arange(size) - index + size // 2) % size - size // 2) > _AROUND_PEAK
+    lag = ((index + size // 2) % size - size // 2) / _FINE
+    rest = np.abs((np.arange(size) - index + size // 2) % size - size // 2) > _AROUND_PEAK * _FINE
     height = abs(response[index])
     if abs(lag) > _LARGEST_DELAY or height < _PEAK * np.sqrt(np.mean(np.square(response[rest]))):
         return None
     before, after = (abs(response[(index + step) % size]) for step in (-1, 1))
     curvature = before - 2 * height + after
-    return lag + (0.5 * (before - after) / curvature if curvature < 0 else 0.0)
+    return lag + (0.5 * (before - after) / curvature / _FINE if curvature < 0 else 0.0)
 
 
 def _coarse(places: _Places) -> np.ndarray:

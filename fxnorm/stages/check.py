@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fxnorm.errors import OutputError
-from fxnorm.io import outputs
+from fxnorm.errors import DatasetError, OutputError
+from fxnorm.io import bounded, outputs
 from fxnorm.io.files import write_json
 from fxnorm.quality import datasets
 from fxnorm.quality.datasets import CheckedDatasets
+from fxnorm.quality.findings import in_words
 from fxnorm.settings import CheckSettings
+
+_MOST_NAMED = 3
 
 
 def run(
@@ -44,3 +47,19 @@ def run(
 
         page.write(report, found)
     return found
+
+
+def refuse_failed(findings: Path) -> None:
+    """Refuse datasets whose findings, a file that :func:`run` wrote, stop a pipeline.
+
+    Raises:
+        DatasetError: they do, or the file is none of this kind.
+    """
+    try:
+        content = bounded.read_json(findings)
+        passed, roots, numbers = content["passed"], content["datasets"], in_words(content["counts"])
+        worst = [f"{one['song']}: {one['message']}" for one in content["findings"][:_MOST_NAMED]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{findings}: expected the findings of 'fxnorm check', found something else") from error
+    if not passed:
+        raise DatasetError(f"{', '.join(roots)}: the check found {numbers}, the worst: {'; '.join(worst)}")
