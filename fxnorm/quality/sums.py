@@ -114,8 +114,7 @@ def compare(stems: dict[str, np.ndarray], mixture: np.ndarray) -> Sum | None:
     gains, best = _gains(products)
     faults += _inverted(products, gains, names)
     followed = _followed(
-        (np.tensordot(gains, np.stack(stem_parts), 1).astype(np.float32), part)
-        for *stem_parts, part in zip(*corrected, places.mixture_parts, strict=True)
+        (_weighted(stem_parts, gains), part) for *stem_parts, part in zip(*corrected, places.mixture_parts, strict=True)
     )
     return Sum(
         gain_db,
@@ -160,18 +159,25 @@ def _gains(products: np.ndarray) -> tuple[np.ndarray, float]:
     return gains, _decibels((products[-1, -1] - gains @ products[:-1, -1]) / products[-1, -1])
 
 
+def _weighted(signals: Sequence[np.ndarray], gains: np.ndarray) -> np.ndarray:
+    """The sum of signals with gains, without a copy of them all."""
+    total = np.zeros_like(signals[0])
+    for signal, gain in zip(signals, gains, strict=True):
+        total += np.float32(gain) * signal
+    return total
+
+
 def _decibels(ratio: float) -> float:
     return float(10 * np.log10(max(ratio, 1e-12)))
 
 
 def _followed(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     """Residual in dB of pairs of sum and mixture, with the best gain of every 46 ms and band."""
+    edges = np.unique(np.array(_BAND_EDGES_HZ) * _FOLLOWED_SIZE // SAMPLE_RATE)
     left, total = 0.0, 0.0
     for summed, mixture in pairs:
-        both = np.concatenate([summed, mixture])
-        for spectra in frames(both, _FOLLOWED_SIZE, _FOLLOWED_HOP, _FRAMES_AT_ONCE):
-            edges = np.unique(np.array(_BAND_EDGES_HZ) * _FOLLOWED_SIZE // SAMPLE_RATE)
-            ours, theirs = spectra[:2], spectra[2:]
+        both = (frames(signal, _FOLLOWED_SIZE, _FOLLOWED_HOP, _FRAMES_AT_ONCE) for signal in (summed, mixture))
+        for ours, theirs in zip(*both, strict=True):
             inner = np.add.reduceat((ours.real * theirs.real + ours.imag * theirs.imag).sum(0), edges, axis=-1)
             energy = np.add.reduceat((ours.real**2 + ours.imag**2).sum(0), edges, axis=-1)
             target = np.add.reduceat((theirs.real**2 + theirs.imag**2).sum(0), edges, axis=-1)
