@@ -216,6 +216,15 @@ def test_stems_that_are_missing_or_silent_and_songs_too_short_to_measure_raise_n
     assert ("missing-stem", "no bass: taken as silence") in told
 
 
+def test_dry_stems_need_not_add_up_to_the_mix_beside_them(tmp_path: Path) -> None:
+    signals = song(seconds=1.0)
+    signals[MIXTURE] = noise(1.0, seed=50)
+    save(tmp_path / "wet/test/A", signals)
+    shutil.copytree(tmp_path / "wet", tmp_path / "dry")
+    assert [one.code for one in alarms(found(tmp_path / "wet"))] == ["other-mixture"]
+    assert alarms(found(tmp_path / "dry")) == []
+
+
 # ---- bleed and labels
 
 

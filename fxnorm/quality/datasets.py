@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fxnorm.constants import STEMS
-from fxnorm.data.dataset import Layout, Song, split_name
+from fxnorm.data.dataset import Layout, Song, plain_name, split_name
+from fxnorm.data.importers.plan import DRY
 from fxnorm.data.parallel import map_songs
 from fxnorm.errors import DatasetError
 from fxnorm.quality import duplicates, labels
@@ -101,7 +102,7 @@ def check(roots: Sequence[Path], settings: CheckSettings, workers: int = 0) -> C
     """Look at every folder of datasets and read every file of their songs.
 
     Args:
-        roots: folders of splits, or of songs.
+        roots: folders of splits, or of songs. In one that is called ``dry`` stems need not add up to their mixture.
         settings: what is looked for.
         workers: processes; 0 for one a core.
 
@@ -136,12 +137,13 @@ def _read(layout: Layout, settings: CheckSettings, workers: int) -> list[Checked
     wanted = {split_name(split) for split in settings.splits} if layout.splits and settings.splits else set(splits)
     split_of = {song.folder: split for split, songs in splits.items() if split in wanted for song in songs}
     selected = [song for song in layout.songs if song.folder in split_of]
-    work = functools.partial(_check, split_of=split_of, settings=settings)
+    dry = plain_name(layout.root.resolve().name) == DRY
+    work = functools.partial(_check, split_of=split_of, settings=settings, dry=dry)
     return [checked for _, checked in map_songs(work, selected, "check", workers or None)[0]]
 
 
-def _check(song: Song, split_of: dict[Path, str], settings: CheckSettings) -> CheckedSong:
-    return one_song.check(song, split_of[song.folder], settings)
+def _check(song: Song, split_of: dict[Path, str], settings: CheckSettings, dry: bool) -> CheckedSong:
+    return one_song.check(song, split_of[song.folder], settings, dry)
 
 
 def _of_layout(layout: Layout) -> Iterator[Finding]:

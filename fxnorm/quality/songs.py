@@ -58,9 +58,16 @@ class CheckedSong:
     pictures: dict[tuple[FindingCode, str], list[Picture]] = field(default_factory=dict)
 
 
-def check(song: Song, split: str, settings: CheckSettings) -> CheckedSong:
-    """Read all files of a song and measure them. A file that cannot be read is a finding."""
-    return _Check(song, split, settings).run()
+def check(song: Song, split: str, settings: CheckSettings, dry: bool = False) -> CheckedSong:
+    """Read all files of a song and measure them. A file that cannot be read is a finding.
+
+    Args:
+        song: the song.
+        split: that it is in; empty for a folder of songs without splits.
+        settings: what is looked for.
+        dry: whether its stems are recordings without effects, which need not add up to a mix that is beside them.
+    """
+    return _Check(song, split, settings, dry).run()
 
 
 @dataclass
@@ -76,8 +83,8 @@ class _File:
 class _Check:
     """The findings of one song as they come."""
 
-    def __init__(self, song: Song, split: str, settings: CheckSettings) -> None:
-        self.song, self.split, self.settings = song, split, settings
+    def __init__(self, song: Song, split: str, settings: CheckSettings, dry: bool) -> None:
+        self.song, self.split, self.settings, self.dry = song, split, settings, dry
         self.findings: list[Finding] = []
         self.result = CheckedSong(song, split, self.findings)
 
@@ -99,7 +106,7 @@ class _Check:
         signals = {name: audio.pad_to(file.stereo, longest) for name, file in read.items()}
         if longest >= _SHORTEST_FOR_SPECTRA:
             self._spectra(signals, read)
-        if MIXTURE in signals and any(stem in signals for stem in STEMS):
+        if not self.dry and MIXTURE in signals and any(stem in signals for stem in STEMS):
             self._sum(signals, read)
         values = {"seconds": longest / SAMPLE_RATE, "fingerprint": self._fingerprint(signals)}
         return CheckedSong(**{**vars(self.result), **values})
