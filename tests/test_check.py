@@ -216,6 +216,16 @@ def test_stems_that_are_missing_or_silent_and_songs_too_short_to_measure_raise_n
     assert ("missing-stem", "no bass: taken as silence") in told
 
 
+def test_other_mixes_of_a_song_to_test_with_are_read_and_need_not_add_up(tmp_path: Path) -> None:
+    save(tmp_path / "d/test/A", song(seconds=1.0) | {"mixture_louder": noise(1.0, seed=50)})
+    save(tmp_path / "d/test/B", song(1, 1.0) | {"mixture_other": noise(1.0, seed=51), "drums": noise(1.0, seed=52)})
+    (tmp_path / "d/test/B/mixture_other.wav").write_text("words")
+    assert {(one.code, one.file) for one in alarms(found(tmp_path / "d"))} == {
+        ("unreadable", "mixture_other.wav"),
+        ("mixture-residual", "mixture.wav"),
+    }
+
+
 def test_dry_stems_need_not_add_up_to_the_mix_beside_them(tmp_path: Path) -> None:
     signals = song(seconds=1.0)
     signals[MIXTURE] = noise(1.0, seed=50)

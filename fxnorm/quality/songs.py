@@ -94,7 +94,7 @@ class _Check:
             if stem not in song.stems:
                 self._add("missing-stem", "note", f"no {stem}: taken as silence", figures={})
         if song.mixture is None:
-            trains = self.split in ("train", "val")
+            trains = self.split in ("train", "val") and not self.dry
             message = f"no {MIXTURE}: usable for mixing and statistics, not for training"
             self._add("no-mixture", "error" if trains else "note", message)
         read = dict(self._read())
@@ -127,7 +127,7 @@ class _Check:
 
     def _read(self) -> Iterator[tuple[str, _File]]:
         song = self.song
-        for name, path in [*song.stems.items(), *([(MIXTURE, song.mixture)] if song.mixture else [])]:
+        for name, path in [*song.stems.items(), *song.references.items()]:
             try:
                 samples, rate = audio.read(path, sample_rate=None)
             except AudioError as error:
@@ -138,7 +138,7 @@ class _Check:
             if rate != SAMPLE_RATE:
                 message = f"{rate} Hz, will be resampled to {SAMPLE_RATE} Hz"
                 self._add("rate", "note", message, path.name, {"sample_rate_hz": rate})
-            if file.measures.peak_dbfs > SILENCE_DBFS:
+            if file.measures.peak_dbfs > SILENCE_DBFS and name in (*STEMS, MIXTURE):
                 content = np.ascontiguousarray(samples).data
                 self.result.digests[name] = hashlib.blake2b(content, digest_size=16).digest()
             self._alone(name, file, samples)
@@ -153,7 +153,7 @@ class _Check:
         measures, settings = file.measures, self.settings
         if measures.peak_dbfs <= SILENCE_DBFS:
             message = f"silent (peak at or under {SILENCE_DBFS:g} dBFS)"
-            self._add("silence", "warning" if name == MIXTURE else "note", message, file.name)
+            self._add("silence", "note" if name in STEMS else "warning", message, file.name)
             return
         if remark := programme.remark(file.stereo, SAMPLE_RATE):
             self._add("no-programme", "note", remark, file.name)
@@ -166,7 +166,7 @@ class _Check:
             message = f"a constant offset of {measures.offset:+.4f} of full scale ({level:.1f} dBFS)"
             self._add("dc", "warning", message, file.name, {"dc_dbfs": level, "offset": measures.offset})
         first, stop = measures.longest_silence
-        if name == MIXTURE and (stop - first) / file.rate >= settings.silence_seconds:
+        if name not in STEMS and (stop - first) / file.rate >= settings.silence_seconds:
             start, length = first / file.rate, (stop - first) / file.rate
             message = f"{length:.1f} s of silence from {_clock(start)}"
             figures = {"silence_seconds": length, "start_seconds": start}
@@ -198,7 +198,7 @@ class _Check:
             "The waveform at the longest run.", "Time, s", "Amplitude", [Curve(name, times, channel, marked=True)]
         )
         # records are clipped on purpose, stems are not
-        severity: Severity = "note" if name == MIXTURE else "warning"
+        severity: Severity = "warning" if name in STEMS else "note"
         self._add("clipping", severity, message, file.name, figures, [picture])
 
     def _lengths(self, read: dict[str, _File]) -> None:
@@ -272,7 +272,7 @@ class _Check:
             "followed_residual_db": found.followed_residual_db,
         }
         self.result.figures.update({name: round(value, 2) for name, value in figures.items()})
-        if len(stems) + 1 < len(self.song.files) or found.followed_residual_db < self.settings.mixture_residual_db:
+        if len(stems) < len(self.song.stems) or found.followed_residual_db < self.settings.mixture_residual_db:
             pass
         elif found.followed_residual_db >= sums.UNRELATED_DB:
             message = (
@@ -330,11 +330,11 @@ class _Check:
             self._add("delay", "error", message, file, {"delay_samples": delay, **residual}, pictures)
 
     def _fingerprint(self, signals: dict[str, np.ndarray]) -> Fingerprint | None:
-        if not self.settings.fingerprints:
+        if not self.settings.fingerprints or not any(name in signals for name in (*STEMS, MIXTURE)):
             return None
         if MIXTURE in signals:
             return fingerprint(signals[MIXTURE], SAMPLE_RATE)
-        return fingerprint(np.sum(list(signals.values()), axis=0), SAMPLE_RATE)
+        return fingerprint(np.sum([signals[name] for name in STEMS if name in signals], axis=0), SAMPLE_RATE)
 
 
 def _code_of(reason: str) -> FindingCode:
