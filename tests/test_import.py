@@ -33,6 +33,7 @@ from fxnorm.data.importers.sources import Source
 from fxnorm.data.importers.write import Imported, write
 from fxnorm.errors import AudioError, DatasetError, FxnormError, OutputError
 from fxnorm.io import audio
+from tests import import_multitracks as multitracks
 from tests import import_sources as sources
 from tests.commands import fxnorm, the_line
 from tests.import_sources import everything, recording
@@ -233,6 +234,36 @@ def test_folders_of_songs_with_a_mapping(tmp_path: Path) -> None:
 # ---- samples
 
 
+def test_a_file_that_is_there_twice_is_not_added_to_itself(tmp_path: Path) -> None:
+    source, root = tmp_path / "sessions", tmp_path / "data"
+    part = recording(1)
+    for name in ("vocals.wav", "Vocals.flac", "old/vocals.wav"):
+        sources.write(source / "A" / name, part)
+    result = fxnorm("import", "folders", source, root, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(samples(root / "wet/train/A/vocals.wav"), part)
+    song = songs(root)["wet/train/A"]
+    why = "vocals.wav is there too, and no mapping says which is meant"
+    assert {item["name"]: item["reason"] for item in song["left_out"]} == {"Vocals.flac": why, "old/vocals.wav": why}
+    assert (
+        "without old/vocals.wav, Vocals.flac" in song["remarks"]
+        or "without Vocals.flac, old/vocals.wav" in song["remarks"]
+    )
+
+
+def test_audio_beside_the_folders_that_are_read_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("train/vocals/A.wav", "train/bass/A.wav", "train/guitar/A.wav", "train/A.wav", "more/B/bass.wav"):
+        sources.write(source / name, recording(1, 0.1))
+    made = kinds.plan("folders", source, Options())
+    assert [song.original for song in made.songs] == ["train/A"]
+    assert {item.name: item.reason for item in made.left_out} == {
+        "train/guitar": "lies beside the folders of stems and is none of them",
+        "train/A.wav": "lies in no song's folder",
+        "more": "lies beside the folders of splits and is none of them",
+    }
+
+
 def test_members_are_weighted_padded_and_added_up_beyond_full_scale(tmp_path: Path) -> None:
     one, two, three = recording(1), recording(2, 1.2), recording(3, 0.5, 1)
     paths = [sources.write(tmp_path / f"{name}.wav", part) for name, part in (("1", one), ("2", two), ("3", three))]
@@ -305,6 +336,12 @@ def test_time_references_place_recordings_that_lie_beside_each_other(
     sources.write(paths[1], second, 48_000)
     run(tmp_path / "source", root, planned(Member(paths[0], "1", "drums"), Member(paths[1], "2", "bass")))
     assert samples(root / f"wet/train/{SONG}/bass.wav").shape[1] == SAMPLE_RATE
+    assert songs(root)[f"wet/train/{SONG}"]["findings"] == []
+    # and where others differ, that is said
+    third = broadcast_wav(tmp_path / "3.wav", first, (noon + 1) * SAMPLE_RATE, SAMPLE_RATE)
+    members = [Member(path, path.name, "drums") for path in (*paths, third)]
+    run(tmp_path / "source", root, planned(*members))
+    assert [line[:18] for line in songs(root)[f"wet/train/{SONG}"]["findings"]] == ["begin all at once:"]
 
 
 def test_a_recording_in_an_archive_is_read_like_one_in_a_folder(tmp_path: Path) -> None:
@@ -368,8 +405,13 @@ def test_names_in_another_encoding_than_utf_8(tmp_path: Path) -> None:
     for count in (1, 0):
         result = fxnorm("import", "folders", source, root, "--mapping", mapping, "--workers", 1)
         assert f"; {count} written" in result.output
-    (source / "A").rename(source / latin)
-    assert "expected a song's folder with a name in UTF-8" in the_line(fxnorm("import", "folders", source, root))
+    shutil.copytree(source / "A", source / latin)
+    said = "expected a song's folder with a name in UTF-8"
+    assert said in the_line(fxnorm("import", "folders", source, root))
+    result = fxnorm("import", "folders", source, root, "--mapping", mapping, "--on-error", "skip", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert said in result.output
+    assert list(songs(root)) == ["wet/train/A"]
 
 
 def test_long_names_are_cut_and_stay_different() -> None:
@@ -467,8 +509,26 @@ def test_songs_that_the_source_has_lost_stay(tmp_path: Path) -> None:
     command = ("import", "folders", source, root, "--workers", 1)
     fxnorm(*command)
     shutil.rmtree(source / "A")
-    assert "kept, though no longer in the source: wet/train/A" in fxnorm(*command).output
+    assert "kept, though the source no longer has this song: wet/train/A" in fxnorm(*command).output
     assert list(songs(root)) == ["wet/train/A", "wet/train/B"]
+
+
+@pytest.mark.parametrize("kind", ["moisesdb", "slakh"])
+def test_songs_whose_metadata_are_gone_stay(tmp_path: Path, kind: str) -> None:
+    source, root = tmp_path / "source", tmp_path / "data"
+    if kind == "slakh":
+        sources.slakh(source, ("train/Track00001", "train/Track00002"))
+        metadata = source / "train/Track00002/metadata.yaml"
+    else:
+        multitracks.moisesdb(source, provider=False)
+        metadata = source / multitracks.MOISES_INSTRUMENTAL / "data.json"
+    command = ("import", kind, source, root, "--workers", 1)
+    assert fxnorm(*command).exit_code == 0
+    before = everything(root)
+    metadata.unlink()
+    result = fxnorm(*command)
+    assert "kept, though the source no longer has this song: " in result.output
+    assert everything(root).keys() == before.keys()
 
 
 def test_files_of_the_user_are_never_replaced_nor_removed(tmp_path: Path) -> None:

@@ -175,6 +175,15 @@ def test_moisesdb_reports_a_file_that_is_missing(own_moises: fixtures.MoisesDB) 
     assert any("drums/track-04.wav" in remark for remark in song.remarks)
 
 
+def test_moisesdb_uses_a_track_once_that_metadata_name_twice(own_moises: fixtures.MoisesDB) -> None:
+    path = own_moises.songs / fixtures.MOISES_INSTRUMENTAL / "data.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "stems": [*metadata["stems"], metadata["stems"][0]]}))
+    song = song_of(moisesdb.plan(own_moises.root, Options()), fixtures.MOISES_INSTRUMENTAL)
+    assert [member.name for member in song.members] == ["drums/track-01.wav", "guitar/track-02.wav"]
+    assert song.remarks == ("drums/track-01.wav: data.json names it twice, it is used once",)
+
+
 def test_moisesdb_finds_the_folder_of_a_stem_that_metadata_write_with_blanks(own_moises: fixtures.MoisesDB) -> None:
     folder = own_moises.songs / fixtures.MOISES_SONG
     (folder / "Other Keys").rename(folder / "other_keys")
@@ -364,6 +373,11 @@ def test_medleydb_needs_metadata(medley: fixtures.MedleyDB) -> None:
     (broken,) = plan.broken
     assert f"{fixtures.APART}_METADATA.yaml" in broken.reason
     assert "--metadata" in broken.reason
+
+
+def test_a_folder_of_metadata_that_is_not_there_is_an_error(medley: fixtures.MedleyDB, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"^{tmp_path / 'nowhere'}: expected a folder with metadata, found none$"):
+        medleydb.plan(medley.root, Options(metadata=tmp_path / "nowhere"))
 
 
 def test_medleydb_leaves_out_a_song_whose_files_are_missing(own_medley: fixtures.MedleyDB) -> None:
@@ -575,7 +589,8 @@ def test_a_song_that_is_there_as_folder_and_archive_is_imported_once(
 
 def test_the_users_table_sorts_tracks_and_brings_some_back(multitracks: fixtures.Cambridge) -> None:
     labels = Labels(
-        labels={"50_click": "drums", "09_Room": "skip"}, songs={fixtures.ZIPPED: {"10_BassDI.wav": "other"}}
+        labels={"50_click": "drums", "09_Room": "skip"},
+        songs={fixtures.ZIPPED.replace("_", " - "): {"10_BassDI.wav": "other"}},
     )
     plan = cambridge.plan(multitracks.root, Options(labels=labels))
     zipped = groups(song_of(plan, f"{fixtures.ZIPPED}_Full", "dry"))

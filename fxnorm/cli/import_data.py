@@ -101,7 +101,7 @@ def _report(plan: "Plan", imported: "Imported", folder: Path) -> None:
     for what, keys in (
         ("moved to its split", imported.moved),
         ("removed, no longer part of the import", imported.removed),
-        ("kept, though no longer in the source", imported.kept),
+        ("kept, though the source no longer has this song", imported.kept),
     ):
         _list(what, keys)
     _list("left out", [f"{item.name}: {item.reason}" for item in plan.left_out])

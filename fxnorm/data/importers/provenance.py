@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFu
 from fxnorm.data.dataset import SPLITS
 from fxnorm.data.importers.plan import DRY, WET
 from fxnorm.data.importers.sources import read_json
-from fxnorm.data.provenance import PROVENANCE_FILE, RECORD_FILE
+from fxnorm.data.provenance import LARGEST, PROVENANCE_FILE, RECORD_FILE
 from fxnorm.io.files import write_json
 from fxnorm.io.folders import entries
 
@@ -24,8 +24,6 @@ FORMAT = 1
 
 PLACES = (*((WET, split) for split in SPLITS), (DRY, "test"))
 """Parts and splits that songs are imported to, as folders below an imported dataset."""
-
-_LARGEST = 2**30  # bytes: a song with 100 recordings takes some 20 KB
 
 Digest = Annotated[str, Field(pattern=r"[0-9a-f]{64}")]
 
@@ -188,7 +186,7 @@ def read(root: Path) -> Provenance | None:
     path = root / PROVENANCE_FILE
     if not path.is_file():
         return None
-    return read_json(path, Provenance, _LARGEST)
+    return read_json(path, Provenance, LARGEST)
 
 
 def records(root: Path, noted: Mapping[str, SongRecord]) -> dict[str, SongRecord]:

@@ -215,16 +215,15 @@ def _placed(recordings: Sequence[_Recording]) -> tuple[list[_Recording], list[st
     Recorders stamp a file with the time of day. Of takes that were recorded one after the other these times say
     nothing about the song; so they count only where every recording has one and lies, by it, beside the longest one.
     """
-    references = [audio.time_reference(item.path) for item in recordings]
-    if None in references:
-        return list(recordings), []
     spans: list[tuple[float, float]] = []
-    for item, reference in zip(recordings, references, strict=True):
-        samples, rate = audio.length(item.path)
-        begin = (reference or 0) / rate
-        spans.append((begin, begin + samples / rate))
-    if len({begin for begin, _ in spans}) == 1:
+    for item in recordings:
+        if (reference := audio.time_reference(item.path)) is not None:
+            samples, rate = audio.length(item.path)
+            spans.append((reference / rate, (reference + samples) / rate))
+    if len({begin for begin, _ in spans}) <= 1:
         return list(recordings), []
+    if len(spans) < len(recordings):
+        return list(recordings), ["begin all at once: some have time references that differ, others have none"]
     longest = max(spans, key=lambda span: span[1] - span[0])
     if any(end <= longest[0] or begin >= longest[1] for begin, end in spans):
         return list(recordings), ["begin all at once: their time references are those of takes at different times"]

@@ -8,7 +8,7 @@ replaced nor removed.
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +17,13 @@ from tqdm import tqdm
 from fxnorm.data import parallel
 from fxnorm.data.importers import provenance, stems
 from fxnorm.data.importers.placement import Follower, Identity, Place, folder_name, place
-from fxnorm.data.importers.plan import DRY, WET, Plan, plain_song
+from fxnorm.data.importers.plan import DRY, WET, LeftOut, Plan, plain_song
 from fxnorm.data.importers.provenance import DatasetRecord, LeftOutRecord, SongRecord
 from fxnorm.errors import DatasetError, FxnormError, OutputError
 from fxnorm.io import locks, outputs
 from fxnorm.io.files import is_temporary, remove, whole_folder, writing
 from fxnorm.io.folders import is_litter
+from fxnorm.io.names import check_text
 from fxnorm.runtime.signals import Terminated
 
 _MOST_NAMED = 3
@@ -37,7 +38,7 @@ class Imported:
         written: folders of songs that were decoded and written.
         moved: folders of songs that were moved from another split or name.
         removed: folders of songs that are no longer part of the plan, as they were.
-        kept: folders of songs that are no longer part of the plan, and whose recordings the source lacks.
+        kept: folders of songs that the source no longer has, or has without their metadata.
         failed: original names of songs that could not be imported, with the reasons.
         trained_on: folders of raw songs for testing whose finished form is in ``train`` or ``val``, of any import.
     """
@@ -102,11 +103,31 @@ def write(
     """
     if plan.broken and not skip_errors:
         raise DatasetError(plan.broken[0].reason)
+    plan = _with_usable_names(plan, skip_errors)
     if not plan.songs:
         raise DatasetError(f"{source}: holds no song that can be imported{_reasons(plan)}")
     outputs.check([source], places=[root])
     with locks.held(root):
         return _write(plan, kind, source, root, link, workers, skip_errors)
+
+
+def _with_usable_names(plan: Plan, skip_errors: bool) -> Plan:
+    """The plan without songs whose names are no text; these are broken.
+
+    Raises:
+        DatasetError: there is one, and errors are not skipped.
+    """
+    songs, broken = [], list(plan.broken)
+    for song in plan.songs:
+        try:
+            check_text(song.name)
+        except DatasetError as error:
+            if not skip_errors:
+                raise
+            broken.append(LeftOut(song.original, str(error)))
+        else:
+            songs.append(song)
+    return replace(plan, songs=tuple(songs), broken=tuple(broken))
 
 
 def _write(
@@ -359,14 +380,16 @@ def _remove_others(
 ) -> tuple[list[str], list[str]]:
     """Remove songs that an earlier import of this source made and this one would not.
 
-    Songs whose recordings are no longer in the source stay: nothing could bring them back. So do those whose metadata
-    cannot be used now.
+    A song is removed where the plan says why: it leaves the song out, has it in another place, or has it in its other
+    part alone. Others stay, since nothing could bring them back: their recordings or metadata are no longer in the
+    source, or cannot be used now.
 
     Returns:
         the folders that were removed, and those that stay.
     """
     removed, kept = [], []
     broken = {item.name for item in plan.broken}
+    explained = {item.name for item in plan.left_out} | {identity.original for identity in places}
     for key, record in sorted(songs.items()):
         if not broken.isdisjoint((record.name, record.original)):
             continue
@@ -376,7 +399,10 @@ def _remove_others(
         if places.get(identity) == key or (identity in places and places[identity] not in songs):
             continue
         members = [member for group in record.groups.values() for member in group]
-        if identity not in places and not all(stems.source_file(source, member).is_file() for member in members):
+        in_source = not explained.isdisjoint((record.name, record.original)) and all(
+            stems.source_file(source, member).is_file() for member in members
+        )
+        if identity not in places and not in_source:
             kept.append(key)
             continue
         with writing(root / key):
@@ -400,5 +426,7 @@ def _remove(folder: Path, record: SongRecord) -> None:
 
 
 def _reasons(plan: Plan) -> str:
+    if plan.broken:
+        return f"; the first: {plan.broken[0].reason}"
     shown = [f"{item.name} ({item.reason})" for item in plan.left_out[:_MOST_NAMED]]
     return f"; left out: {', '.join(shown)}" if shown else ""
