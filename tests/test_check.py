@@ -488,7 +488,7 @@ def test_the_findings_are_written_as_json_and_the_same_twice(faulty: Path, tmp_p
     assert set(first) == {"code", "severity", "song", "split", "file", "message", "figures"}
     assert (first["code"], first["file"], first["split"]) == ("polarity", "bass.wav", "train")
     assert [one["seconds"] for one in content["songs"]] == [1.0, 1.0, 1.0]
-    with pytest.raises(DatasetError, match=r"found 1 error, 2 warnings, 0 notes, the worst: .*upside down"):
+    with pytest.raises(DatasetError, match=r"found 1 error, 2 warnings, 0 notes, the worst: .*polarity is inverted"):
         stage.refuse_failed(tmp_path / "0.json")
     with pytest.raises(DatasetError, match="expected the findings"):
         stage.refuse_failed(faulty / "train/a/bass.wav")

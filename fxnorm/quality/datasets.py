@@ -135,15 +135,16 @@ def check(roots: Sequence[Path], settings: CheckSettings, workers: int = 0) -> C
 def _read(layout: Layout, settings: CheckSettings, workers: int) -> list[CheckedSong]:
     splits = layout.splits or {"": layout.flat}
     wanted = {split_name(split) for split in settings.splits} if layout.splits and settings.splits else set(splits)
-    split_of = {song.folder: split for split, songs in splits.items() if split in wanted for song in songs}
-    selected = [song for song in layout.songs if song.folder in split_of]
+    # by the folder of a split: this goes to the processes once for each song
+    split_of = {song.folder.parent: split for split, songs in splits.items() if split in wanted for song in songs}
+    selected = [song for song in layout.songs if song.folder.parent in split_of]
     dry = plain_name(layout.root.resolve().name) == DRY
     work = functools.partial(_check, split_of=split_of, settings=settings, dry=dry)
     return [checked for _, checked in map_songs(work, selected, "check", workers or None)[0]]
 
 
 def _check(song: Song, split_of: dict[Path, str], settings: CheckSettings, dry: bool) -> CheckedSong:
-    return one_song.check(song, split_of[song.folder], settings, dry)
+    return one_song.check(song, split_of[song.folder.parent], settings, dry)
 
 
 def _of_layout(layout: Layout) -> Iterator[Finding]:

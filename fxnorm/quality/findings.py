@@ -53,7 +53,8 @@ KINDS: Mapping[FindingCode, Kind] = {
     "unused-file": Kind(
         "Audio that nothing reads",
         "A file or folder holds audio, and no stage reads it: the name, the place or the format is none that is known.",
-        "Rename it, add it to a stem, or move it out of the dataset. Is it part of a stem, the song is incomplete.",
+        "Rename it, add it to a stem, or move it out of the dataset. If it is part of a"
+        " stem, the song is incomplete.",
     ),
     "no-song": Kind(
         "Folder that is no song",
@@ -82,7 +83,7 @@ KINDS: Mapping[FindingCode, Kind] = {
     ),
     "polarity": Kind(
         "Inverted polarity",
-        "A stem is upside down in the mixture. Added up, it would cancel where it should add.",
+        "A stem has the opposite polarity of the same stem in the mixture, so that it cancels where it should add.",
         "Invert the polarity of the file that is named.",
     ),
     "delay": Kind(
@@ -97,7 +98,7 @@ KINDS: Mapping[FindingCode, Kind] = {
     ),
     "leak": Kind(
         "Song in two splits",
-        "The same recording is in two splits, so the network is tested on what it has learnt.",
+        "The same recording is in two splits, so the network is tested on what it learnt from.",
         "Remove one of the two.",
     ),
     "duplicate": Kind(
@@ -122,7 +123,8 @@ KINDS: Mapping[FindingCode, Kind] = {
     ),
     "clipping": Kind(
         "Clipping",
-        "The waveform is cut off flat at its peak. The damage is in the file, also where it was turned down later.",
+        "The waveform is cut off flat at its peak. A file that was clipped and then turned down is"
+        " damaged too.",
         "Export it again at a lower level. A mixture that is meant to be clipped can stay.",
     ),
     "dc": Kind(

@@ -193,9 +193,13 @@ class _Check:
         start = max(measures.clip_at - _SHOWN_AROUND, 0)
         part = samples[:, start : measures.clip_at + 2 * _SHOWN_AROUND]
         channel = part[int(np.argmax(np.abs(part).max(axis=1)))]
-        times = (start + np.arange(len(channel))) / file.rate
+        times = 1000 * (start - measures.clip_at + np.arange(len(channel))) / file.rate
+        place = measures.clip_at / file.rate
         picture = Picture(
-            "The waveform at the longest run.", "Time, s", "Amplitude", [Curve(name, times, channel, marked=True)]
+            f"The waveform at the longest run, which begins at {place:.3f} s ({_clock(place)}).",
+            "Time from the start of the run, ms",
+            "Amplitude",
+            [Curve(name, times, channel, marked=True)],
         )
         # records are clipped on purpose, stems are not
         severity: Severity = "warning" if name in STEMS else "note"
@@ -276,14 +280,14 @@ class _Check:
             pass
         elif found.followed_residual_db >= sums.UNRELATED_DB:
             message = (
-                f"has nothing in common with the sum of the stems: {found.followed_residual_db:.1f} dB of it remain"
+                f"has nothing in common with the sum of the stems: the residual is {found.followed_residual_db:.1f} dB"
             )
             self._add("other-mixture", "error", message, mixture, figures, [_residual(stems, signals[MIXTURE], found)])
             return
         else:
             message = (
-                f"{found.followed_residual_db:.1f} dB of it are not in the stems, with the gain that fits best at each"
-                f" moment; {found.residual_db:.1f} dB with one gain"
+                f"without the stems, a residual of {found.followed_residual_db:.1f} dB is left of it with the gain that"
+                f" fits best at each moment, {found.residual_db:.1f} dB with one gain"
             )
             severity: Severity = "error" if found.followed_residual_db >= _SPOILT_DB else "warning"
             picture = _residual(stems, signals[MIXTURE], found)
@@ -305,7 +309,7 @@ class _Check:
         residual = {"residual_db": found.residual_db}
         pictures = [_residual(stems, mixture, found)]
         if fault.inverted:
-            self._add("polarity", "error", f"upside down against {against}", file, residual, pictures)
+            self._add("polarity", "error", f"its polarity is inverted against {against}", file, residual, pictures)
             return
         sign = 1 if fault.stem is None else -1
         curves = [
