@@ -1,6 +1,7 @@
 """The check of a dataset: each fault is found in the song, the file and the size that it has, and nothing else is."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -524,6 +525,17 @@ def test_the_page_of_a_thousand_songs_stays_small(tmp_path: Path) -> None:
     assert page.count("<svg") == 3
     assert all(f"{number:04}" in page for number in range(1000))
     assert len(page) < 1_000_000
+
+
+def test_names_in_another_encoding_are_shown_with_their_bytes(tmp_path: Path) -> None:
+    folder = save(tmp_path / "d/train/a", song(1, 0.1))
+    latin = os.fsdecode(b"caf\xe9.wav")
+    (folder / "bass.wav").rename(folder / latin)
+    folder.rename(folder.with_name(latin))
+    written = stage.run(QUICK, [tmp_path / "d"], tmp_path / "r.json", tmp_path / "r.html", 1).findings
+    assert {("ambiguous", ""), ("unused-file", latin)} <= {(one.code, one.file) for one in written}
+    assert "caf\\udce9.wav" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert latin in {one["file"] for one in json.loads((tmp_path / "r.json").read_text())["findings"]}
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(faulty: Path, tmp_path: Path) -> None:

@@ -1019,6 +1019,22 @@ def test_songs_that_the_users_files_name_and_the_source_lacks_are_told(tmp_path:
     assert "note: the mapping names songs that are not imported: Sea\n" in result.output
 
 
+def test_a_record_names_no_file_outside_of_its_song(tmp_path: Path) -> None:
+    source, root, mapping = tmp_path / "sessions", tmp_path / "data", tmp_path / "mapping.yaml"
+    for song in ("A", "B"):
+        sources.write(source / song / "bass.wav", recording(1))
+    assert fxnorm("import", "folders", source, root, "--workers", 1).exit_code == 0
+    path, outside = root / "wet/train/A/.import.json", tmp_path / "mine.txt"
+    outside.write_text("mine")
+    record = json.loads(path.read_text())
+    record["files"]["../../../../mine.txt"] = {"sha256": "0" * 64, "link": "hard"}
+    path.write_text(json.dumps(record))
+    mapping.write_text("songs: {A: {'*': skip}}\n")
+    line = the_line(fxnorm("import", "folders", source, root, "--mapping", mapping))
+    assert line.startswith(f"fxnorm: {path}: ")
+    assert outside.read_text() == "mine"
+
+
 def test_provenance_that_was_changed_by_hand_is_one_line(tmp_path: Path) -> None:
     source, root = a_song(tmp_path / "source"), tmp_path / "data"
     assert fxnorm("import", "folders", source, root, "--workers", 1).exit_code == 0

@@ -743,11 +743,14 @@ def test_an_archive_that_cannot_be_used_is_one_line(tmp_path: Path, fault: str) 
         assert not (tmp_path / "data").exists()
 
 
-def test_a_damaged_track_of_an_archive_is_one_line(multitracks: fixtures.Cambridge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_track_of_an_archive_is_one_line(
+    multitracks: fixtures.Cambridge, tmp_path: Path, method: int
+) -> None:
     (tmp_path / "source").mkdir()
     path = tmp_path / "source/A_Song_Full.zip"
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.write(
             multitracks.root / f"{fixtures.UNPACKED}_Full/{fixtures.UNPACKED}_Full/01_Kick.wav", "01_Kick.wav"
         )

@@ -13,6 +13,7 @@ from fxnorm.data.dataset import Layout, Song, plain_name, split_name
 from fxnorm.data.importers.plan import DRY
 from fxnorm.data.parallel import map_songs
 from fxnorm.errors import DatasetError
+from fxnorm.io.names import check_text
 from fxnorm.quality import duplicates, labels
 from fxnorm.quality import songs as one_song
 from fxnorm.quality.findings import SCHEMA, Finding, as_json, counts, in_words, kept, stopping
@@ -150,6 +151,13 @@ def _check(song: Song, split_of: dict[Path, str], settings: CheckSettings, dry: 
 def _of_layout(layout: Layout) -> Iterator[Finding]:
     """What is unclear or not read."""
     songs = {song.folder for song in [*layout.songs, *layout.flat]}
+    for song in [*layout.songs, *layout.flat]:
+        try:
+            check_text(song.name)
+        except DatasetError:
+            yield Finding(
+                "ambiguous", "error", str(song.folder), "a name that is not in UTF-8, which no table can have"
+            )
     for path, problem in layout.problems.items():
         folder = path if path in songs else path.parent
         message = problem.removeprefix(f"{folder}: ")

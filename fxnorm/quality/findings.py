@@ -47,7 +47,7 @@ KINDS: Mapping[FindingCode, Kind] = {
     ),
     "ambiguous": Kind(
         "Unclear name",
-        "Two files or folders claim the same place, or a link leads nowhere.",
+        "Two files or folders claim the same place, a link leads nowhere, or a song's name is not in UTF-8.",
         "Rename or remove one of them; bring back what the link leads to.",
     ),
     "unused-file": Kind(

@@ -48,7 +48,8 @@ def write(path: Path, found: CheckedDatasets) -> None:
         settings=_settings(found.settings),
     )
     with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # names of files may be in another encoding
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _pictured(found: CheckedDatasets) -> int:

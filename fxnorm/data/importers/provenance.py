@@ -25,6 +25,9 @@ FORMAT = 1
 PLACES = (*((WET, split) for split in SPLITS), (DRY, "test"))
 """Parts and splits that songs are imported to, as folders below an imported dataset."""
 
+WrittenName = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z0-9]+$")]
+"""Of a file that was written, such as ``bass.wav``. A record may come from anywhere, and what it names is removed with
+the song: it must not lead out of the song's folder."""
 Digest = Annotated[str, Field(pattern=r"[0-9a-f]{64}")]
 
 
@@ -134,7 +137,7 @@ class SongRecord(_Part):
     left_out: tuple[LeftOutRecord, ...] = ()
     remarks: tuple[Text, ...] = ()
     findings: tuple[Text, ...] = ()
-    files: dict[str, FileRecord] = {}
+    files: dict[WrittenName, FileRecord] = {}
 
 
 class DatasetRecord(_Part):
