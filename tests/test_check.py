@@ -388,10 +388,12 @@ def test_what_is_not_read_and_what_one_song_alone_lacks_is_named(tmp_path: Path)
     (folder / "bass.wav").rename(folder / "vocal_dbl.wav")
     (tmp_path / "d/train/B/mixture.wav").unlink()
     save(tmp_path / "d/train/loose", {"lead": noise(0.1)})
+    (tmp_path / "d/train/empty").mkdir()
     findings = {(one.code, one.severity, Path(one.song).name, one.file) for one in found(tmp_path / "d")}
     assert ("unused-file", "error", "A", "vocal_dbl.wav") in findings
     assert ("missing-stem", "warning", "A", "") in findings
     assert ("no-song", "error", "loose", "") in findings
+    assert ("no-song", "warning", "empty", "") in findings
     assert ("no-mixture", "error", "B", "") in findings
 
 

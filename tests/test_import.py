@@ -710,21 +710,20 @@ def _import(source: Path, root: Path) -> None:
 
 def test_an_import_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     source, root = tmp_path / "sessions", tmp_path / "data"
-    for number in range(12):
-        sources.write(source / f"Song {number:02}/bass.wav", recording(number))
-        sources.write(source / f"Song {number:02}/drums.wav", recording(100 + number))
+    for number in range(100):
+        sources.write(source / f"Song {number:03}/bass.wav", recording(number, 0.1))
     process = multiprocessing.get_context("fork").Process(target=_import, args=(source, root))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries: none holds a lock here
         process.start()
-    while len(list(root.glob("wet/train/[!.]*/.import.json"))) < 5:
-        time.sleep(0.001)
+    while len(list(root.glob("wet/train/[!.]*/.import.json"))) < 20:
+        time.sleep(0.005)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not (root / "import.json").exists()
     finished = {path.parent: path.stat().st_ino for path in root.glob("wet/train/[!.]*/.import.json")}
-    assert 5 <= len(finished) < 12
+    assert 20 <= len(finished) < 100
     _import(source, root)
     assert {folder: (folder / ".import.json").stat().st_ino for folder in finished} == finished
     _import(source, tmp_path / "at once")

@@ -16,7 +16,7 @@ from fxnorm.errors import DatasetError
 from fxnorm.io.names import check_text
 from fxnorm.quality import duplicates, labels
 from fxnorm.quality import songs as one_song
-from fxnorm.quality.findings import SCHEMA, Finding, as_json, counts, in_words, kept, stopping
+from fxnorm.quality.findings import SCHEMA, Finding, Severity, as_json, counts, in_words, kept, stopping
 from fxnorm.quality.pictures import Curve, Picture
 from fxnorm.quality.songs import CheckedSong
 from fxnorm.settings import CheckSettings
@@ -168,7 +168,8 @@ def _of_layout(layout: Layout) -> Iterator[Finding]:
             message, file = f"not read: {unused.reason}", unused.path.name
             yield Finding("unused-file", "error", str(unused.path.parent), message, file)
         else:
-            yield Finding("no-song", "error", str(unused.path), f"not read: {unused.reason}")
+            severity: Severity = "error" if unused.holds_audio else "warning"
+            yield Finding("no-song", severity, str(unused.path), f"not read: {unused.reason}")
 
 
 def _missed_stems(findings: list[Finding], songs: Sequence[CheckedSong]) -> list[Finding]:
