@@ -22,6 +22,7 @@ from tests import import_multitracks as fixtures
 from tests.commands import fxnorm, the_line
 from tests.conftest import noise
 from tests.import_multitracks import difference_db, groups, left_out, total
+from tests.import_sources import song as write_song
 
 EXACT = -100.0
 """dB: sums of the same floats in another order."""
@@ -325,6 +326,22 @@ def test_medleydb_uses_raw_tracks_of_songs_that_are_not_trained_on(medley: fixtu
     assert difference_db(song["other"], tracks("01_01", "01_02", "02_01", "02_02", "04_01")) < EXACT
     assert difference_db(song["bass"], tracks("03_01", "03_02")) < EXACT  # with the component of their stem
     assert difference_db(song["mixture"], medley.mixtures[fixtures.WEIGHTED]) < EXACT
+
+
+def test_raw_tracks_of_a_song_that_musdb18_trains_on_are_left_out(medley: fixtures.MedleyDB, tmp_path: Path) -> None:
+    root, split = tmp_path / "data", tmp_path / "split.yaml"
+    split.write_text(f"test: [{fixtures.WEIGHTED}]\n")
+    command = ("import", "medleydb", medley.root, root, "--metadata", medley.metadata, "--split", split, "--workers", 1)
+    assert fxnorm(*command).exit_code == 0
+    raw = f"dry/test/{fixtures.WEIGHTED}"
+    assert raw in provenance(root)["songs"]
+    shutil.rmtree(root)
+    write_song(tmp_path / "musdb18hq/train" / fixtures.WEIGHTED.replace("_", " - "), 1, 0.1)
+    assert fxnorm("import", "musdb18-hq", tmp_path / "musdb18hq", root, "--workers", 1).exit_code == 0
+    result = fxnorm(*command)
+    assert f"left out: {fixtures.WEIGHTED}: its raw tracks: in its finished form it is in train" in result.output
+    assert f"wet/train/{fixtures.WEIGHTED}" in provenance(root)["songs"]
+    assert raw not in provenance(root)["songs"]
 
 
 def test_medleydb_is_found_at_every_root(medley: fixtures.MedleyDB) -> None:

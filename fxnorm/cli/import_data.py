@@ -104,7 +104,7 @@ def _report(plan: "Plan", imported: "Imported", folder: Path) -> None:
         ("kept, though the source no longer has this song", imported.kept),
     ):
         _list(what, keys)
-    _list("left out", [f"{item.name}: {item.reason}" for item in plan.left_out])
+    _list("left out", [f"{item.name}: {item.reason}" for item in imported.left_out])
     _list("failed", [f"{song}: {reason}" for song, reason in imported.failed.items()], all_of_them=True)
     for remark in plan.remarks:
         click.echo(f"note: {remark}", err=True)

@@ -40,6 +40,7 @@ class Imported:
         removed: folders of songs that are no longer part of the plan, as they were.
         kept: folders of songs that the source no longer has, or has without their metadata.
         failed: original names of songs that could not be imported, with the reasons.
+        left_out: songs that are not imported, with the reasons.
         trained_on: folders of raw songs for testing whose finished form is in ``train`` or ``val``, of any import.
     """
 
@@ -49,6 +50,7 @@ class Imported:
     removed: tuple[str, ...]
     kept: tuple[str, ...]
     failed: dict[str, str]
+    left_out: tuple[LeftOut, ...]
     trained_on: tuple[str, ...]
 
 
@@ -136,6 +138,8 @@ def _write(
     before = provenance.read(root)
     there = provenance.records(root, before.songs if before else {})
     places, followers = place(plan, kind, source, root, link, there)
+    places, trained_on = _without_trained_on(places)
+    plan = replace(plan, left_out=(*plan.left_out, *trained_on))
     jobs = _jobs(places, root, source, there)
     done, failed = _do(jobs, workers, skip_errors)
     failed = {**{item.name: item.reason for item in plan.broken}, **failed}
@@ -172,8 +176,22 @@ def _write(
         removed=tuple(removed),
         kept=tuple(kept),
         failed=failed,
+        left_out=plan.left_out,
         trained_on=tuple(_trained_on(songs)),
     )
+
+
+def _without_trained_on(places: Sequence[Place]) -> tuple[list[Place], list[LeftOut]]:
+    """Songs without raw ones whose finished form a song of another dataset has brought into ``train`` or ``val``."""
+    splits = {item.record.original: item.planned.split for item in places if item.planned.part == WET}
+    kept, left_out = [], []
+    for item in places:
+        split = splits.get(item.record.original, item.planned.split)
+        if item.planned.part == DRY and split != item.planned.split:
+            left_out.append(LeftOut(item.planned.name, f"its raw tracks: in its finished form it is in {split}"))
+        else:
+            kept.append(item)
+    return kept, left_out
 
 
 def _trained_on(songs: Mapping[str, SongRecord]) -> list[str]:
