@@ -19,7 +19,7 @@ from fxnorm.demo import render_dataset
 from fxnorm.demo.processors import Compressor, compress, limit
 from fxnorm.errors import DatasetError, OutputError, SettingsError
 from fxnorm.io import audio
-from fxnorm.quality import datasets, files, labels, report, spectra, sums
+from fxnorm.quality import datasets, duplicates, files, labels, report, spectra, sums
 from fxnorm.quality.datasets import CheckedDatasets
 from fxnorm.quality.findings import KINDS, Finding
 from fxnorm.quality.pictures import Curve, Picture
@@ -423,6 +423,19 @@ def test_a_stem_in_two_songs_and_one_name_in_two_splits_are_warnings(tmp_path: P
         ("duplicate", "Some Song"),
         ("same-name", "some_song"),
     }
+
+
+def test_many_songs_with_one_stem_are_each_paired_with_the_first_of_each_split() -> None:
+    names = [(f"{split} {number}", split) for split in ("train", "test") for number in range(100)]
+    checked = [
+        CheckedSong(Song(name, Path(name), {"bass": Path("bass.wav")}, Path("mixture.wav")), split, [])
+        for name, split in names
+    ]
+    for one in checked:
+        one.digests.update({"bass": b"the same", MIXTURE: one.song.name.encode()})
+    findings = duplicates.find(checked)
+    assert len(findings) == 99 + 1 + 2 * 99
+    assert {str(finding.song) for finding in findings} == {name for name, _ in names[1:]}
 
 
 def _sum(folder: Path) -> np.ndarray:

@@ -14,16 +14,18 @@ from fxnorm.quality.songs import CheckedSong
 from fxnorm.settings import FindingCode
 
 _NEAR_SECONDS = 0.1  # offsets under it are those of encoders
+_LARGE_GROUP = 12
 
 
 def find(songs: Sequence[CheckedSong]) -> list[Finding]:
     """Songs, of one dataset or of several, that have a recording, a stem or a name in common.
 
     A pair is one finding, of the song that comes later. The same recording in two splits is an error, and in one split
-    a warning.
+    a warning. Where more than 12 songs have something in common, each is paired with the first of them in each split.
     """
     findings: list[Finding] = []
     known: set[tuple[int, int]] = set()
+    repeated: defaultdict[int, set[int]] = defaultdict(set)  # song -> songs of its split with the same samples after it
     for first, second in _sharing(songs, lambda one: one.digests.items()):
         shared = sorted(
             name for name, value in songs[first].digests.items() if songs[second].digests.get(name) == value
@@ -31,11 +33,18 @@ def find(songs: Sequence[CheckedSong]) -> list[Finding]:
         is_song = MIXTURE in shared or (bool(shared) and set(shared) == _both(songs[first], songs[second]))
         if is_song:
             known.add((first, second))
+            if songs[first].split == songs[second].split:
+                repeated[first].add(second)
             findings.append(_twice(songs[first], songs[second], "the same samples as"))
         else:
             message = f"has {', '.join(shared)} in common with {_path(songs[first])}"
             findings.append(_finding("duplicate", "warning", songs[second], message))
-    numbers = {str(number): one.fingerprint for number, one in enumerate(songs) if one.fingerprint is not None}
+    left_out = {number for copies in repeated.values() if len(copies) >= _LARGE_GROUP for number in copies}
+    numbers = {
+        str(number): one.fingerprint
+        for number, one in enumerate(songs)
+        if one.fingerprint is not None and number not in left_out
+    }
     for match in find_same(numbers):
         first, second = sorted((int(match.first), int(match.second)))
         offset = match.offset_seconds if int(match.first) == first else -match.offset_seconds
@@ -82,10 +91,21 @@ def _names(song: Song) -> list[str]:
 def _sharing(
     songs: Sequence[CheckedSong], keys: Callable[[CheckedSong], Iterable[Hashable]]
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of songs, the earlier one first, that have a key in common; each pair once."""
+    """Pairs of songs, the earlier one first, that have a key in common; each pair once.
+
+    Of a large group all pairs would be too many: each song is paired with the first of each split.
+    """
     by_key: defaultdict[Hashable, list[int]] = defaultdict(list)
     for number, song in enumerate(songs):
         for key in dict.fromkeys(keys(song)):
             by_key[key].append(number)
-    pairs = dict.fromkeys(pair for sharing in by_key.values() for pair in itertools.combinations(sharing, 2))
+    pairs: set[tuple[int, int]] = set()
+    for sharing in by_key.values():
+        if len(sharing) <= _LARGE_GROUP:
+            pairs.update(itertools.combinations(sharing, 2))
+            continue
+        firsts: dict[str, int] = {}
+        for number in sharing:
+            pairs.update((first, number) for first in firsts.values())
+            firsts.setdefault(songs[number].split, number)
     yield from sorted(pairs)
