@@ -508,11 +508,21 @@ def test_published_gains_are_manual_ones_or_the_mean_of_the_two_others() -> None
     assert mixing_coefficients.published({"manual": {1: 9.0}, "audio": by_audio, "stft": by_stft}) == {1: 9.0}
 
 
-def test_gains_need_audio_of_one_rate(tmp_path: Path) -> None:
+def test_gains_of_stems_of_different_rates_are_found_too(tmp_path: Path) -> None:
+    times = {rate: np.arange(3 * rate) / rate for rate in (44_100, 48_000)}
+    low, high = (
+        {rate: np.sin(2 * np.pi * hertz * time)[None].astype(np.float32) / 4 for rate, time in times.items()}
+        for hertz in (220.0, 990.0)
+    )
+    audio.write(tmp_path / "low.wav", low[48_000], 48_000)
+    audio.write(tmp_path / "high.wav", high[44_100])
+    audio.write(tmp_path / "mix.wav", low[44_100] + 0.3 * high[44_100])
+    measured = mixing_coefficients.measure(tmp_path / "mix.wav", [tmp_path / "low.wav", tmp_path / "high.wav"])
+    assert mixing_coefficients.gains(measured, None).values == pytest.approx([1.0, 0.3], abs=1e-3)
+
+
+def test_gains_need_audio(tmp_path: Path) -> None:
     audio.write(tmp_path / "mix.wav", noise(0.1))
-    audio.write(tmp_path / "stem.wav", noise(0.1), 48_000)
-    with pytest.raises(AudioError, match="one sample rate"):
-        mixing_coefficients.measure(tmp_path / "mix.wav", [tmp_path / "stem.wav"])
     (tmp_path / "stem.wav").write_bytes(b"no audio")
     with pytest.raises(AudioError, match=r"stem\.wav"):
         mixing_coefficients.measure(tmp_path / "mix.wav", [tmp_path / "stem.wav"])

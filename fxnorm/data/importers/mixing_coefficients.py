@@ -9,14 +9,17 @@ energy in windows of 0.5 s on theirs.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.optimize
 import soundfile
+import soxr
 
+from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, first_line
 
 _WINDOW = 0.5  # seconds
@@ -111,25 +114,22 @@ def residual_db(measured: Measured, values: np.ndarray) -> float:
 
 
 def measure(mixture: Path, stems: Sequence[Path]) -> Measured:
-    """Read a mixture and its stems side by side, half a second at a time.
+    """Read a mixture and its stems side by side, half a second at a time; where their rates differ, at 44.1 kHz.
 
     Raises:
-        AudioError: one cannot be read, has more than two channels, another sample rate, or samples that are not finite.
+        AudioError: one cannot be read, has more than two channels, or samples that are not finite.
     """
     with contextlib.ExitStack() as stack:
         sounds = [stack.enter_context(_opened(path)) for path in (mixture, *stems)]
         rates = {int(sound.samplerate) for sound in sounds}
-        if len(rates) > 1:
-            found = ", ".join(f"{rate} Hz" for rate in sorted(rates))
-            raise AudioError(f"{mixture}: expected one sample rate for it and its stems, found {found}")
-        window = max(1, round(_WINDOW * rates.pop()))
+        rate = rates.pop() if len(rates) == 1 else SAMPLE_RATE
+        window = max(1, round(_WINDOW * rate))
         products = np.zeros((len(sounds), len(sounds)))
         energies = []
-        for start in range(0, max(int(sound.frames) for sound in sounds), window):
+        for parts in itertools.zip_longest(*(_windows(sound, rate, window) for sound in sounds)):
             block = np.zeros((len(sounds), 2, window), np.float32)
-            for number, sound in enumerate(sounds):
-                if start < sound.frames:
-                    samples = sound.read(window, dtype="float32", always_2d=True)
+            for number, samples in enumerate(parts):
+                if samples is not None:
                     block[number, :, : len(samples)] = samples.T  # mono goes to both channels
             flat = block.reshape(len(sounds), -1).astype(np.float64)
             window_products = flat @ flat.T
@@ -139,6 +139,24 @@ def measure(mixture: Path, stems: Sequence[Path]) -> Measured:
         number = int(np.argmin(np.isfinite(np.diag(products))))
         raise AudioError(f"{(mixture, *stems)[number]}: holds samples that are not finite")
     return Measured(products, np.array(energies).reshape(-1, len(sounds)))
+
+
+def _windows(sound: soundfile.SoundFile, rate: int, window: int) -> Iterator[np.ndarray]:
+    """The samples (window, channels) of a file at ``rate``, one window after the other; the last may be shorter."""
+    if sound.samplerate == rate:
+        while len(samples := sound.read(window, dtype="float32", always_2d=True)):
+            yield samples
+        return
+    resampler = soxr.ResampleStream(sound.samplerate, rate, sound.channels, dtype="float32")
+    waiting = np.zeros((0, sound.channels), np.float32)
+    ended = False
+    while not ended:
+        samples = sound.read(window, dtype="float32", always_2d=True)
+        ended = not len(samples)
+        waiting = np.concatenate([waiting, resampler.resample_chunk(samples, last=ended)])
+        while len(waiting) >= window or (ended and len(waiting)):
+            yield waiting[:window]
+            waiting = waiting[window:]
 
 
 def _opened(path: Path) -> soundfile.SoundFile:
