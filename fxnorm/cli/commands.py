@@ -442,7 +442,20 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
 @click.option("--song", metavar="NAME", help="Reverberation of its own, as evaluation gives the song of this name.")
-@click.option("--target-loudness", type=float, metavar="LUFS", help="Bring the mix there; default: as it was mixed.")
+@click.option(
+    "--target-loudness",
+    type=float,
+    metavar="LUFS",
+    help="Bring the mix there by a gain and a limiter; default: the training mixtures' average.",
+)
+@click.option("--true-peak", type=float, metavar="DBTP", help="The highest true peak; default: -1.")
+@click.option("--as-is", is_flag=True, help="The network's own level, with neither gain nor limiter.")
+@click.option(
+    "--bits",
+    type=click.Choice(["16", "24", "32f"]),
+    help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
+)
+@click.option("--sample-rate", type=int, metavar="HZ", help="Of the mix; default: 44100.")
 @click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
 @click.option("--report", type=_FILE, help="Write levels, distance from the training songs and warnings (.json).")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for --endpoint.")
@@ -454,6 +467,10 @@ def mix(
     seed: int | None,
     song: str | None,
     target_loudness: float | None,
+    true_peak: float | None,
+    as_is: bool,
+    bits: str | None,
+    sample_rate: int | None,
     plot: Path | None,
     report: Path | None,
     timeout: float | None,
@@ -461,7 +478,7 @@ def mix(
 ) -> None:
     """Mix stems with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
 
-    Stems left out are silent. The gain of --target-loudness is made smaller where the peak would pass full scale.
+    Stems left out are silent.
     """
     from fxnorm.io import outputs
     from fxnorm.mixing.options import MixOptions
@@ -472,7 +489,8 @@ def mix(
         raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
-    options = MixOptions.for_file(output, dry, seed, target_loudness, song)
+    given = {"dry": dry, "seed": seed, "song": song, "as_is": as_is, "bits": bits, "sample_rate": sample_rate}
+    options = MixOptions.for_file(output, **given, target_loudness=target_loudness, true_peak=true_peak)
     sources = {stem: source for stem, source in stems.items() if source is not None}
     # a folder that is no Mixer gets the error that names it as such, below
     is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
@@ -488,7 +506,6 @@ def _mix_here(
 ) -> None:
     from tqdm import tqdm
 
-    from fxnorm.io.audio import peak_dbfs
     from fxnorm.mixing.mix_files import mix_files
 
     opened = _opened(mixer)
@@ -507,12 +524,16 @@ def _mix_here(
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed.mix, mixed.stems, opened.recipe.normalizer(), seed, options.dry, plot)
+        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, options.dry, plot)
     if report is not None:
         from fxnorm.io.files import write_json
 
         write_json(report, mixed.report())
-    click.echo(f"{output}: {mixed.seconds:.1f} s, peak {peak_dbfs(mixed.mix):.1f} dBFS")
+    delivered = mixed.delivered
+    levels = f"{delivered.loudness_lufs:.1f} LUFS, true peak {delivered.true_peak_dbtp:.1f} dBTP"
+    click.echo(f"{output}: {mixed.seconds:.1f} s, {levels}")
+    if delivered.remark is not None:
+        click.echo(f"{output}: {delivered.remark}", err=True)
 
 
 def _opened(mixer: str) -> "Mixer":

@@ -9,6 +9,8 @@ import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.io import audio
+from fxnorm.io.files import whole_file
+from fxnorm.mixing.delivery import DeliveredMix, deliver, encode
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.report import describe, measure_stems
@@ -22,22 +24,24 @@ class FileMix:
     Attributes:
         mixer: what mixed it.
         stems: by name, (1 or 2 channels, samples) at 44.1 kHz, as they were read.
-        mix: (2, samples) at 44.1 kHz.
+        delivered: the mix as it was delivered.
+        sample_rate: of the mix, in Hz.
     """
 
     mixer: Mixer
     stems: dict[str, np.ndarray]
-    mix: np.ndarray
+    delivered: DeliveredMix
+    sample_rate: int
 
     @property
     def seconds(self) -> float:
         """Length of the mix."""
-        return self.mix.shape[1] / SAMPLE_RATE
+        return self.delivered.audio.shape[1] / self.sample_rate
 
     def report(self) -> dict[str, Any]:
         """What an endpoint reports: sample rate, length and the fields of :class:`fxnorm.mixing.report.MixReport`."""
-        described = describe(measure_stems(self.stems), self.mix, self.mixer.recipe.statistics)
-        return {"sample_rate": SAMPLE_RATE, "seconds": self.seconds, **asdict(described)}
+        described = describe(measure_stems(self.stems), self.delivered, self.mixer.recipe.statistics)
+        return {"sample_rate": self.sample_rate, "seconds": self.seconds, **asdict(described)}
 
 
 def mix_files(
@@ -59,14 +63,9 @@ def mix_files(
         OutputError: the mix cannot be written.
     """
     samples = {stem: audio.read(source)[0] for stem, source in stems.items()}
-    mix = mixer.mix(
-        samples,
-        SAMPLE_RATE,
-        options.dry,
-        options.seed,
-        progress=progress,
-        target_loudness=options.target_loudness,
-        song=options.song,
-    )
-    audio.write(output, mix, SAMPLE_RATE)
-    return FileMix(mixer, samples, mix)
+    mix = mixer.mix(samples, SAMPLE_RATE, options.dry, options.seed, progress=progress, song=options.song)
+    delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
+    content = encode(delivered.audio, options.sample_rate, output.suffix.lower(), options.bits)
+    with whole_file(output) as temporary:
+        temporary.write_bytes(content)
+    return FileMix(mixer, samples, delivered, options.sample_rate)

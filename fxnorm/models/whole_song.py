@@ -19,6 +19,8 @@ from fxnorm.models.whole_latents import latent_rows, mask_in_place
 
 _SYNTHESIS_FRACTION = 0.3
 """Of the time that mixing takes, for progress."""
+_LINEAR = 1e-6
+"""Samples under which tanh is the identity, to float32's precision."""
 _ANALYSIS_FRACTION = 0.5
 """Of the time before synthesis; the latent-space mixer takes the other half."""
 
@@ -30,6 +32,35 @@ def mix(
     mask, squeezed = _mask(front_end, latent_mixer, signal, lambda done: progress((1 - _SYNTHESIS_FRACTION) * done))
     mask *= excitation(squeezed)[:, None]
     return _synthesize(front_end, signal, mask, lambda done: progress(1 + _SYNTHESIS_FRACTION * (done - 1)))
+
+
+def mix_parts(
+    front_end: FrontEnd,
+    latent_mixer: LatentMixer,
+    excitation: nn.Module,
+    signal: RunInSignal,
+    parts: Tensor,
+    progress: Progress,
+) -> Tensor:
+    """As :func:`mix`, and what each stem contributes to it, in ``parts`` (stems, 2, samples), on any device.
+
+    ``parts`` may have the memory of the song's stems, which are overwritten then.
+
+    Once the mask is known, filter bank and synthesis are linear in the stems. The last tanh is one gain for all of them
+    at each sample and channel, tanh(y) / y of their sum y.
+    """
+    mask, squeezed = _mask(front_end, latent_mixer, signal, lambda done: progress((1 - _SYNTHESIS_FRACTION) * done))
+    mask *= excitation(squeezed)[:, None]
+    mix = signal.stems.new_empty(parts.shape[1:])
+    for start, block in _part_blocks(
+        front_end, signal, mask, len(parts), lambda done: progress(1 + _SYNTHESIS_FRACTION * (done - 1))
+    ):
+        stop = start + block.shape[-1]
+        total = block.sum(0)
+        mix[:, start:stop] = total.tanh()
+        gain = torch.where(total.abs() > _LINEAR, mix[:, start:stop] / total, 1)
+        parts[..., start:stop] = (block * gain).to(parts.device)
+    return mix
 
 
 def _mask(
@@ -76,11 +107,51 @@ def _synthesize(front_end: FrontEnd, signal: RunInSignal, mask: Tensor, progress
     return mix[:, begin : begin + signal.stems.shape[-1]].tanh_()
 
 
+def _part_blocks(
+    front_end: FrontEnd, signal: RunInSignal, mask: Tensor, stems: int, progress: Progress
+) -> Iterator[tuple[int, Tensor]]:
+    """What each of the stems contributes before the tanh, block by block: the first sample, and (stems, 2, samples).
+
+    The samples that a block comes from, and those that the next one still needs, have been read when it is given: it
+    may take their place.
+    """
+    filters, stem_filters = front_end.summing_filters(), front_end.filters.unflatten(1, (stems, -1))
+    taps, frame, count = filters.shape[-1], front_end.pooling, mask.shape[-1]
+    left, _ = same_padding(taps)
+    first = max((signal.run_in - left) // frame, 0)  # earlier frames do not reach past the run-in
+    begin = left + signal.run_in - first * frame  # where the song begins in what follows
+    reaching_over = mask.new_zeros(stems, filters.shape[1], taps - 1)
+    blocks = list(_blocks(front_end, first, count))
+    samples = _around(front_end, signal, *blocks[0])
+    for number, (start, stop) in enumerate(blocks):
+        block = mask.new_empty(stems, filters.shape[1], (stop - start) * frame + taps - 1)
+        for stem, channels in enumerate(samples.unflatten(0, (stems, -1))):
+            subbands = functional.conv1d(channels, stem_filters[:, stem]).unflatten(-1, (-1, frame))
+            masked = without_ends(subbands.mul_(mask[:, start:stop, None]), slice(start, stop), count, taps)
+            block[stem] = functional.conv_transpose1d(masked.flatten(1), filters)
+        block[..., : taps - 1] += reaching_over
+        whole = block.shape[-1] if stop == count else (stop - start) * frame
+        reaching_over = block[..., whole:].clone()
+        if stop < count:
+            samples = _around(front_end, signal, *blocks[number + 1])
+        position = (start - first) * frame - begin
+        skipped = max(-position, 0)
+        finished = block[..., skipped : min(whole, signal.stems.shape[-1] - position)]
+        if finished.shape[-1]:
+            yield position + skipped, finished
+        progress((stop - first) / (count - first))
+
+
 def _subbands(front_end: FrontEnd, signal: RunInSignal, start: int, stop: int) -> Tensor:
     """Frames ``start`` to ``stop`` of the subbands, (filters, frames, frame)."""
-    left, right = same_padding(front_end.filters.shape[-1])
-    samples = signal.samples(start * front_end.pooling - left, stop * front_end.pooling + right)
+    samples = _around(front_end, signal, start, stop)
     return functional.conv1d(samples, front_end.filters).unflatten(-1, (-1, front_end.pooling))
+
+
+def _around(front_end: FrontEnd, signal: RunInSignal, start: int, stop: int) -> Tensor:
+    """The samples (8, …) that the subbands of frames ``start`` to ``stop`` depend on."""
+    left, right = same_padding(front_end.filters.shape[-1])
+    return signal.samples(start * front_end.pooling - left, stop * front_end.pooling + right)
 
 
 def _blocks(front_end: FrontEnd, first: int, last: int) -> Iterator[tuple[int, int]]:
