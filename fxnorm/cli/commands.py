@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxnorm import __version__
+from fxnorm.cli import parts
 from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
 from fxnorm.cli.options import on_error as _on_error
 from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
+from fxnorm.cli.remix import remix
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, system_sentence
 from fxnorm.runtime import log
@@ -23,6 +25,7 @@ from fxnorm.runtime.signals import Terminated, terminable
 from fxnorm.settings import Settings
 
 if TYPE_CHECKING:
+    from fxnorm.mixing.mix_files import PartsOut
     from fxnorm.mixing.mixer import Mixer
     from fxnorm.mixing.options import MixOptions
 
@@ -73,6 +76,7 @@ def main() -> None:
 main.add_command(import_data)
 main.add_command(listening_test)
 main.add_command(pipeline)
+main.add_command(remix)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -456,6 +460,10 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
 )
 @click.option("--sample-rate", type=int, metavar="HZ", help="Of the mix; default: 44100.")
+@click.option(
+    "--stems-out", type=_FOLDER, help="Write what each stem contributes into this folder, and mix.json; see remix."
+)
+@click.option("--session", type=click.Choice(["reaper"]), help="A DAW's project beside what --stems-out writes.")
 @click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
 @click.option("--report", type=_FILE, help="Write levels, distance from the training songs and warnings (.json).")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for --endpoint.")
@@ -471,6 +479,8 @@ def mix(
     as_is: bool,
     bits: str | None,
     sample_rate: int | None,
+    stems_out: Path | None,
+    session: str | None,
     plot: Path | None,
     report: Path | None,
     timeout: float | None,
@@ -487,6 +497,10 @@ def mix(
         raise click.UsageError("expected either MIXER or --endpoint")
     if plot is not None and endpoint is not None:
         raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
+    if stems_out is not None and endpoint is not None:
+        raise click.UsageError("--stems-out: an endpoint answers with the mix alone; expected MIXER")
+    if session is not None and stems_out is None:
+        raise click.UsageError("--session: expected --stems-out as well")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     given = {"dry": dry, "seed": seed, "song": song, "as_is": as_is, "bits": bits, "sample_rate": sample_rate}
@@ -494,15 +508,24 @@ def mix(
     sources = {stem: source for stem, source in stems.items() if source is not None}
     # a folder that is no Mixer gets the error that names it as such, below
     is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
-    outputs.check([mixer if is_mixer else None, *sources.values()], files=[output, plot, report])
+    outputs.check(
+        [mixer if is_mixer else None, *sources.values()], parts.folders(stems_out), files=[output, plot, report]
+    )
     if endpoint is not None:
         _mix_at_endpoint(endpoint, sources, options, output, report, timeout)
     elif mixer is not None:
-        _mix_here(mixer, sources, options, output, plot, report)
+        asked_for = parts.asked_for(stems_out, mixer, session, keep_stems=plot is not None or report is not None)
+        _mix_here(mixer, sources, options, output, plot, report, asked_for)
 
 
 def _mix_here(
-    mixer: str, stems: dict[str, str], options: "MixOptions", output: Path, plot: Path | None, report: Path | None
+    mixer: str,
+    stems: dict[str, str],
+    options: "MixOptions",
+    output: Path,
+    plot: Path | None,
+    report: Path | None,
+    parts_out: "PartsOut | None",
 ) -> None:
     from tqdm import tqdm
 
@@ -518,7 +541,7 @@ def _mix_here(
                 bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
             bars[0].update(round(100 * done) - bars[0].n)
 
-        mixed = mix_files(opened, stems, options, output, show)
+        mixed = mix_files(opened, stems, options, output, show, parts_out)
         show(1.0)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
@@ -534,6 +557,8 @@ def _mix_here(
     click.echo(f"{output}: {mixed.seconds:.1f} s, {levels}")
     if delivered.remark is not None:
         click.echo(f"{output}: {delivered.remark}", err=True)
+    if parts_out is not None and mixed.parts is not None:
+        parts.report(parts_out.folder, mixed.parts)
 
 
 def _opened(mixer: str) -> "Mixer":

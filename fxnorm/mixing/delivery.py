@@ -65,6 +65,7 @@ class DeliveredMix:
         mix: (2, samples) at 44.1 kHz.
         audio: the same at the sample rate of the delivery.
         gains: (samples,), what each sample of the network's mix was multiplied by; None where it was left alone.
+        trim: what all samples were multiplied by after resampling, close to 1.
         loudness_lufs: its integrated loudness; minus infinity where it has none.
         true_peak_dbtp: its true peak.
         gain_db: the gain that all of it got, before the limiter.
@@ -75,11 +76,26 @@ class DeliveredMix:
     mix: np.ndarray
     audio: np.ndarray
     gains: np.ndarray | None
+    trim: float
     loudness_lufs: float
     true_peak_dbtp: float
     gain_db: float
     reduction_db: float
     remark: str | None
+
+    def part(self, part: np.ndarray, sample_rate: int) -> np.ndarray:
+        """What a part (2, samples) of the network's mix is in the delivered one; ``part`` is at its level afterwards.
+
+        Parts that add up to the network's mix add up to ``mix`` afterwards, and what is returned to ``audio``.
+
+        Args:
+            part: float32 at 44.1 kHz, which is overwritten.
+            sample_rate: of the delivery, in Hz.
+        """
+        if self.gains is not None:
+            part *= self.gains
+        resampled = audio_io.resample(part, SAMPLE_RATE, sample_rate)
+        return resampled if self.trim == 1 else resampled * np.float32(self.trim)
 
 
 def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) -> DeliveredMix:
@@ -108,13 +124,13 @@ def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) 
                     f" more would turn peaks down by over {limiter.MOST_REDUCTION_DB:g} dB to stay under"
                     f" {delivery.true_peak:g} dBTP"
                 )
-    audio = audio_io.resample(mix, SAMPLE_RATE, delivery.sample_rate)
+    audio, trim = audio_io.resample(mix, SAMPLE_RATE, delivery.sample_rate), 1.0
     peak = limiter.true_peak(audio)
     ceiling = delivery.true_peak - limiter.MARGIN_DB
-    if gains is not None and peak > ceiling:  # by the ripple of the resampling, a hundredth of a decibel
-        audio = audio * np.float32(amplitude(ceiling - peak))
-        peak = ceiling
-    return DeliveredMix(mix, audio, gains, loudness.measure(mix, SAMPLE_RATE), peak, gain, reduction, remark)
+    if gains is not None and audio is not mix and peak > ceiling:  # by the ripple of the resampling, hundredths of a dB
+        trim = float(amplitude(ceiling - peak))
+        audio, peak = audio * np.float32(trim), ceiling
+    return DeliveredMix(mix, audio, gains, trim, loudness.measure(mix, SAMPLE_RATE), peak, gain, reduction, remark)
 
 
 def encode(mix: np.ndarray, sample_rate: int, suffix: str, bits: str | None = None) -> bytes:

@@ -65,14 +65,14 @@ def true_peak(audio: np.ndarray) -> float:
     return float(decibels(_peaks_between(np.ascontiguousarray(audio, dtype=np.float32), 0.0).max(initial=0.0)))
 
 
-def limit(audio: np.ndarray, ceiling_dbtp: float) -> np.ndarray:
-    """``audio`` (channels, samples) at 44.1 kHz with no true peak over ``ceiling_dbtp``; all channels get one gain.
+def limit(audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """``audio`` (1 or 2 channels, samples) with no true peak over ``ceiling_dbtp``; all channels get one gain.
 
     Raises:
-        AudioError: not one or two channels at 44.1 kHz.
+        AudioError: not one or two channels of samples.
     """
     audio = checked(audio, SAMPLE_RATE)
-    return audio * _Limiter(audio, ceiling_dbtp).gains(1.0)
+    return audio * _Limiter(audio, ceiling_dbtp, sample_rate).gains(1.0)
 
 
 def deliver(audio: np.ndarray, target_lufs: float, ceiling_dbtp: float) -> Delivered:
@@ -111,11 +111,13 @@ def deliver(audio: np.ndarray, target_lufs: float, ceiling_dbtp: float) -> Deliv
 class _Limiter:
     """A limiter of one recording at any gain before it: the peaks are measured once."""
 
-    def __init__(self, audio: np.ndarray, ceiling_dbtp: float) -> None:
+    def __init__(self, audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE) -> None:
         self.audio = audio
+        self.sample_rate = sample_rate
         self.ceiling = float(amplitude(ceiling_dbtp - MARGIN_DB))
         # the highest peak is turned down by so much at most, and peaks that are lower by as much not at all
-        self.peaks = _peaks_between(audio, float(peaks(audio).max() * amplitude(-MOST_REDUCTION_DB)))
+        least = float(peaks(audio).max() * amplitude(-MOST_REDUCTION_DB))
+        self.peaks = _peaks_between(audio, min(least, self.ceiling))
         self.highest = float(self.peaks.max(initial=0.0))
         self.headroom_db = float(decibels(self.ceiling) - decibels(self.highest))
 
@@ -139,8 +141,8 @@ class _Limiter:
         ceiling = ceiling or self.ceiling
         if gain * self.highest <= ceiling:
             return np.full(self.peaks.size, gain, dtype=np.float32)
-        reach = round(_REACH_SECONDS * SAMPLE_RATE) // 2
-        release = float(np.exp(-1 / (_RELEASE_SECONDS * SAMPLE_RATE)))
+        reach = round(_REACH_SECONDS * self.sample_rate) // 2
+        release = float(np.exp(-1 / (_RELEASE_SECONDS * self.sample_rate)))
         return _gains(self.peaks, gain, ceiling, reach, release)
 
 
@@ -212,24 +214,24 @@ def _oversampled_peaks(audio: np.ndarray, filters: np.ndarray, bound: float, lea
 
 
 @kernel(error_model="numpy")
-def _gains(peaks: np.ndarray, gain: float, ceiling: float, reach: int, release: float) -> np.ndarray:
-    """What a limiter behind ``gain`` and the gain multiply each sample by: float32 (samples,).
+def _gains(heights: np.ndarray, gain: float, ceiling: float, reach: int, release: float) -> np.ndarray:
+    """What ``gain`` and a limiter multiply samples by whose peaks have these heights: float32 (samples,).
 
     The least gain that any peak within ``2 reach`` samples needs recovers exponentially, and is averaged over
     ``2 reach + 1`` samples twice, which see no further than that.
     """
     edge = 2 * reach
-    needed = np.ones(peaks.size + 2 * edge, dtype=np.float32)
-    for n in range(peaks.size):
-        if gain * peaks[n] > ceiling:
-            needed[edge + n] = ceiling / (gain * peaks[n])
+    needed = np.ones(heights.size + 2 * edge, dtype=np.float32)
+    for n in range(heights.size):
+        if gain * heights[n] > ceiling:
+            needed[edge + n] = ceiling / (gain * heights[n])
     needed = _least_around(needed, edge)
     current = 1.0
     for n in range(needed.size):
         current = min(needed[n], 1 - (1 - current) * release)
         needed[n] = current
     averages = _averages(_averages(needed, reach), reach)
-    return np.float32(gain) * averages[edge : edge + peaks.size]
+    return np.float32(gain) * averages[edge : edge + heights.size]
 
 
 @kernel(error_model="numpy")

@@ -105,6 +105,7 @@ class Mixer:
         dry: bool = False,
         seed: int | None = None,
         progress: Progress | None = None,
+        taken: bool = False,
     ) -> np.ndarray:
         """What the network is given: normalized stems.
 
@@ -113,6 +114,7 @@ class Mixer:
             dry: the stems are recordings without effects and get the pre-reverb first.
             seed: draws impulse responses and shelves; the default is the training's.
             progress: called before each stem; with 0, because all of this is a small part of a mix.
+            taken: stems are taken out of ``stems``, a dictionary, one after the other, which frees their memory.
 
         Returns:
             (8, samples), in the order of STEMS with left before right.
@@ -125,7 +127,9 @@ class Mixer:
             if stem in stems:
                 if progress is not None:
                     progress(0.0)
-                padded = audio.pad_to(stems[stem], length)
+                samples = stems.pop(stem) if taken and isinstance(stems, dict) else stems[stem]
+                padded = audio.pad_to(samples, length)
+                del samples
                 normalized[2 * number : 2 * number + 2] = normalizer.normalize(
                     padded, SAMPLE_RATE, stem, seed=seed, dry=dry
                 )
@@ -195,7 +199,7 @@ class Mixer:
 
     def mix_parts(
         self,
-        stems: Mapping[str, np.ndarray],
+        stems: dict[str, np.ndarray],
         dry: bool = False,
         seed: int | None = None,
         progress: Progress | None = None,
@@ -203,6 +207,14 @@ class Mixer:
         song: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`mix` at 44.1 kHz, as the network mixes it, and what each stem contributes.
+
+        Args:
+            stems: as in :meth:`mix`. The dictionary is empty afterwards: each stem's memory is free as soon as it is
+                normalized, if nobody else holds it.
+            dry: as in :meth:`mix`.
+            seed: as in :meth:`mix`.
+            progress: as in :meth:`mix`.
+            song: as in :meth:`mix`.
 
         Returns:
             the mix, float32 (2, samples), and its parts, float32 (4, 2, samples) in the order of STEMS, which add up to
@@ -212,11 +224,15 @@ class Mixer:
             AudioError, ModelError: as :meth:`mix`; and a ModelError, if the network's mix is no sum of parts.
         """
         refuse_unusable(stems)
-        prepared = {name: np.asarray(stem, dtype=np.float32) for name, stem in stems.items()}
-        normalized = self.normalize(prepared, dry, self.seed_of(seed, song), progress)
+        if not self.network.has_parts:
+            raise self.network.without_parts()
+        for name, stem in stems.items():
+            stems[name] = np.asarray(stem, dtype=np.float32)
+        del stem
+        normalized = self.normalize(stems, dry, self.seed_of(seed, song), progress, taken=True)
         parts = torch.from_numpy(normalized).unflatten(0, (len(STEMS), 2))
         with torch.inference_mode():
-            given = torch.from_numpy(normalized).to(self.device)
+            given = torch.from_numpy(normalized).to(self.device)  # on a CPU the same memory, which parts overwrite
             mixed = self.network.mix_parts(given, parts, self._run_in, progress).float().cpu().numpy()
         _refuse_damaged(mixed)
         return mixed, parts.numpy()

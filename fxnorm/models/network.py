@@ -53,7 +53,16 @@ class MixingNetwork(nn.Module, ABC):
         Raises:
             ModelError: the mix of this network is no sum over stems.
         """
-        raise ModelError(
+        raise self.without_parts()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether :meth:`mix_parts` works."""
+        return type(self).mix_parts is not MixingNetwork.mix_parts
+
+    def without_parts(self) -> ModelError:
+        """What :meth:`mix_parts` raises where it does not work."""
+        return ModelError(
             f"{self.sizes.network}: its mix is no sum of parts, one for each stem; expected a network that is: crafx2"
         )
 
