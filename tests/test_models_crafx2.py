@@ -376,8 +376,6 @@ def test_the_part_of_a_silent_stem_is_silence() -> None:
 
 
 def test_a_wave_u_net_has_no_parts() -> None:
-    network = models.build("wave_u_net", features=4, levels=2)
-    with pytest.raises(
-        ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; expected .*crafx2"
-    ):
+    network = models.build("wave_u_net", features=8, levels=2)
+    with pytest.raises(ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; .*crafx2$"):
         network.mix_parts(stems(100)[0], torch.empty(4, 2, 100))

@@ -175,9 +175,7 @@ def read_description(folder: Path) -> Description:
     """
     file = folder / DESCRIPTION_FILE
     if not file.is_file():
-        raise AudioError(
-            f"{folder}: expected a folder that 'fxnorm mix --stems-out' wrote, found no {DESCRIPTION_FILE}"
-        )
+        raise AudioError(f"{folder}: expected what 'fxnorm mix --stems-out' writes, found no {DESCRIPTION_FILE}")
     try:
         return Description.model_validate(bounded.read_json(file))
     except ValidationError as error:
