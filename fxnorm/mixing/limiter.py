@@ -29,6 +29,7 @@ rate read half of it more or less."""
 _OVERSAMPLING = 8
 _TAPS = 32  # of each phase of the interpolation
 _BLOCK = 64  # samples that are screened at once
+_SAMPLES_AT_ONCE = 2**20  # whose true peak is measured: bounds the memory
 _REACH_SECONDS = 0.005
 _RELEASE_SECONDS = 0.08  # in which the gain recovers to a factor of e
 _MOST_STEPS = 24  # of the search; it halves an interval of 60 dB at each, at worst
@@ -62,7 +63,13 @@ class Delivered:
 
 def true_peak(audio: np.ndarray) -> float:
     """True peak in dBTP of ``audio`` (channels, samples), at any sample rate; digital silence gives -600."""
-    return float(decibels(_peaks_between(np.ascontiguousarray(audio, dtype=np.float32), 0.0).max(initial=0.0)))
+    audio = np.ascontiguousarray(audio, dtype=np.float32)
+    highest = 0.0
+    for start in range(0, audio.shape[1], _SAMPLES_AT_ONCE):
+        first, stop = max(start - _TAPS, 0), start + _SAMPLES_AT_ONCE
+        found = _peaks_between(audio[:, first : stop + _TAPS], highest)
+        highest = max(highest, float(found[start - first : stop - first].max()))
+    return float(decibels(highest))
 
 
 def limit(audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -230,8 +237,11 @@ def _gains(heights: np.ndarray, gain: float, ceiling: float, reach: int, release
     for n in range(needed.size):
         current = min(needed[n], 1 - (1 - current) * release)
         needed[n] = current
-    averages = _averages(_averages(needed, reach), reach)
-    return np.float32(gain) * averages[edge : edge + heights.size]
+    needed = _averages(needed, reach)
+    needed = _averages(needed, reach)
+    for n in range(heights.size):
+        needed[n] = np.float32(gain) * needed[edge + n]
+    return needed[: heights.size]
 
 
 @kernel(error_model="numpy")
