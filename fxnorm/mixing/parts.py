@@ -67,8 +67,8 @@ class Part(_Strict):
 class Description(_Strict):
     """What ``mix.json`` holds."""
 
-    format: Literal[1] = Field(description="1")
-    made_by: str = Field(description="fxnorm and its version")
+    format: Literal[1] = Field(description="version of what is described here")
+    made_by: str = Field(description="the program and its version")
     mixer: str = Field(description="the Mixer, as it was named")
     network: dict[str, Any] = Field(description="name and sizes of its network")
     options: dict[str, Any] = Field(description="of the mix, by the names of the endpoint's params")
