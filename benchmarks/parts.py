@@ -120,9 +120,7 @@ def main() -> None:
     ratios = {key: result["with parts"][key] / result["alone"][key] for key in ("seconds", "processor_seconds")}
     for kind in found:
         print(f"{kind}: " + ", ".join(f"{value:.2f} {key}" for key, value in result[kind].items()))
-    print(
-        f"with parts: {ratios['seconds']:.2f} times the seconds, {ratios['processor_seconds']:.2f} times the processor's"
-    )
+    print("with parts: " + ", ".join(f"{value:.2f} times the {key}" for key, value in ratios.items()))
     print(f"targets: {TARGET_RATIO} times, {TARGET_GIGABYTES} GB, {TARGET_DB} dB; errors: {result['error_db']}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result | {"ratios": ratios}, indent=2))
