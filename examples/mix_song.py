@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fxnorm import Mixer
 from fxnorm.constants import STEMS
-from fxnorm.io.audio import peak_dbfs
 from fxnorm.mixing.mix_files import mix_files
 from fxnorm.mixing.options import MixOptions
 
@@ -18,7 +17,7 @@ def main(mixer: str, folder: str, output: str) -> None:
     files = {path.stem.lower(): path for path in sorted(Path(folder).iterdir())}
     stems = {stem: files[stem] for stem in STEMS if stem in files}
     mixed = mix_files(Mixer.load(mixer), stems, MixOptions(dry=True), Path(output))
-    print(f"{output}: {mixed.seconds:.1f} s, peak {peak_dbfs(mixed.mix):.1f} dBFS")
+    print(f"{output}: {mixed.seconds:.1f} s at {mixed.delivered.loudness_lufs:.1f} LUFS")
     for warning in mixed.report()["warnings"]:
         print(warning)
 

@@ -29,6 +29,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import FxnormError, ModelError, StoreError
 from fxnorm.io import audio
+from fxnorm.mixing.delivery import DeliveredMix, Delivery, deliver, encode
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.report import describe, measure_stems
@@ -38,6 +39,7 @@ from fxnorm.serving.limits import Limits
 from fxnorm.serving.stems import StemReader
 
 _WARM_UP_SECONDS = 3.0
+_WARM_UP_LOUDNESS = -6.0  # LUFS, at which the limiter has something to do
 
 _logger = logging.getLogger(__name__)
 
@@ -124,17 +126,17 @@ class StemMixer(PythonModel):
             report = describe(measured.result(), mix, self.mixer.recipe.statistics)
         deadline.check()
         suffix = f".{options.output_format}"
-        if clipped := audio.clipping(mix, suffix):
+        if clipped := audio.clipping(mix.audio, suffix):
             report.warnings.append(f"mix: {clipped}")
-        content = audio.encode(mix, SAMPLE_RATE, suffix)
-        return {"mix": content, "sample_rate": SAMPLE_RATE, "seconds": seconds} | asdict(report)
+        content = encode(mix.audio, options.sample_rate, suffix, options.bits)
+        return {"mix": content, "sample_rate": options.sample_rate, "seconds": seconds} | asdict(report)
 
     def _mix_alone(
         self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline
-    ) -> tuple[np.ndarray, float]:
+    ) -> tuple[DeliveredMix, float]:
         """A mix, and the seconds that it took, in the thread that mixes one song after another."""
 
-        def mix() -> tuple[np.ndarray, float]:
+        def mix() -> tuple[DeliveredMix, float]:
             start = time.perf_counter()
             deadline.check()
             mixed = self.mixer.mix(
@@ -143,10 +145,10 @@ class StemMixer(PythonModel):
                 options.dry,
                 options.seed,
                 progress=deadline.check,
-                target_loudness=options.target_loudness,
                 song=options.song,
             )
-            return mixed, time.perf_counter() - start
+            delivered = deliver(mixed, options.delivery, self.mixer.recipe.statistics)
+            return delivered, time.perf_counter() - start
 
         mixing = self._mixing.submit(mix)
         try:
@@ -162,7 +164,9 @@ def _warm_up(mixer: Mixer) -> None:
     generator = np.random.default_rng(0)
     shape = (2, round(_WARM_UP_SECONDS * SAMPLE_RATE))
     stems = {stem: 0.1 * generator.standard_normal(shape).astype(np.float32) for stem in STEMS}
-    describe(measure_stems(stems), mixer.mix(stems, SAMPLE_RATE, dry=True), mixer.recipe.statistics)
+    statistics = mixer.recipe.statistics
+    mix = deliver(mixer.mix(stems, SAMPLE_RATE, dry=True), Delivery(_WARM_UP_LOUDNESS), statistics)
+    describe(measure_stems(stems), mix, statistics)
 
 
 mlflow.models.set_model(StemMixer())

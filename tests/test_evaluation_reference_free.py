@@ -9,8 +9,9 @@ import scipy.signal
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.effects.features import measure_mixture
+from fxnorm.effects.third_octaves import CENTRES_HZ
 from fxnorm.evaluation.masking import masked_shares
-from fxnorm.evaluation.reference_free import THIRD_OCTAVES_HZ, balance_of, describe, training_balance
+from fxnorm.evaluation.reference_free import balance_of, describe, training_balance
 from fxnorm.io import audio as audio_io
 from fxnorm.statistics import DatasetStatistics
 
@@ -99,13 +100,13 @@ def test_the_balance_of_the_training_mixture_itself_is_on_target(
 def test_a_tilt_is_seen_in_the_balance_at_its_size(mixture: np.ndarray, statistics: DatasetStatistics) -> None:
     target = training_balance(statistics)
     assert target is not None
-    frequencies = np.array([0, *THIRD_OCTAVES_HZ, SAMPLE_RATE / 2])
+    frequencies = np.array([0, *CENTRES_HZ, SAMPLE_RATE / 2])
     octaves = np.log2(np.maximum(frequencies, 25) / 1000)
     fir = scipy.signal.firwin2(16_385, frequencies, 10 ** (octaves / 20), fs=SAMPLE_RATE)
     tilted = scipy.signal.oaconvolve(mixture, fir[None], mode="same", axes=1).astype(np.float32)
     balance = balance_of(tilted)
     assert balance is not None
-    slope = np.polyfit(np.log2(THIRD_OCTAVES_HZ), balance - target, 1)[0]
+    slope = np.polyfit(np.log2(CENTRES_HZ), balance - target, 1)[0]
     assert slope == pytest.approx(1, abs=0.1), "dB an octave"
 
 

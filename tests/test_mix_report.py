@@ -10,6 +10,7 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.effects.features import EFFECTS
 from fxnorm.errors import SettingsError
+from fxnorm.mixing.delivery import DeliveredMix, Delivery, deliver
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.report import describe, measure_stems
 from fxnorm.statistics import DatasetStatistics, measure_stem
@@ -33,12 +34,16 @@ def statistics(songs: list[dict[str, np.ndarray]]) -> DatasetStatistics:
     return statistics
 
 
+def as_is(mix: np.ndarray) -> DeliveredMix:
+    return deliver(mix, Delivery(as_is=True), DatasetStatistics())
+
+
 def test_loudness_is_of_the_stems_as_they_came_and_of_the_mix(
     songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
 ) -> None:
     song = songs[0]
     mix = np.asarray(sum(song.values()))
-    report = describe(measure_stems(song), mix, statistics)
+    report = describe(measure_stems(song), as_is(mix), statistics)
     assert report.loudness_lufs == loudness.measure(mix, SAMPLE_RATE)
     for stem, samples in song.items():
         assert report.stem_loudness_lufs[stem] == loudness.measure(samples, SAMPLE_RATE)
@@ -47,7 +52,7 @@ def test_loudness_is_of_the_stems_as_they_came_and_of_the_mix(
 def test_a_training_song_lies_near_the_training_songs(
     songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
 ) -> None:
-    report = describe(measure_stems(songs[1]), songs[1]["bass"], statistics)
+    report = describe(measure_stems(songs[1]), as_is(songs[1]["bass"]), statistics)
     assert set(report.drift) == set(EFFECTS)
     # of four values, none lies more than 3 / sqrt(3) standard deviations from their mean; root mean squares likewise
     assert all(abs(value) < 3**0.5 + 1e-6 for stems in report.drift.values() for value in stems.values() if value)
@@ -58,7 +63,7 @@ def test_one_sentence_warns_of_a_stem_that_lies_far_outside(
     songs: list[dict[str, np.ndarray]], statistics: DatasetStatistics
 ) -> None:
     stems = songs[0] | {"bass": 0.02 * songs[0]["bass"]}
-    (warning,) = describe(measure_stems(stems), songs[0]["bass"], statistics).warnings
+    (warning,) = describe(measure_stems(stems), as_is(songs[0]["bass"]), statistics).warnings
     assert warning.startswith("bass: far from the training songs")
     assert "loudness by -" in warning
 
@@ -66,9 +71,9 @@ def test_one_sentence_warns_of_a_stem_that_lies_far_outside(
 def test_songs_that_do_not_differ_put_any_other_stem_infinitely_far(songs: list[dict[str, np.ndarray]]) -> None:
     one = DatasetStatistics()
     one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
-    (warning,) = describe(measure_stems({"bass": songs[1]["bass"]}), songs[0]["bass"], one).warnings
+    (warning,) = describe(measure_stems({"bass": songs[1]["bass"]}), as_is(songs[0]["bass"]), one).warnings
     assert "loudness beyond any, because they do not differ" in warning
-    assert describe(measure_stems({"bass": songs[0]["bass"]}), songs[0]["bass"], one).warnings == []
+    assert describe(measure_stems({"bass": songs[0]["bass"]}), as_is(songs[0]["bass"]), one).warnings == []
 
 
 def test_a_stem_that_cannot_be_measured_is_told_of(
@@ -79,7 +84,7 @@ def test_a_stem_that_cannot_be_measured_is_told_of(
     one_sided = songs[0]["drums"] * np.array([[1.0], [0.0]], np.float32)
     quiet = 0.001 * songs[0]["vocals"]
     stems: dict[str, np.ndarray] = {"vocals": quiet, "bass": click, "drums": one_sided, "other": 0 * click}
-    vocals, bass, drums = describe(measure_stems(stems), songs[0]["bass"], statistics).warnings
+    vocals, bass, drums = describe(measure_stems(stems), as_is(songs[0]["bass"]), statistics).warnings
     assert vocals == "vocals: counts as silence, because its peak does not pass -50 dBFS"
     assert bass == "bass: too quiet to be compared with the training songs"
     assert "; not to be compared with the training songs: compression" in drums
@@ -89,7 +94,7 @@ def test_a_mono_stem_is_reported_as_it_is_mixed_on_both_sides(statistics: Datase
     """The kind: what is reported is measured on other channels than what is compared and mixed."""
     mono = noise(2.0, 0.2, channels=1)
     one, two = (
-        describe(measure_stems({"bass": samples}), mono.repeat(2, axis=0), statistics)
+        describe(measure_stems({"bass": samples}), as_is(mono.repeat(2, axis=0)), statistics)
         for samples in (mono, mono.repeat(2, axis=0))
     )
     assert one == two
@@ -98,7 +103,7 @@ def test_a_mono_stem_is_reported_as_it_is_mixed_on_both_sides(statistics: Datase
 
 def test_a_stem_without_programme_is_named(statistics: DatasetStatistics) -> None:
     hum = (0.02 * np.sin(2 * np.pi * 50 * np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE)).astype(np.float32)[None]
-    (warning,) = describe(measure_stems({"bass": hum}), hum.repeat(2, axis=0), statistics).warnings
+    (warning,) = describe(measure_stems({"bass": hum}), as_is(hum.repeat(2, axis=0)), statistics).warnings
     assert warning.endswith("; no programme: clicks, hum, noise or bleed alone, taken as it is")
 
 
@@ -106,7 +111,7 @@ def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.n
     one = DatasetStatistics()
     one.add("bass", measure_stem(songs[0]["bass"], SAMPLE_RATE, "bass"))
     silence = np.zeros((2, SAMPLE_RATE), np.float32)
-    report = describe(measure_stems({"vocals": silence, "bass": songs[1]["bass"]}), silence, one)
+    report = describe(measure_stems({"vocals": silence, "bass": songs[1]["bass"]}), as_is(silence), one)
     assert json.loads(json.dumps(asdict(report), allow_nan=False)) == asdict(report)
     assert report.stem_loudness_lufs["vocals"] is None
     assert report.loudness_lufs is None
@@ -116,7 +121,7 @@ def test_a_report_is_json_whatever_cannot_be_measured(songs: list[dict[str, np.n
 def test_where_averages_alone_are_known_there_is_no_drift(statistics: DatasetStatistics) -> None:
     averages = DatasetStatistics()
     averages._averages["loudness", "bass"] = statistics.mean("loudness", "bass")
-    report = describe(measure_stems({"bass": noise(1.0)}), noise(1.0), averages)
+    report = describe(measure_stems({"bass": noise(1.0)}), as_is(noise(1.0)), averages)
     assert (report.drift, report.warnings) == ({}, [])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fxnorm import models
-from fxnorm.errors import SettingsError
+from fxnorm.errors import ModelError, SettingsError
 from fxnorm.models import CRAFx2, filter_bank, whole_latents
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "models" / "crafx2.npz", allow_pickle=False)
@@ -315,3 +315,67 @@ def test_mixing_reports_progress_up_to_the_whole(monkeypatch: pytest.MonkeyPatch
     assert len(done) > 10
     assert done[0] > 0
     assert done[-1] == pytest.approx(1)
+
+
+def parts_of(network: CRAFx2, song: Tensor, run_in: int) -> tuple[Tensor, Tensor]:
+    """The mix of a song and its parts (4, 2, samples), in memory of their own."""
+    parts = torch.full((4, 2, song.shape[-1]), torch.nan)
+    return network.mix_parts(song, parts, run_in), parts
+
+
+@pytest.mark.parametrize(
+    ("samples", "run_in"), [(3_008, 0), (3_001, 0), (3_001, 1_000), (3_000, 8_000), (50, 10), (1, 0)]
+)
+@pytest.mark.parametrize("cached", [1 << 20, 5_000, 12_000])
+@pytest.mark.parametrize("pooling", [64, 50])
+def test_parts_add_up_to_the_mix(
+    samples: int, run_in: int, cached: int, pooling: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filter_bank, "_CACHED_SAMPLES", cached)
+    network, song = network_with_random_weights(**SMALL, pooling=pooling), stems(samples)[0]
+    mix, parts = parts_of(network, song, run_in)
+    assert torch.allclose(mix, network.mix(song, run_in), atol=1e-6)
+    assert torch.allclose(parts.sum(0), mix, atol=1e-6)
+
+
+def test_a_part_is_what_its_stem_adds_before_the_common_curve() -> None:
+    """By the plain formulation: mask and excitation of all stems, then each stem's subbands alone."""
+    network, song = network_with_random_weights(**SMALL), stems(3_008)[0]
+    mix, parts = parts_of(network, song, 0)
+    front_end = network.front_end
+    with torch.no_grad():
+        _, pooled, magnitude = front_end.analyse(song[None])
+        mask = network.latent_mixer(pooled)
+        mask = mask * network.excitation((mask * magnitude).mean(-1))[..., None]
+        for stem, part in enumerate(parts):
+            alone = torch.zeros_like(song)
+            alone[2 * stem : 2 * stem + 2] = song[2 * stem : 2 * stem + 2]
+            subbands, _, _ = front_end.analyse(alone[None])
+            linear = front_end.synthesize(subbands, mask)[0]
+            assert torch.allclose(part, linear * mix / mix.atanh(), atol=1e-5)
+
+
+@pytest.mark.parametrize("run_in", [0, 700, 3_001])
+def test_parts_in_the_memory_of_the_stems_are_the_same(run_in: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_bank, "_CACHED_SAMPLES", 5_000)
+    network, song = network_with_random_weights(**SMALL), stems(3_001)[0]
+    mix, parts = parts_of(network, song, run_in)
+    overwritten = song.clone()
+    assert torch.equal(network.mix_parts(overwritten, overwritten.unflatten(0, (4, 2)), run_in), mix)
+    assert torch.equal(overwritten.unflatten(0, (4, 2)), parts)
+
+
+def test_the_part_of_a_silent_stem_is_silence() -> None:
+    network, song = network_with_random_weights(**SMALL), stems(3_000)[0]
+    song[2:4] = 0
+    mix, parts = parts_of(network, song, 500)
+    assert not parts[1].any()
+    assert torch.allclose(parts.sum(0), mix, atol=1e-6)
+    silent_mix, silent_parts = parts_of(network, torch.zeros(8, 500), 0)
+    assert not silent_mix.any() and not silent_parts.any()
+
+
+def test_a_wave_u_net_has_no_parts() -> None:
+    network = models.build("wave_u_net", features=8, levels=2)
+    with pytest.raises(ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; .*crafx2$"):
+        network.mix_parts(stems(100)[0], torch.empty(4, 2, 100))

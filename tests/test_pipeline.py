@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -183,8 +184,9 @@ def endpoint(project: Project) -> Iterator[str]:
             (project.folder / ".venv").unlink()
 
 
-def post(endpoint: str, row: dict[str, str | None]) -> requests.Response:
-    return requests.post(f"{endpoint}/invocations", json={"dataframe_records": [row]}, timeout=120)
+def post(endpoint: str, row: Mapping[str, str | None], **params: Any) -> requests.Response:
+    content = {"dataframe_records": [row], "params": params}
+    return requests.post(f"{endpoint}/invocations", json=content, timeout=120)
 
 
 def wav(samples: np.ndarray) -> bytes:
@@ -201,7 +203,8 @@ def base64_file(content: bytes) -> str:
 def test_the_endpoint_mixes_as_the_mixer_does(project: Project, endpoint: str) -> None:
     (song,) = (project.folder / "data/dry/test").iterdir()
     files = {stem: song / f"{stem}.wav" for stem in STEMS if stem != "other"}
-    answer = post(endpoint, {stem: base64_file(path.read_bytes()) for stem, path in files.items()})
+    row = {stem: base64_file(path.read_bytes()) for stem, path in files.items()}
+    answer = post(endpoint, row, as_is=True)
     assert answer.status_code == 200, answer.text
     (prediction,) = answer.json()["predictions"]
     served, sample_rate = audio.decode(base64.b64decode(prediction["mix"]), "mix")

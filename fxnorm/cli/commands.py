@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxnorm import __version__
+from fxnorm.cli import parts
 from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
 from fxnorm.cli.options import on_error as _on_error
 from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
+from fxnorm.cli.remix import remix
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, system_sentence
 from fxnorm.runtime import log
@@ -23,6 +25,7 @@ from fxnorm.runtime.signals import Terminated, terminable
 from fxnorm.settings import Settings
 
 if TYPE_CHECKING:
+    from fxnorm.mixing.mix_files import PartsOut
     from fxnorm.mixing.mixer import Mixer
     from fxnorm.mixing.options import MixOptions
 
@@ -73,6 +76,7 @@ def main() -> None:
 main.add_command(import_data)
 main.add_command(listening_test)
 main.add_command(pipeline)
+main.add_command(remix)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -448,7 +452,24 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
 @click.option("--song", metavar="NAME", help="Reverberation of its own, as evaluation gives the song of this name.")
-@click.option("--target-loudness", type=float, metavar="LUFS", help="Bring the mix there; default: as it was mixed.")
+@click.option(
+    "--target-loudness",
+    type=float,
+    metavar="LUFS",
+    help="Bring the mix there by a gain and a limiter; default: the training mixtures' average.",
+)
+@click.option("--true-peak", type=float, metavar="DBTP", help="The highest true peak; default: -1.")
+@click.option("--as-is", is_flag=True, help="The network's own level, with neither gain nor limiter.")
+@click.option(
+    "--bits",
+    type=click.Choice(["16", "24", "32f"]),
+    help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
+)
+@click.option("--sample-rate", type=int, metavar="HZ", help="Of the mix; default: 44100.")
+@click.option(
+    "--stems-out", type=_FOLDER, help="Write what each stem contributes into this folder, and mix.json; see remix."
+)
+@click.option("--session", type=click.Choice(["reaper"]), help="A DAW's project beside what --stems-out writes.")
 @click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
 @click.option("--report", type=_FILE, help="Write levels, distance from the training songs and warnings (.json).")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for --endpoint.")
@@ -460,6 +481,12 @@ def mix(
     seed: int | None,
     song: str | None,
     target_loudness: float | None,
+    true_peak: float | None,
+    as_is: bool,
+    bits: str | None,
+    sample_rate: int | None,
+    stems_out: Path | None,
+    session: str | None,
     plot: Path | None,
     report: Path | None,
     timeout: float | None,
@@ -467,7 +494,7 @@ def mix(
 ) -> None:
     """Mix stems with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
 
-    Stems left out are silent. The gain of --target-loudness is made smaller where the peak would pass full scale.
+    Stems left out are silent.
     """
     from fxnorm.io import outputs
     from fxnorm.mixing.options import MixOptions
@@ -476,25 +503,38 @@ def mix(
         raise click.UsageError("expected either MIXER or --endpoint")
     if plot is not None and endpoint is not None:
         raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
+    if stems_out is not None and endpoint is not None:
+        raise click.UsageError("--stems-out: an endpoint answers with the mix alone; expected MIXER")
+    if session is not None and stems_out is None:
+        raise click.UsageError("--session: expected --stems-out as well")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
-    options = MixOptions.for_file(output, dry, seed, target_loudness, song)
+    given = {"dry": dry, "seed": seed, "song": song, "as_is": as_is, "bits": bits, "sample_rate": sample_rate}
+    options = MixOptions.for_file(output, **given, target_loudness=target_loudness, true_peak=true_peak)
     sources = {stem: source for stem, source in stems.items() if source is not None}
     # a folder that is no Mixer gets the error that names it as such, below
     is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
-    outputs.check([mixer if is_mixer else None, *sources.values()], files=[output, plot, report])
+    outputs.check(
+        [mixer if is_mixer else None, *sources.values()], parts.folders(stems_out), files=[output, plot, report]
+    )
     if endpoint is not None:
         _mix_at_endpoint(endpoint, sources, options, output, report, timeout)
     elif mixer is not None:
-        _mix_here(mixer, sources, options, output, plot, report)
+        asked_for = parts.asked_for(stems_out, mixer, session, keep_stems=plot is not None or report is not None)
+        _mix_here(mixer, sources, options, output, plot, report, asked_for)
 
 
 def _mix_here(
-    mixer: str, stems: dict[str, str], options: "MixOptions", output: Path, plot: Path | None, report: Path | None
+    mixer: str,
+    stems: dict[str, str],
+    options: "MixOptions",
+    output: Path,
+    plot: Path | None,
+    report: Path | None,
+    parts_out: "PartsOut | None",
 ) -> None:
     from tqdm import tqdm
 
-    from fxnorm.io.audio import peak_dbfs
     from fxnorm.mixing.mix_files import mix_files
 
     opened = _opened(mixer)
@@ -507,18 +547,24 @@ def _mix_here(
                 bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
             bars[0].update(round(100 * done) - bars[0].n)
 
-        mixed = mix_files(opened, stems, options, output, show)
+        mixed = mix_files(opened, stems, options, output, show, parts_out)
         show(1.0)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed.mix, mixed.stems, opened.recipe.normalizer(), seed, options.dry, plot)
+        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, options.dry, plot)
     if report is not None:
         from fxnorm.io.files import write_json
 
         write_json(report, mixed.report())
-    click.echo(f"{output}: {mixed.seconds:.1f} s, peak {peak_dbfs(mixed.mix):.1f} dBFS")
+    delivered = mixed.delivered
+    levels = f"{delivered.loudness_lufs:.1f} LUFS, true peak {delivered.true_peak_dbtp:.1f} dBTP"
+    click.echo(f"{output}: {mixed.seconds:.1f} s, {levels}")
+    if delivered.remark is not None:
+        click.echo(f"{output}: {delivered.remark}", err=True)
+    if parts_out is not None and mixed.parts is not None:
+        parts.report(parts_out.folder, mixed.parts)
 
 
 def _opened(mixer: str) -> "Mixer":

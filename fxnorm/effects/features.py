@@ -68,7 +68,7 @@ def measure_stem(audio: np.ndarray, sample_rate: int, stem: str, *, residue: boo
 
 
 def measure_mixture(audio: np.ndarray, sample_rate: int) -> Features:
-    """The equalization (32769,) of a finished mix, as :func:`measure_stem` defines it.
+    """The equalization (32769,) of a finished mix, as :func:`measure_stem` defines it, and its loudness in LUFS.
 
     Of a mix that carries no programme it is nothing; a mono one is measured as it sounds, on both sides.
 
@@ -77,10 +77,11 @@ def measure_mixture(audio: np.ndarray, sample_rate: int) -> Features:
     """
     audio_file.check(audio, MIXTURE)
     audio = audio_file.to_stereo(checked(audio, sample_rate))
-    if not programme.carried(audio, sample_rate).any() or not np.isfinite(loudness.measure(audio, sample_rate)):
+    level = loudness.measure(audio, sample_rate)
+    if not programme.carried(audio, sample_rate).any() or not np.isfinite(level):
         return {}
     padded = np.pad(audio, ((0, 0), (spectrum.FFT_SIZE, spectrum.FFT_SIZE)))
-    return {"equalization": equalization.measure(padded, sample_rate)}
+    return {"equalization": equalization.measure(padded, sample_rate), "loudness": level}
 
 
 def check_stem(stem: str) -> None:

@@ -68,6 +68,7 @@ def apply(
         wet *= np.float32(settings.wet)
         np.multiply(dry, np.float32(settings.dry), out=reverberated[channel])
         reverberated[channel] += wet
+        del wet  # else it would be there beside the next channel's
     return reverberated
 
 

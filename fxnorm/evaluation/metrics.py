@@ -15,9 +15,10 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.effects import loudness
+from fxnorm.effects import dynamics, loudness
 from fxnorm.effects.levels import decibels
 from fxnorm.effects.spectrum import frames, window
+from fxnorm.effects.width import side_to_middle_db
 from fxnorm.evaluation import kernels
 from fxnorm.io import audio as audio_io
 
@@ -48,12 +49,6 @@ _STFT_FLOOR_DBFS = -100.0  # level of a sine; below, two spectra count as equall
 _POWER_FLOOR = 1e-10  # librosa's ``amin`` in power_to_db and spectral_flatness
 _CONTRAST_RANGE_DB = 80.0  # librosa's ``top_db`` in power_to_db
 
-_STEPS_PER_SECOND = 10  # of loudness.step_energies
-_SHORT_TERM_STEPS = 30  # EBU Tech 3341: a window of 3 s
-_LOUDNESS_OFFSET = -0.691  # BS.1770: LUFS of a mean square of 1 after K-weighting
-_RANGE_ABSOLUTE_GATE = -70.0  # EBU Tech 3342, LUFS
-_RANGE_RELATIVE_GATE = -20.0  # LU under the mean of what passes the absolute gate
-_RANGE_PERCENTILES = (10, 95)
 
 # ITU-R BS.1770-5, Annex 2: phases 0 and 1 of the four-fold interpolator. Phases 3 and 2 are the same backwards.
 _TRUE_PEAK_PHASES = np.array(
@@ -116,7 +111,7 @@ def compare_all(
     at_peak = _peak_normalized(reference)
     features = spectral_features(at_peak), panning_features(at_peak), dynamic_features(at_peak)
     distances = _multi_resolution_stft([_peak_normalized(mix) for mix in padded], at_peak)
-    reference_side = _side_to_middle_db(at_peak)
+    reference_side = side_to_middle_db(at_peak)
     compared = {}
     for name, mix, distance in zip(mixes, padded, distances, strict=True):
         at_peak = _peak_normalized(mix)
@@ -124,7 +119,7 @@ def compare_all(
             "loudness": _loudness_family(_loudness_levels(mix), levels),
             "spectral": _spectral_family(spectral_features(at_peak), features[0]) | {_STFT_DISTANCE: distance},
             "panning": _panning_family(panning_features(at_peak), features[1])
-            | {"side_to_middle_difference_db": _difference(_side_to_middle_db(at_peak), reference_side)},
+            | {"side_to_middle_difference_db": _difference(side_to_middle_db(at_peak), reference_side)},
             "dynamic": _dynamic_family(dynamic_features(at_peak), features[2]),
         }
     return compared
@@ -155,7 +150,7 @@ def short_term_loudness(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     Source: EBU Tech 3341, with the K-weighting of ITU-R BS.1770.
     """
     audio = prepared(audio, "audio", sample_rate)
-    return _short_term(_step_energies(audio), audio.shape[1])
+    return dynamics.short_term(_step_energies(audio), audio.shape[1])
 
 
 def loudness_range(audio: np.ndarray, sample_rate: int) -> float:
@@ -168,7 +163,7 @@ def loudness_range(audio: np.ndarray, sample_rate: int) -> float:
     Raises:
         AudioError: as :func:`compare_mixes`.
     """
-    return _range_of(short_term_loudness(audio, sample_rate))
+    return dynamics.loudness_range(short_term_loudness(audio, sample_rate))
 
 
 def mix_levels(audio: np.ndarray) -> dict[str, float]:
@@ -181,9 +176,9 @@ def mix_levels(audio: np.ndarray) -> dict[str, float]:
     energies, samples = _step_energies(audio), audio.shape[1]
     return {
         "integrated_loudness_lufs": loudness.integrated(energies, samples),
-        "loudness_range_lu": _range_of(_short_term(energies, samples)),
+        "loudness_range_lu": dynamics.loudness_range(dynamics.short_term(energies, samples)),
         "true_peak_dbtp": true_peak_dbtp(audio) if audio.any() else math.nan,
-        "side_to_middle_db": _side_to_middle_db(audio),
+        "side_to_middle_db": side_to_middle_db(audio),
     }
 
 
@@ -405,24 +400,6 @@ def _step_energies(audio: np.ndarray) -> np.ndarray:
     return loudness.step_energies(audio).sum(axis=0)
 
 
-def _short_term(energies: np.ndarray, samples: int) -> np.ndarray:
-    step = SAMPLE_RATE // _STEPS_PER_SECOND
-    whole = energies[: samples // step]
-    if len(whole) < _SHORT_TERM_STEPS:
-        return np.empty(0)
-    power = sliding_window_view(whole, _SHORT_TERM_STEPS).mean(axis=-1) / step
-    return _LOUDNESS_OFFSET + 10 * np.log10(power + 1e-30)
-
-
-def _range_of(short_term: np.ndarray) -> float:
-    audible = short_term[short_term >= _RANGE_ABSOLUTE_GATE]
-    if len(audible) == 0:
-        return math.nan
-    relative_gate = 10 * np.log10(np.mean(10 ** (audible / 10))) + _RANGE_RELATIVE_GATE
-    low, high = np.percentile(audible[audible >= relative_gate], _RANGE_PERCENTILES, method="nearest")
-    return float(high - low)
-
-
 def _peak_normalized(audio: np.ndarray) -> np.ndarray:
     peak = float(np.abs(audio).max())
     return audio * np.float32(10 ** (PEAK_DBFS / 20) / peak) if peak > 0 else audio
@@ -430,8 +407,3 @@ def _peak_normalized(audio: np.ndarray) -> np.ndarray:
 
 def _middle_and_side(audio: np.ndarray) -> np.ndarray:
     return np.stack([audio[0] + audio[1], audio[0] - audio[1]]) / 2
-
-
-def _side_to_middle_db(audio: np.ndarray) -> float:
-    middle, side = np.square(_middle_and_side(audio)).sum(axis=-1, dtype=np.float64)
-    return 10 * math.log10(side / middle) if middle > 0 and side > 0 else math.nan

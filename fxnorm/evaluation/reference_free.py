@@ -10,14 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE
+from fxnorm.effects import third_octaves
 from fxnorm.effects.features import measure_mixture
-from fxnorm.effects.levels import decibels
 from fxnorm.evaluation.masking import masked_shares
 from fxnorm.evaluation.metrics import mix_levels, prepared
 from fxnorm.statistics import DatasetStatistics
-
-THIRD_OCTAVES_HZ = 1000 * 2 ** (np.arange(-16, 13) / 3)
-"""Centres from 25 Hz to 16 kHz (IEC 61260, base 2)."""
 
 _RANGE_DB = 60.0  # under the loudest third of an octave; what is quieter, as over a coder's cut-off, counts as that
 
@@ -65,7 +62,7 @@ def training_balance(statistics: DatasetStatistics | None) -> np.ndarray | None:
     """Levels in thirds of an octave of the average training mixture, in dB; ``None`` if the statistics lack it."""
     if statistics is None or ("equalization", MIXTURE) not in statistics:
         return None
-    return _levels(statistics.mean("equalization", MIXTURE))
+    return third_octaves.levels(statistics.mean("equalization", MIXTURE))
 
 
 def balance_of(mix: np.ndarray) -> np.ndarray | None:
@@ -74,20 +71,13 @@ def balance_of(mix: np.ndarray) -> np.ndarray | None:
     Measured as those of the training mixtures are, at -30 LUFS.
     """
     features = measure_mixture(mix, SAMPLE_RATE)
-    return _levels(np.asarray(features["equalization"])) if features else None
+    return third_octaves.levels(np.asarray(features["equalization"])) if features else None
 
 
 def balance_difference_db(balance: np.ndarray, target: np.ndarray) -> float:
     """Root mean square difference in dB of two balances' shapes."""
     difference = _limited(balance) - _limited(target)
     return float(np.std(difference))
-
-
-def _levels(magnitude: np.ndarray) -> np.ndarray:
-    bin_hertz = SAMPLE_RATE / 2 / (len(magnitude) - 1)
-    lower, upper = (np.rint(THIRD_OCTAVES_HZ * 2**shift / bin_hertz).astype(int) for shift in (-1 / 6, 1 / 6))
-    power = np.concatenate([[0.0], np.cumsum(np.square(magnitude, dtype=np.float64))])
-    return decibels(np.sqrt(power[upper] - power[lower]))
 
 
 def _limited(levels: np.ndarray) -> np.ndarray:

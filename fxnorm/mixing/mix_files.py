@@ -1,4 +1,5 @@
-"""Stems in files to a mix in a file, and the report on it: what the command does, for users of the library as well."""
+"""Stems in files to a mix in a file, its parts and the report on it: what the command does, for users of the library as
+well."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,10 +10,31 @@ import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.io import audio
+from fxnorm.io.files import whole_file, whole_folder
+from fxnorm.mixing import parts as parts_folder
+from fxnorm.mixing.delivery import DeliveredMix, deliver, encode
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.report import describe, measure_stems
+from fxnorm.mixing.treatment import Measured
 from fxnorm.models.network import Progress
+
+
+@dataclass(frozen=True)
+class PartsOut:
+    """Where the parts of a mix go (:mod:`fxnorm.mixing.parts`).
+
+    Attributes:
+        folder: is made; an older one of parts is replaced.
+        mixer: what the Mixer is called in the description.
+        session: also write a REAPER project.
+        keep_stems: keep the stems for :meth:`FileMix.report`, which takes as much memory as they do.
+    """
+
+    folder: Path
+    mixer: str
+    session: bool = False
+    keep_stems: bool = True
 
 
 @dataclass(frozen=True)
@@ -21,29 +43,38 @@ class FileMix:
 
     Attributes:
         mixer: what mixed it.
-        stems: by name, (1 or 2 channels, samples) at 44.1 kHz, as they were read.
-        mix: (2, samples) at 44.1 kHz.
+        stems: by name, (1 or 2 channels, samples) at 44.1 kHz, as they were read; none where they were not kept.
+        delivered: the mix as it was delivered.
+        sample_rate: of the mix, in Hz.
+        parts: the description of its parts, if they were written.
     """
 
     mixer: Mixer
     stems: dict[str, np.ndarray]
-    mix: np.ndarray
+    delivered: DeliveredMix
+    sample_rate: int
+    parts: parts_folder.Description | None = None
 
     @property
     def seconds(self) -> float:
         """Length of the mix."""
-        return self.mix.shape[1] / SAMPLE_RATE
+        return self.delivered.audio.shape[1] / self.sample_rate
 
     def report(self) -> dict[str, Any]:
         """What an endpoint reports: sample rate, length and the fields of :class:`fxnorm.mixing.report.MixReport`."""
-        described = describe(measure_stems(self.stems), self.mix, self.mixer.recipe.statistics)
-        return {"sample_rate": SAMPLE_RATE, "seconds": self.seconds, **asdict(described)}
+        described = describe(measure_stems(self.stems), self.delivered, self.mixer.recipe.statistics)
+        return {"sample_rate": self.sample_rate, "seconds": self.seconds, **asdict(described)}
 
 
 def mix_files(
-    mixer: Mixer, stems: Mapping[str, str | Path], options: MixOptions, output: Path, progress: Progress | None = None
+    mixer: Mixer,
+    stems: Mapping[str, str | Path],
+    options: MixOptions,
+    output: Path,
+    progress: Progress | None = None,
+    parts: PartsOut | None = None,
 ) -> FileMix:
-    """Read stems, mix them and write the mix.
+    """Read stems, mix them and write the mix, and perhaps its parts.
 
     Args:
         mixer: the Mixer.
@@ -52,21 +83,55 @@ def mix_files(
         options: of the mix; the format is that of the output's suffix.
         output: the file to write.
         progress: called with the fraction that is done.
+        parts: where parts go, if they shall be written.
 
     Raises:
         AudioError: a stem cannot be read, or no mix can be made of them.
-        ModelError: the network's mix is not finite.
-        OutputError: the mix cannot be written.
+        ModelError: the network's mix is not finite, or no sum of parts where they are asked for.
+        OutputError: the mix or its parts cannot be written.
     """
     samples = {stem: audio.read(source)[0] for stem, source in stems.items()}
-    mix = mixer.mix(
-        samples,
-        SAMPLE_RATE,
-        options.dry,
-        options.seed,
-        progress=progress,
-        target_loudness=options.target_loudness,
-        song=options.song,
-    )
-    audio.write(output, mix, SAMPLE_RATE)
-    return FileMix(mixer, samples, mix)
+    if parts is not None:
+        return _mix_with_parts(mixer, samples, stems, options, output, progress, parts)
+    mix = mixer.mix(samples, SAMPLE_RATE, options.dry, options.seed, progress=progress, song=options.song)
+    delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
+    _write(output, delivered, options)
+    return FileMix(mixer, samples, delivered, options.sample_rate)
+
+
+def _mix_with_parts(
+    mixer: Mixer,
+    samples: dict[str, np.ndarray],
+    sources: Mapping[str, str | Path],
+    options: MixOptions,
+    output: Path,
+    progress: Progress | None,
+    out: PartsOut,
+) -> FileMix:
+    kept = dict(samples) if out.keep_stems else {}
+    before = {stem: Measured(audio) for stem, audio in samples.items()}
+    mix, contributions = mixer.mix_parts(samples, options.dry, options.seed, progress, song=options.song)
+    delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
+    del mix
+    with whole_folder(out.folder, parts_folder.CONTENTS.refuse_others) as folder:
+        description = parts_folder.write(
+            folder,
+            delivered,
+            contributions,
+            before,
+            options,
+            mixer=out.mixer,
+            network=mixer.network.config,
+            sources={stem: str(source) for stem, source in sources.items()},
+        )
+        del contributions
+        if out.session:
+            parts_folder.write_session(folder, description)
+        _write(output, delivered, options)
+    return FileMix(mixer, kept, delivered, options.sample_rate, description)
+
+
+def _write(output: Path, delivered: DeliveredMix, options: MixOptions) -> None:
+    content = encode(delivered.audio, options.sample_rate, output.suffix.lower(), options.bits)
+    with whole_file(output) as temporary:
+        temporary.write_bytes(content)

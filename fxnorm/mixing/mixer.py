@@ -18,12 +18,11 @@ from safetensors.torch import load_file, save
 
 from fxnorm import models
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
-from fxnorm.effects import loudness, programme
-from fxnorm.effects.levels import peaks
 from fxnorm.errors import AudioError, ModelError, SettingsError, printable
 from fxnorm.io import audio, bounded
 from fxnorm.io.files import whole_folder, write_json
 from fxnorm.io.outputs import Contents
+from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, Delivery, deliver
 from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress
 from fxnorm.normalization.recipe import FILES as RECIPE_FILES
@@ -106,6 +105,7 @@ class Mixer:
         dry: bool = False,
         seed: int | None = None,
         progress: Progress | None = None,
+        taken: bool = False,
     ) -> np.ndarray:
         """What the network is given: normalized stems.
 
@@ -114,6 +114,7 @@ class Mixer:
             dry: the stems are recordings without effects and get the pre-reverb first.
             seed: draws impulse responses and shelves; the default is the training's.
             progress: called before each stem; with 0, because all of this is a small part of a mix.
+            taken: stems are taken out of ``stems``, a dictionary, one after the other, which frees their memory.
 
         Returns:
             (8, samples), in the order of STEMS with left before right.
@@ -126,7 +127,9 @@ class Mixer:
             if stem in stems:
                 if progress is not None:
                     progress(0.0)
-                padded = audio.pad_to(stems[stem], length)
+                samples = stems.pop(stem) if taken and isinstance(stems, dict) else stems[stem]
+                padded = audio.pad_to(samples, length)
+                del samples
                 normalized[2 * number : 2 * number + 2] = normalizer.normalize(
                     padded, SAMPLE_RATE, stem, seed=seed, dry=dry
                 )
@@ -139,10 +142,9 @@ class Mixer:
 
     def mix_normalized(self, normalized: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The network's mix (2, samples) of normalized stems (8, samples)."""
-        run_in = round(self.run_in_seconds * SAMPLE_RATE)
         with torch.inference_mode():
             stems = torch.from_numpy(np.ascontiguousarray(normalized, dtype=np.float32)).to(self.device)
-            mixed = self.network.mix(stems, run_in=run_in, progress=progress)
+            mixed = self.network.mix(stems, run_in=self._run_in, progress=progress)
         return mixed.float().cpu().numpy()
 
     def mix(
@@ -154,6 +156,7 @@ class Mixer:
         progress: Progress | None = None,
         *,
         target_loudness: float | None = None,
+        true_peak: float = DEFAULT_TRUE_PEAK,
         song: str | None = None,
     ) -> np.ndarray:
         """Mix stems.
@@ -166,8 +169,8 @@ class Mixer:
             seed: draws the impulse responses of the normalization; the default is the training's.
             progress: called with the fraction that is done.
             target_loudness: integrated loudness of the mix in LUFS; the default is as the network mixed it. One gain
-                brings the mix there, a smaller one where its peak would pass full scale. A mix that carries no
-                programme (:mod:`fxnorm.effects.programme`) is not turned up.
+                and a limiter bring the mix there (:mod:`fxnorm.mixing.delivery`).
+            true_peak: in dBTP, which a mix that is brought to a loudness does not pass.
             song: name of the song, with which each song has draws of its own, as in training and evaluation. With it
                 the mix is that of the evaluation, sample for sample.
 
@@ -185,18 +188,63 @@ class Mixer:
             for name, stem in stems.items()
         }
         mixed = self.mix_normalized(self.normalize(prepared, dry, self.seed_of(seed, song), progress), progress)
-        if not np.isfinite(audio.peak_dbfs(mixed)):
-            raise ModelError("the network's mix holds NaN or infinite samples; its weights may be damaged")
-        resampled = audio.pad_to(audio.resample(mixed, SAMPLE_RATE, sample_rate), length)[:, :length]
-        if target_loudness is not None:
-            # loudness is measured at 44.1 kHz, the peak where the mix goes
-            peak = float(peaks(np.ascontiguousarray(resampled)).max())
-            gain = loudness.gain_to(loudness.measure(mixed, SAMPLE_RATE), target_loudness, peak)
-            if gain > 1 and not programme.carried(mixed, SAMPLE_RATE).any():
-                gain = 1.0
-            resampled = resampled * np.float32(gain)
+        _refuse_damaged(mixed)
+        if target_loudness is None:
+            resampled = audio.resample(mixed, SAMPLE_RATE, sample_rate)
+        else:
+            delivery = Delivery(target_loudness, true_peak, sample_rate=sample_rate)
+            resampled = deliver(mixed, delivery, self.recipe.statistics).audio
         # the network's tanh keeps it under full scale; resampling may pass it between the samples
-        return np.clip(resampled, -1.0, 1.0)
+        return np.clip(audio.pad_to(resampled, length)[:, :length], -1.0, 1.0)
+
+    def mix_parts(
+        self,
+        stems: dict[str, np.ndarray],
+        dry: bool = False,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        *,
+        song: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`mix` at 44.1 kHz, as the network mixes it, and what each stem contributes.
+
+        Args:
+            stems: as in :meth:`mix`. The dictionary is empty afterwards: each stem's memory is free as soon as it is
+                normalized, if nobody else holds it.
+            dry: as in :meth:`mix`.
+            seed: as in :meth:`mix`.
+            progress: as in :meth:`mix`.
+            song: as in :meth:`mix`.
+
+        Returns:
+            the mix, float32 (2, samples), and its parts, float32 (4, 2, samples) in the order of STEMS, which add up to
+            it.
+
+        Raises:
+            AudioError, ModelError: as :meth:`mix`; and a ModelError, if the network's mix is no sum of parts.
+        """
+        refuse_unusable(stems)
+        if not self.network.has_parts:
+            raise self.network.without_parts()
+        for name, stem in stems.items():
+            stems[name] = np.asarray(stem, dtype=np.float32)
+        del stem
+        normalized = self.normalize(stems, dry, self.seed_of(seed, song), progress, taken=True)
+        parts = torch.from_numpy(normalized).unflatten(0, (len(STEMS), 2))
+        with torch.inference_mode():
+            given = torch.from_numpy(normalized).to(self.device)  # on a CPU the same memory, which parts overwrite
+            mixed = self.network.mix_parts(given, parts, self._run_in, progress).float().cpu().numpy()
+        _refuse_damaged(mixed)
+        return mixed, parts.numpy()
+
+    @property
+    def _run_in(self) -> int:
+        return round(self.run_in_seconds * SAMPLE_RATE)
+
+
+def _refuse_damaged(mix: np.ndarray) -> None:
+    if not np.isfinite(audio.peak_dbfs(mix)):
+        raise ModelError("the network's mix holds NaN or infinite samples; its weights may be damaged")
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

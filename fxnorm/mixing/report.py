@@ -16,6 +16,7 @@ from fxnorm.effects.features import EFFECTS, Features
 from fxnorm.effects.levels import is_silent
 from fxnorm.errors import DatasetError
 from fxnorm.io.audio import to_stereo
+from fxnorm.mixing.delivery import DeliveredMix
 from fxnorm.statistics import DatasetStatistics, measure_stem
 
 FAR = 4.0
@@ -29,16 +30,23 @@ class MixReport:
 
     Attributes:
         loudness_lufs: of the mix; ``None`` for one that never passes the absolute loudness gate, -70 LUFS.
+        true_peak_dbtp: of the mix; ``None`` for silence.
+        gain_db: that the network's mix got before the limiter.
+        reduction_db: by which the limiter turned the highest peak down.
         stem_loudness_lufs: of each stem as it came in, a mono one on both sides, as it is mixed; ``None`` for a silent
             one.
         drift: by effect and stem, in units of the spread between the training songs (see
             :meth:`DatasetStatistics.drift`); ``None`` where these did not differ at all. Empty where the model knows
             averages alone, without their spread.
         warnings: a sentence for each stem that lies far outside, of which something cannot be compared, or that carries
-            no programme and so was not normalized; the endpoint adds one where the mix is cut off at full scale.
+            no programme and so was not normalized; and one where the mix stays under the loudness that it was to have.
+            The endpoint adds one where the mix is cut off at full scale.
     """
 
     loudness_lufs: float | None
+    true_peak_dbtp: float | None
+    gain_db: float
+    reduction_db: float
     stem_loudness_lufs: dict[str, float | None]
     drift: dict[str, dict[str, float | None]]
     warnings: list[str]
@@ -77,25 +85,27 @@ def measure_stems(stems: Mapping[str, np.ndarray]) -> dict[str, MeasuredStem]:
     }
 
 
-def describe(stems: Mapping[str, MeasuredStem], mix: np.ndarray, statistics: DatasetStatistics) -> MixReport:
+def describe(stems: Mapping[str, MeasuredStem], mix: DeliveredMix, statistics: DatasetStatistics) -> MixReport:
     """Measure a mix, and compare the stems it was made of with those of the training songs.
 
     Args:
         stems: what :func:`measure_stems` found.
-        mix: (2, samples) at 44.1 kHz.
+        mix: as it was delivered.
         statistics: of the training songs.
     """
     try:
         drifts = statistics.drift({stem: measured.features for stem, measured in stems.items() if measured.features})
     except DatasetError:  # published averages come without spread
         drifts = {}
+    warnings = [text for stem, measured in stems.items() if (text := _warning(stem, measured, drifts)) is not None]
     return MixReport(
-        loudness_lufs=_finite(loudness.measure(mix, SAMPLE_RATE)),
+        loudness_lufs=_finite(mix.loudness_lufs),
+        true_peak_dbtp=mix.true_peak_dbtp if mix.audio.any() else None,
+        gain_db=mix.gain_db,
+        reduction_db=mix.reduction_db,
         stem_loudness_lufs={stem: measured.loudness_lufs for stem, measured in stems.items()},
         drift={effect: {stem: _finite(value) for stem, value in by_stem.items()} for effect, by_stem in drifts.items()},
-        warnings=[
-            warning for stem, measured in stems.items() if (warning := _warning(stem, measured, drifts)) is not None
-        ],
+        warnings=warnings if mix.remark is None else [*warnings, f"mix: {mix.remark}"],
     )
 
 

@@ -72,6 +72,13 @@ class CRAFx2(MixingNetwork):
         )
 
     @torch.no_grad()
+    def mix_parts(self, stems: Tensor, parts: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
+        signal = RunInSignal.after_run_in(stems, run_in)
+        return whole_song.mix_parts(
+            self.front_end, self.latent_mixer, self.excitation, signal, parts, progress or (lambda done: None)
+        )
+
+    @torch.no_grad()
     def _start_as_sum(self) -> None:
         """Initial weights with which the network gives (nearly) the sum of the stems, and from which it learns freely.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fxnorm.errors import ModelError
 from fxnorm.models.sizes import NetworkSizes
 
 Progress = Callable[[float], None]
@@ -38,6 +39,32 @@ class MixingNetwork(nn.Module, ABC):
             run_in: samples of the song's end (at most all of it) that are put before its start and cut off the mix.
             progress: called with the fraction that is done, last with 1.
         """
+
+    def mix_parts(self, stems: Tensor, parts: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
+        """As :meth:`mix`, and what each stem contributes: the parts add up to the mix.
+
+        Args:
+            stems: as in :meth:`mix`.
+            parts: (stems, 2, samples), which is overwritten, on any device. It may be a view of ``stems``, whose memory
+                it then takes.
+            run_in: as in :meth:`mix`.
+            progress: as in :meth:`mix`.
+
+        Raises:
+            ModelError: the mix of this network is no sum over stems.
+        """
+        raise self.without_parts()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether :meth:`mix_parts` works."""
+        return type(self).mix_parts is not MixingNetwork.mix_parts
+
+    def without_parts(self) -> ModelError:
+        """What :meth:`mix_parts` raises where it does not work."""
+        return ModelError(
+            f"{self.sizes.network}: its mix is no sum of parts, one for each stem; expected a network that is: crafx2"
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Group norms, recurrent layers and excitation span the song, so it cannot be cut 
 frames have to be kept: the filter bank runs twice in blocks, once to measure and once to mix.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -15,10 +16,15 @@ from fxnorm.models.filter_bank import block_frames, same_padding, without_ends
 from fxnorm.models.front_end import FrontEnd
 from fxnorm.models.latent_mixer import LatentMixer
 from fxnorm.models.network import Progress, RunInSignal
+from fxnorm.models.sizes import OUTPUT_CHANNELS
 from fxnorm.models.whole_latents import latent_rows, mask_in_place
 
 _SYNTHESIS_FRACTION = 0.3
 """Of the time that mixing takes, for progress."""
+_LINEAR = 1e-6
+"""Samples under which tanh is the identity, to float32's precision."""
+_PHASES = 4
+"""Neighbouring samples of a subband that are computed side by side; 2 and 8 take as long within a tenth."""
 _ANALYSIS_FRACTION = 0.5
 """Of the time before synthesis; the latent-space mixer takes the other half."""
 
@@ -30,6 +36,35 @@ def mix(
     mask, squeezed = _mask(front_end, latent_mixer, signal, lambda done: progress((1 - _SYNTHESIS_FRACTION) * done))
     mask *= excitation(squeezed)[:, None]
     return _synthesize(front_end, signal, mask, lambda done: progress(1 + _SYNTHESIS_FRACTION * (done - 1)))
+
+
+def mix_parts(
+    front_end: FrontEnd,
+    latent_mixer: LatentMixer,
+    excitation: nn.Module,
+    signal: RunInSignal,
+    parts: Tensor,
+    progress: Progress,
+) -> Tensor:
+    """As :func:`mix`, and what each stem contributes to it, in ``parts`` (stems, 2, samples), on any device.
+
+    ``parts`` may have the memory of the song's stems, which are overwritten then.
+
+    Once the mask is known, filter bank and synthesis are linear in the stems. The last tanh is one gain for all of them
+    at each sample and channel, tanh(y) / y of their sum y.
+    """
+    mask, squeezed = _mask(front_end, latent_mixer, signal, lambda done: progress((1 - _SYNTHESIS_FRACTION) * done))
+    mask *= excitation(squeezed)[:, None]
+    mix = signal.stems.new_empty(parts.shape[1:])
+    for start, block in _part_blocks(
+        front_end, signal, mask, len(parts), lambda done: progress(1 + _SYNTHESIS_FRACTION * (done - 1))
+    ):
+        stop = start + block.shape[-1]
+        total = block.sum(0)
+        mix[:, start:stop] = total.tanh()
+        gain = torch.where(total.abs() > _LINEAR, mix[:, start:stop] / total, 1)
+        parts[..., start:stop] = (block * gain).to(parts.device)
+    return mix
 
 
 def _mask(
@@ -76,11 +111,94 @@ def _synthesize(front_end: FrontEnd, signal: RunInSignal, mask: Tensor, progress
     return mix[:, begin : begin + signal.stems.shape[-1]].tanh_()
 
 
+def _part_blocks(
+    front_end: FrontEnd, signal: RunInSignal, mask: Tensor, stems: int, progress: Progress
+) -> Iterator[tuple[int, Tensor]]:
+    """What each of the stems contributes before the tanh, block by block: the first sample, and (stems, 2, samples).
+
+    The samples that a block comes from, and those that the next one still needs, have been read when it is given: it
+    may take their place.
+    """
+    taps, frame, count = front_end.filters.shape[-1], front_end.pooling, mask.shape[-1]
+    bank = _StemBank(front_end, stems)
+    left, _ = same_padding(taps)
+    first = max((signal.run_in - left) // frame, 0)  # earlier frames do not reach past the run-in
+    begin = left + signal.run_in - first * frame  # where the song begins in what follows
+    reaching_over = mask.new_zeros(stems, OUTPUT_CHANNELS, taps - 1)
+    blocks = list(_blocks(front_end, first, count))
+    samples = _around(front_end, signal, *blocks[0])
+    for number, (start, stop) in enumerate(blocks):
+        block = mask.new_zeros(stems, OUTPUT_CHANNELS, (stop - start) * frame + taps - 1)
+        for stem, channels in enumerate(samples.unflatten(0, (stems, -1))):
+            if channels.any():  # silence stays silence
+                block[stem] = bank.masked(stem, channels, mask[:, start:stop], slice(start, stop), count)
+        block[..., : taps - 1] += reaching_over
+        whole = block.shape[-1] if stop == count else (stop - start) * frame
+        reaching_over = block[..., whole:].clone()
+        if stop < count:
+            samples = _around(front_end, signal, *blocks[number + 1])
+        position = (start - first) * frame - begin
+        skipped = max(-position, 0)
+        finished = block[..., skipped : min(whole, signal.stems.shape[-1] - position)]
+        if finished.shape[-1]:
+            yield position + skipped, finished
+        progress((stop - first) / (count - first))
+
+
+class _StemBank:
+    """The filter bank for one stem at a time, whose two channels alone make matrices too narrow to be quick.
+
+    So some neighbouring samples of each subband are computed side by side, by the same filters one sample apart.
+    """
+
+    def __init__(self, front_end: FrontEnd, stems: int) -> None:
+        self.phases = math.gcd(front_end.pooling, _PHASES)
+        self.frame = front_end.pooling
+        self.taps = front_end.filters.shape[-1]
+        self.analysis = [self._apart(filters) for filters in front_end.filters.unflatten(1, (stems, -1)).unbind(1)]
+        self.synthesis = self._apart(front_end.summing_filters()).permute(1, 2, 0).flatten(0, 1).contiguous()
+
+    def _apart(self, filters: Tensor) -> Tensor:
+        """Filters (filters, channels, taps) with 0, 1, … zeros before them: (phases * filters, channels, …)."""
+        last = self.phases - 1
+        return torch.cat([functional.pad(filters, (phase, last - phase)) for phase in range(self.phases)])
+
+    def masked(self, stem: int, channels: Tensor, mask: Tensor, block: slice, frames: int) -> Tensor:
+        """A block of a signal of ``frames`` frames through analysis, mask and synthesis: (2, samples + taps - 1).
+
+        Args:
+            stem: whose filters.
+            channels: (2, samples + taps - 1), what the subbands depend on.
+            mask: (filters, frames of the block).
+            block: its frames.
+            frames: of the signal.
+        """
+        subbands = functional.conv1d(channels, self.analysis[stem], stride=self.phases)
+        subbands.unflatten(-1, (mask.shape[1], -1)).mul_(mask.repeat(self.phases, 1)[..., None])
+        self._silence_ends(subbands, block, frames)
+        columns = (self.synthesis @ subbands)[None]
+        kernel = (1, self.taps + self.phases - 1)
+        return functional.fold(columns, (1, channels.shape[-1]), kernel, stride=(1, self.phases))[0, :, 0]
+
+    def _silence_ends(self, subbands: Tensor, block: slice, frames: int) -> None:
+        """As :func:`fxnorm.models.filter_bank.without_ends`, for neighbouring samples side by side."""
+        left, right = same_padding(self.taps)
+        before, end = max(left - block.start * self.frame, 0), (frames - block.start) * self.frame - right
+        for phase, rows in enumerate(subbands.unflatten(0, (self.phases, -1))):
+            rows[:, : -(-max(before - phase, 0) // self.phases)] = 0
+            rows[:, -(-max(end - phase, 0) // self.phases) :] = 0
+
+
 def _subbands(front_end: FrontEnd, signal: RunInSignal, start: int, stop: int) -> Tensor:
     """Frames ``start`` to ``stop`` of the subbands, (filters, frames, frame)."""
-    left, right = same_padding(front_end.filters.shape[-1])
-    samples = signal.samples(start * front_end.pooling - left, stop * front_end.pooling + right)
+    samples = _around(front_end, signal, start, stop)
     return functional.conv1d(samples, front_end.filters).unflatten(-1, (-1, front_end.pooling))
+
+
+def _around(front_end: FrontEnd, signal: RunInSignal, start: int, stop: int) -> Tensor:
+    """The samples (8, …) that the subbands of frames ``start`` to ``stop`` depend on."""
+    left, right = same_padding(front_end.filters.shape[-1])
+    return signal.samples(start * front_end.pooling - left, stop * front_end.pooling + right)
 
 
 def _blocks(front_end: FrontEnd, first: int, last: int) -> Iterator[tuple[int, int]]:

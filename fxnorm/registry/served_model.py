@@ -41,6 +41,10 @@ _PARAM_TYPES = {
     "seed": "long",
     "song": "string",
     "target_loudness": "double",
+    "true_peak": "double",
+    "as_is": "boolean",
+    "bits": "string",
+    "sample_rate": "long",
 }
 _EXAMPLE_SECONDS = 2.0
 
@@ -84,6 +88,9 @@ def signature() -> ModelSignature:
             ColSpec(DataType.long, "sample_rate"),
             ColSpec(DataType.double, "seconds"),
             ColSpec(DataType.double, "loudness_lufs", required=False),
+            ColSpec(DataType.double, "true_peak_dbtp", required=False),
+            ColSpec(DataType.double, "gain_db"),
+            ColSpec(DataType.double, "reduction_db"),
             ColSpec(by_stem, "stem_loudness_lufs"),
             ColSpec(Map(by_stem), "drift"),
             ColSpec(Array(DataType.string), "warnings"),

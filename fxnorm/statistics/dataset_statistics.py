@@ -1,5 +1,5 @@
-"""Statistics of a wet dataset: mean, spread and count of every effect's feature, per stem; and the mean spectrum of its
-mixtures.
+"""Statistics of a wet dataset: mean, spread and count of every effect's feature, per stem; and the mean spectrum and
+loudness of its mixtures.
 
 The means are the targets of effect normalization (Martínez-Ramírez et al., "Automatic music mixing with deep learning
 and out-of-domain data", ISMIR 2022, section 3).
@@ -25,8 +25,10 @@ from fxnorm.io.files import whole_file
 
 _EQUALIZATION_SMOOTHING = {"vocals": 401, "bass": 151, "drums": 151, "other": 401}  # bins
 _PANNING_SMOOTHING = 501  # bins
-_KEYS = (*itertools.product(EFFECTS, STEMS), ("equalization", MIXTURE))
-"""What statistics may hold. The mixture's spectrum is no target of normalization; mixes are compared with it."""
+_OF_MIXTURES = (("equalization", MIXTURE), ("loudness", MIXTURE))
+_KEYS = (*itertools.product(EFFECTS, STEMS), *_OF_MIXTURES)
+"""What statistics may hold. The mixtures' spectrum and loudness are no targets of normalization: mixes are compared
+with the one, and delivered at the other."""
 
 _STEPS_PER_UNIT = 2**29
 """Features are counted in whole steps of 2e-9, because sums of whole numbers do not depend on their order."""

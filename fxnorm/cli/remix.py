@@ -1,0 +1,83 @@
+"""``fxnorm remix``: another mix of the parts that ``fxnorm mix --stems-out`` wrote, without a network."""
+
+import math
+from pathlib import Path
+
+import click
+
+from fxnorm.errors import SettingsError, printable
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--gain", "gains", multiple=True, metavar="STEM=DB", help="Turn a stem up or down; repeatable.")
+@click.option("--mute", multiple=True, metavar="STEM", help="Leave a stem out; repeatable.")
+@click.option("--solo", multiple=True, metavar="STEM", help="Leave all others out; repeatable.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The mix, .wav, .flac or .mp3.")
+@click.option(
+    "--target-loudness",
+    type=float,
+    metavar="LUFS",
+    help="Bring the mix there by a gain and a limiter; default: as it comes out, under the true peak.",
+)
+@click.option("--true-peak", type=float, metavar="DBTP", help="The highest true peak; default: the first mix's.")
+@click.option(
+    "--bits",
+    type=click.Choice(["16", "24", "32f"]),
+    help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
+)
+@click.option("--sample-rate", type=int, metavar="HZ", help="Of the mix; default: that of DIR.")
+def remix(
+    folder: Path,
+    gains: tuple[str, ...],
+    mute: tuple[str, ...],
+    solo: tuple[str, ...],
+    output: Path,
+    target_loudness: float | None,
+    true_peak: float | None,
+    bits: str | None,
+    sample_rate: int | None,
+) -> None:
+    """Mix the parts in DIR, what 'fxnorm mix --stems-out' wrote, again: without a change it is the same mix."""
+    from fxnorm.io import outputs
+    from fxnorm.io.files import whole_file
+    from fxnorm.mixing import parts
+    from fxnorm.mixing.delivery import encode
+    from fxnorm.mixing.options import MixOptions
+
+    description = parts.read_description(folder)
+    options = MixOptions.for_file(
+        output,
+        target_loudness=target_loudness,
+        true_peak=true_peak,
+        bits=bits,
+        sample_rate=sample_rate or description.sample_rate,
+    )
+    change = parts.Change.of(_parsed(gains), set(mute), set(solo), description.stems)
+    outputs.check([folder], files=[output])
+    delivered = parts.remix(folder, change, options)
+    content = encode(delivered.audio, options.sample_rate, output.suffix.lower(), bits)
+    with whole_file(output) as temporary:
+        temporary.write_bytes(content)
+    seconds = delivered.audio.shape[1] / options.sample_rate
+    levels = f"{delivered.loudness_lufs:.1f} LUFS, true peak {delivered.true_peak_dbtp:.1f} dBTP"
+    click.echo(f"{output}: {seconds:.1f} s, {levels}, peaks turned down by up to {delivered.reduction_db:.1f} dB")
+    if delivered.remark is not None:
+        click.echo(f"{output}: {delivered.remark}", err=True)
+
+
+def _parsed(gains: tuple[str, ...]) -> dict[str, float]:
+    """Gains in dB by stem."""
+    parsed: dict[str, float] = {}
+    for item in gains:
+        stem, equals, text = item.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (stem and equals and math.isfinite(value)):
+            raise SettingsError(f"--gain {printable(item)}: expected STEM=DB, such as vocals=+1.5")
+        if stem in parsed:
+            raise SettingsError(f"--gain {printable(item)}: {printable(stem)} has a gain already")
+        parsed[stem] = value
+    return parsed

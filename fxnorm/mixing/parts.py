@@ -1,0 +1,299 @@
+"""The parts of a mix in a folder: what each stem contributes, the mix that they add up to, and how it came about.
+
+A folder holds ``STEM.wav`` for each stem that was there, ``mix.wav``, ``mix.json`` (:class:`Description`) and perhaps a
+DAW's project. The files are 32-bit float: their sum is the mix but for the rounding of float32, and no part is cut off
+where it passes full scale, as parts may that cancel each other out.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fxnorm import __version__
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects import loudness
+from fxnorm.effects.levels import amplitude
+from fxnorm.errors import AudioError, SettingsError, printable
+from fxnorm.io import audio as audio_io
+from fxnorm.io import bounded
+from fxnorm.io.files import write_json
+from fxnorm.io.outputs import Contents
+from fxnorm.mixing import limiter, reaper
+from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, DeliveredMix, deliver
+from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.treatment import Measured, Treatment, compare
+from fxnorm.statistics import DatasetStatistics
+
+DESCRIPTION_FILE = "mix.json"
+MIX_FILE = "mix.wav"
+SESSION_FILE = "session.rpp"
+
+SESSIONS = ("reaper",)
+"""DAWs that a project is written for."""
+
+_MOST_GAIN_DB = 60.0
+_SUFFIX = ".wav"
+_ROUNDING_DB = 1e-3  # of a sum of parts in float32, in which its true peak may differ from the mix's
+_SHOWN = 200  # characters
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Level(_Strict):
+    """The level that the mix was delivered at."""
+
+    loudness_lufs: float | None = Field(description="integrated loudness of the mix (ITU-R BS.1770-4)")
+    true_peak_dbtp: float | None = Field(description="its true peak; null for silence")
+    ceiling_dbtp: float | None = Field(description="the highest true peak that was allowed; null: the network's level")
+    gain_db: float = Field(description="what all of the network's mix was turned up by")
+    reduction_db: float = Field(description="by how much the limiter turned the highest peak down")
+    remark: str | None = Field(description="where the loudness asked for was not reached")
+
+
+class Part(_Strict):
+    """What one stem contributes."""
+
+    file: str = Field(description="its audio, in the same folder")
+    treatment: Treatment = Field(description="what was done to the stem")
+
+
+class Description(_Strict):
+    """What ``mix.json`` holds."""
+
+    format: Literal[1] = Field(description="version of what is described here")
+    made_by: str = Field(description="the program and its version")
+    mixer: str = Field(description="the Mixer, as it was named")
+    network: dict[str, Any] = Field(description="name and sizes of its network")
+    options: dict[str, Any] = Field(description="of the mix, by the names of the endpoint's params")
+    sources: dict[str, str] = Field(description="the stems' files, as they were named")
+    sample_rate: int = Field(description="of all files here, in Hz", ge=8_000, le=192_000)
+    samples: int = Field(description="their length", ge=1)
+    level: Level = Field(description="the level that the mix was delivered at")
+    stems: dict[str, Part] = Field(description="the parts")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.stems:
+            raise ValueError("stems: expected at least one")
+        for stem, part in self.stems.items():
+            if stem not in STEMS:
+                raise ValueError(f"stems: expected some of {', '.join(STEMS)}, found {printable(stem)}")
+            if part.file != stem + _SUFFIX:
+                raise ValueError(f"stems.{stem}.file: expected {stem}{_SUFFIX}, found {printable(part.file)}")
+        return self
+
+
+def _foreign(folder: Path) -> str | None:
+    """A file that shows that a folder is none of these, or was worked on since; None otherwise."""
+    try:
+        read_description(folder)
+    except AudioError:
+        names = [*(stem + _SUFFIX for stem in STEMS), MIX_FILE, SESSION_FILE, DESCRIPTION_FILE]
+        return next((name for name in names if (folder / name).exists()), DESCRIPTION_FILE)
+    session = folder / SESSION_FILE
+    if session.exists():
+        with open(session, "rb") as file:
+            if file.readline(len(reaper.HEADER) + 2).rstrip() != reaper.HEADER.encode():
+                return SESSION_FILE
+    return None
+
+
+CONTENTS = Contents("the parts of a mix", rf"({'|'.join(STEMS)}|mix)\.wav|mix\.json|session\.rpp", _foreign)
+"""What ``fxnorm mix --stems-out`` writes, and may replace; a project that REAPER has saved is the user's."""
+
+
+def write(
+    folder: Path,
+    delivered: DeliveredMix,
+    parts: np.ndarray,
+    before: Mapping[str, Measured],
+    options: MixOptions,
+    **origin: Any,
+) -> Description:
+    """Write the parts of a mix into a new folder.
+
+    Args:
+        folder: is there and empty.
+        delivered: the mix.
+        parts: of the network's mix, float32 (4, 2, samples) in the order of STEMS; overwritten.
+        before: the stems as they came in.
+        options: of the mix.
+        origin: the fields ``mixer``, ``network`` and ``sources`` of :class:`Description`.
+
+    Raises:
+        OutputError: the system refuses to write them.
+    """
+    done = {}
+    for stem, part in zip(STEMS, parts, strict=True):
+        if stem not in before:
+            continue
+        content = delivered.part(part, options.sample_rate)
+        done[stem] = Part(file=stem + _SUFFIX, treatment=compare(before[stem], Measured(part)))
+        audio_io.write(folder / done[stem].file, content, options.sample_rate)
+    audio_io.write(folder / MIX_FILE, delivered.audio, options.sample_rate)
+    description = Description(
+        format=1,
+        made_by=f"fxnorm {__version__}",
+        options=options.model_dump(),
+        sample_rate=options.sample_rate,
+        samples=delivered.audio.shape[1],
+        level=Level(
+            loudness_lufs=delivered.loudness_lufs if math.isfinite(delivered.loudness_lufs) else None,
+            true_peak_dbtp=delivered.true_peak_dbtp if delivered.audio.any() else None,
+            ceiling_dbtp=None if delivered.gains is None else options.true_peak,
+            gain_db=delivered.gain_db,
+            reduction_db=delivered.reduction_db,
+            remark=delivered.remark,
+        ),
+        stems=done,
+        **origin,
+    )
+    write_json(folder / DESCRIPTION_FILE, description.model_dump())
+    return description
+
+
+def write_session(folder: Path, description: Description) -> None:
+    """Write a REAPER project with the parts on tracks beside them."""
+    seconds = description.samples / description.sample_rate
+    tracks = [reaper.Track(stem, part.file, seconds) for stem, part in description.stems.items()]
+    text = reaper.project(tracks, description.sample_rate)
+    (folder / SESSION_FILE).write_text(text, encoding="utf-8")
+
+
+def read_description(folder: Path) -> Description:
+    """What ``mix.json`` says.
+
+    Raises:
+        AudioError: the folder is none of parts, or the file is damaged.
+    """
+    file = folder / DESCRIPTION_FILE
+    if not file.is_file():
+        raise AudioError(f"{folder}: expected what 'fxnorm mix --stems-out' writes, found no {DESCRIPTION_FILE}")
+    try:
+        return Description.model_validate(bounded.read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise AudioError(f"{file}: {printable(f'{name}: {message}' if name else message, _SHOWN)}") from error
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{file}: cannot be read ({printable(str(error), _SHOWN)})") from error
+
+
+@dataclass(frozen=True)
+class Change:
+    """What shall be otherwise in a mix.
+
+    Attributes:
+        gains_db: by stem.
+        muted: stems that are not heard.
+        solo: if there are any, these stems alone are heard.
+    """
+
+    gains_db: Mapping[str, float]
+    muted: frozenset[str] = frozenset()
+    solo: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, gains: Mapping[str, float], muted: set[str], solo: set[str], known: Mapping[str, Part]) -> Self:
+        """A change of a mix that has these parts.
+
+        Raises:
+            SettingsError: a stem that the mix does not have, a gain out of range, or nothing that is heard.
+        """
+        for name in [*gains, *sorted(muted), *sorted(solo)]:
+            if name not in known:
+                raise SettingsError(f"{printable(name)}: unknown stem; this mix has {', '.join(known)}")
+        for name, gain in gains.items():
+            if not -_MOST_GAIN_DB <= gain <= _MOST_GAIN_DB:  # NaN too
+                raise SettingsError(
+                    f"{name}: expected a gain of {-_MOST_GAIN_DB:g} to {_MOST_GAIN_DB:g} dB, found {gain:g}"
+                )
+        if both := sorted(muted & solo):
+            raise SettingsError(f"{both[0]}: expected either muted or solo, found both")
+        change = cls(dict(gains), frozenset(muted), frozenset(solo))
+        if not any(map(change.hears, known)):
+            raise SettingsError(f"{', '.join(known)}: all muted; expected one that is heard")
+        return change
+
+    def hears(self, stem: str) -> bool:
+        """Whether a stem is heard."""
+        return stem not in self.muted and (not self.solo or stem in self.solo)
+
+
+def remix(folder: Path, change: Change, options: MixOptions) -> DeliveredMix:
+    """Another mix of the same parts. Without a change it is the mix again, but for the rounding of float32.
+
+    Without a loudness asked for, a mix keeps the level that it gets by the change; the limiter alone holds it under
+    its ceiling. That is the one of the options where they have one, the first mix's otherwise. If peaks would have to
+    be turned down by more than 12 dB for it, all of the mix is turned down.
+
+    Args:
+        folder: the parts.
+        change: gains and what is heard.
+        options: loudness, true peak and sample rate; others make no difference.
+
+    Raises:
+        AudioError: files are missing, or do not fit ``mix.json``.
+    """
+    description = read_description(folder)
+    mix = _sum(folder, description, change)
+    if options.target_loudness is not None:
+        mix = audio_io.resample(mix, description.sample_rate, SAMPLE_RATE)
+        return deliver(mix, options.delivery, DatasetStatistics())
+    mix = audio_io.resample(mix, description.sample_rate, options.sample_rate)
+    level = description.level
+    if "true_peak" in options.model_fields_set:
+        highest = options.true_peak - limiter.MARGIN_DB
+    elif level.ceiling_dbtp is not None:
+        highest = level.ceiling_dbtp - limiter.MARGIN_DB
+    else:
+        highest = max(DEFAULT_TRUE_PEAK - limiter.MARGIN_DB, level.true_peak_dbtp or -math.inf)
+    return _limited(mix, highest, options.sample_rate)
+
+
+def _sum(folder: Path, description: Description, change: Change) -> np.ndarray:
+    expected = (2, description.samples)
+    total = np.zeros(expected, dtype=np.float32)
+    for stem, part in description.stems.items():
+        if not change.hears(stem):
+            continue
+        file = folder / part.file
+        samples, sample_rate = audio_io.read(file, None)
+        if samples.shape != expected or sample_rate != description.sample_rate:
+            raise AudioError(
+                f"{file}: expected what {DESCRIPTION_FILE} says, {expected[0]} channels of {expected[1]} samples at"
+                f" {description.sample_rate} Hz, found {samples.shape[0]} of {samples.shape[1]} at {sample_rate} Hz"
+            )
+        if gain := change.gains_db.get(stem, 0.0):
+            samples *= np.float32(amplitude(gain))
+        total += samples
+    return total
+
+
+def _limited(mix: np.ndarray, highest_dbtp: float, sample_rate: int) -> DeliveredMix:
+    """A mix with no true peak over ``highest_dbtp``, and as it is where it has none."""
+    gain, remark = 0.0, None
+    excess = limiter.true_peak(mix) - highest_dbtp
+    if excess > limiter.MOST_REDUCTION_DB:
+        gain = limiter.MOST_REDUCTION_DB - excess
+        mix = mix * np.float32(amplitude(gain))
+        most = f"{limiter.MOST_REDUCTION_DB:g} dB"
+        remark = f"all turned down by {-gain:.1f} dB: else the limiter would turn peaks down by over {most}"
+    if excess > _ROUNDING_DB:
+        mix = limiter.limit(mix, highest_dbtp + limiter.MARGIN_DB, sample_rate)
+    return _as_it_is(mix, sample_rate, gain, max(0.0, excess + gain), remark)
+
+
+def _as_it_is(
+    mix: np.ndarray, sample_rate: int, gain: float = 0.0, reduction: float = 0.0, remark: str | None = None
+) -> DeliveredMix:
+    own = loudness.measure(audio_io.resample(mix, sample_rate, SAMPLE_RATE), SAMPLE_RATE)
+    return DeliveredMix(mix, mix, None, 1.0, own, limiter.true_peak(mix), gain, reduction, remark)
