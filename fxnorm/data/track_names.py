@@ -130,6 +130,12 @@ def source_of(name: str) -> str:
     return _source(_words(name))
 
 
+def side_of(name: str) -> Side | None:
+    """The channel that a name says a track is of, if it is half of a stereo pair."""
+    position = _position_of_side(words := _words(name))
+    return None if position is None else _SIDES[words[position]]
+
+
 def contested_sides(names: Sequence[str]) -> list[list[str]]:
     """Tracks that would be one stereo pair, were there not more files for one side than for the other."""
     words = [_words(name) for name in names]

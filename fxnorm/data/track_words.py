@@ -181,11 +181,12 @@ CHANNELS = frozenset(("ch", "chan", "channel", "input", "track", "trk"))
 """In front of a number, the place at a desk."""
 GLUED_SOURCES = {"bassdi": "bass", "bassamp": "bass", "bassmic": "bass", "basspod": "bass", "leadvox": "vox"}
 """Words that are listed whole, by the one that says what plays."""
-EQUIPMENT = frozenset("""
+_EQUIPMENT = """
     mike cab cabinet amp ampl di xlr direct line u c d e r m t km fet cm tlm re md rca kt svt pod twin reddi avalon
     radial la la2a distressor pultec helios trident mxl rode audix blumlein spaced ortf xy ms wide verb rev reverb
     delay parallel
-""".split())
+"""
+EQUIPMENT = frozenset(_EQUIPMENT.split())
 """Microphones, amplifiers and treatments: of what plays they say nothing either."""
 
 MIX_FOLDERS = frozenset(("mixes", "mix", "mixdowns", "previews"))
