@@ -12,7 +12,7 @@ import yaml
 
 from fxnorm import Mixer
 from fxnorm.cli import main
-from fxnorm.constants import SAMPLE_RATE
+from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data.recordings import Take
 from fxnorm.errors import AudioError
 from fxnorm.io import audio
@@ -193,6 +193,15 @@ def test_the_command_mixes_the_stems_of_a_session_as_dry_ones(
     assert not groups["09_Click.wav"]["use"]
     wet = mixed(mixer_folder, folder, tmp_path / "wet.wav", "--wet")
     np.testing.assert_array_equal(wet, opened.mix(stems, SAMPLE_RATE, dry=False))
+
+
+def test_parts_of_a_session_are_those_of_its_groups(folder: Path, mixer_folder: Path, tmp_path: Path) -> None:
+    mix = mixed(mixer_folder, folder, tmp_path / "mix.wav", "--stems-out", str(tmp_path / "parts"))
+    parts = [audio.read(tmp_path / f"parts/{stem}.wav")[0] for stem in STEMS]
+    np.testing.assert_allclose(np.sum(parts, axis=0), mix, atol=1e-5)
+    description = json.loads((tmp_path / "parts/mix.json").read_text())
+    assert description["sources"] == dict.fromkeys(STEMS, str(folder))
+    assert description["options"]["dry"] is True
 
 
 def test_the_command_takes_an_edited_table(folder: Path, mixer_folder: Path, tmp_path: Path) -> None:
