@@ -139,7 +139,8 @@ def side_of(name: str) -> Side | None:
 def contested_sides(names: Sequence[str]) -> list[list[str]]:
     """Tracks that would be one stereo pair, were there not more files for one side than for the other."""
     words = [_words(name) for name in names]
-    usable = [not _no_track(list_) and number not in _replaced(words, names) for number, list_ in enumerate(words)]
+    replaced = _replaced(words, names)
+    usable = [not _no_track(list_) and number not in replaced for number, list_ in enumerate(words)]
     return [
         [names[number] for number in sorted((*found["left"], *found["right"]))]
         for found in _by_pair(words, usable)
