@@ -133,7 +133,11 @@ def _aside(file: str, why: str, source: str = "") -> Track:
 def _row(track: track_names.Track, heard: Heard | None, unreadable: str) -> Track:
     group, by, remarks = _group(track, heard)
     silent = heard is not None and heard.silent
-    reason = unreadable or track.set_aside or ("silent: no sample passes -50 dBFS" if silent else "")
+    reason = (
+        unreadable.rpartition(f"{track.name}: ")[2]
+        or track.set_aside
+        or ("silent: no sample passes -50 dBFS" if silent else "")
+    )
     return Track.model_validate({
         "file": track.name,
         "group": group,

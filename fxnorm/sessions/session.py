@@ -112,8 +112,9 @@ def open_session(path: Path, statistics: DatasetStatistics | None = None, progre
         folder = Folder.open(path)
         proposal = proposed(folder, statistics, progress)
         if proposal.problems:
-            hint = f"{path}: 'fxnorm tracks FOLDER --output tracks.yaml' writes a table in which that can be decided"
-            raise DatasetError("\n".join([*(_named(path, problem) for problem in proposal.problems), hint]))
+            lines = "\n".join(_named(path, problem) for problem in proposal.problems)
+            hint = "'fxnorm tracks FOLDER --output tracks.yaml' writes a table in which that can be decided"
+            raise DatasetError(f"{lines}; {hint}")
         return _usable(str(path), proposal.table, folder, folder.warnings())
     file = _table_of(path)
     table = tables.read(file)

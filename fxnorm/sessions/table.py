@@ -254,8 +254,12 @@ def _misfits(error: ValidationError, content: Any) -> Iterator[str]:
             file = row.get("file") if isinstance(row, dict) else None
             named = printable(file, _SHOWN) if isinstance(file, str) else f"track {where[1] + 1}"
             key = ": ".join([named, ".".join(map(str, where[2:]))]).removesuffix(": ")
-        message = "unknown key" if found["type"] == "extra_forbidden" else found["msg"].lower()
-        value = "" if found["type"] == "missing" else f", found {printable(repr(found['input']))}"
+        if found["type"] == "extra_forbidden":
+            keys = Track.model_fields if len(where) > 1 else Table.model_fields
+            message, value = f"unknown key, expected some of {', '.join(keys)}", ""
+        else:
+            message = found["msg"].lower()
+            value = "" if found["type"] == "missing" else f", found {printable(repr(found['input']))}"
         yield f"{printable(key, 2 * _SHOWN) + ': ' if key else ''}{message}{value}"
 
 
