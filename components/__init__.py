@@ -4,6 +4,28 @@ A component is a few lines round a function of ``fxnorm.stages``: it declares wh
 fills in what Kubeflow shows of them. Each body is shipped as its text, so what it needs is imported inside.
 """
 
-from fxnorm.components.stages import evaluate, fetch, merge_statistics, normalize, register, resolve, statistics, train
+from fxnorm.components.stages import (
+    check,
+    evaluate,
+    fetch,
+    merge_statistics,
+    normalize,
+    register,
+    resolve,
+    statistics,
+    stop_at_findings,
+    train,
+)
 
-__all__ = ["evaluate", "fetch", "merge_statistics", "normalize", "register", "resolve", "statistics", "train"]
+__all__ = [
+    "check",
+    "evaluate",
+    "fetch",
+    "merge_statistics",
+    "normalize",
+    "register",
+    "resolve",
+    "statistics",
+    "stop_at_findings",
+    "train",
+]

@@ -8,7 +8,7 @@ import functools
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Metrics, Model, Output
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Model, Output
 
 IMAGE = "localhost/fxnorm-automix:0.1.0"
 """What ``make image`` builds; ``pipeline.cluster.Cluster.image`` is the name under which a cluster finds it."""
@@ -19,7 +19,7 @@ _component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_pack
 
 @_component()
 def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid-type]  # as kfp names outputs
-    "Resolved", [("commit", str), ("fetching", str), ("measuring", str), ("normalizing", str)]
+    "Resolved", [("commit", str), ("fetching", str), ("checking", str), ("measuring", str), ("normalizing", str)]
 ):
     """The commit that a branch, tag or commit stands for now, and digests of the code that is in the image now."""
     from fxnorm.data.versions import made_by
@@ -27,7 +27,8 @@ def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid
 
     commit = fetch.resolve(repository, revision)
     fetching = made_by("fxnorm.stages.fetch", "fxnorm.data.dataset")
-    return commit, fetching, made_by("fxnorm.stages.statistics"), made_by("fxnorm.stages.normalize")
+    checking = made_by("fxnorm.stages.check")
+    return commit, fetching, checking, made_by("fxnorm.stages.statistics"), made_by("fxnorm.stages.normalize")
 
 
 @_component()
@@ -44,6 +45,34 @@ def fetch(
     data.metadata["dvc"] = fetch.run(repository, commit, Path(data.path), path, remote)
     # of all splits: which of them the stages read is not known here, and a shard may be empty
     return shard_names(songs(Path(data.path) / Path(path).name / "wet"), shards)
+
+
+@_component()
+def check(
+    data: Input[Dataset], path: str, settings: dict, code: str, findings: Output[Dataset], report: Output[HTML]
+) -> None:
+    """Look for what would spoil a training; the page of a task is kept if the task succeeds, so this one does."""
+    from pathlib import Path
+
+    from fxnorm.settings import Settings
+    from fxnorm.stages import check
+
+    wet = Path(data.path) / Path(path).name / "wet"
+    folder, page = Path(findings.path), Path(report.path)
+    found = check.run(Settings.of({"check": settings}).check, [wet], folder / "findings.json", folder / "report.html")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_bytes((folder / "report.html").read_bytes())
+    findings.metadata["found"] = found.summary()
+
+
+@_component()
+def stop_at_findings(findings: Input[Dataset]) -> None:
+    """Fail where the check found what has to stop the pipeline."""
+    from pathlib import Path
+
+    from fxnorm.stages import check
+
+    check.refuse_failed(Path(findings.path) / "findings.json")
 
 
 @_component()

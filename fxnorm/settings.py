@@ -18,6 +18,12 @@ from fxnorm.errors import SettingsError, first_line, printable
 from fxnorm.io import bounded
 
 Effect = Literal["reverberation", "equalization", "compression", "panning", "loudness"]
+FindingCode = Literal[
+    "unreadable", "truncated", "not-finite", "ambiguous", "unused-file", "no-song", "no-mixture", "missing-stem",
+    "mixture-residual", "other-mixture", "polarity", "delay", "drift", "leak", "duplicate", "same-name", "bleed",
+    "wrong-label", "clipping", "dc", "band-limit", "dual-mono", "silence", "no-programme", "length", "rate",
+]  # fmt: skip
+"""What ``fxnorm check`` finds; :mod:`fxnorm.quality.findings` says what each means."""
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -42,6 +48,46 @@ Split = Annotated[str, AfterValidator(_plain_name)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CheckSettings(_Section):
+    """What ``fxnorm check`` looks for in a dataset, and what stops the pipeline."""
+
+    stop_at: Literal["error", "warning", "never"] = "error"
+    """The least severity of a finding at which the exit status is 1 and the pipeline stops."""
+    ignore: tuple[FindingCode, ...] = ()
+    """Kinds of findings that are left out, such as ``unused-file``."""
+    splits: tuple[Split, ...] = ()
+    """The splits whose songs are read; none for all."""
+    mixture_residual_db: Annotated[float, Field(le=0)] = -10.0
+    """Energy of what is in the mixture and not in its stems, against the mixture's, from which it is reported. The gain
+    of the mixture is followed over time and frequency before, so that a bus compressor, a limiter and an equalizer
+    leave little."""
+    delay_samples: PositiveInt = 2
+    """Delay of a stem or of the whole mixture from which it is reported, in samples at 44.1 kHz."""
+    drift_ppm: Positive = 5.0
+    """Difference of two clocks from which it is reported, in millionths. At 5, a song of five minutes ends 1.5 ms
+    late."""
+    bleed_db: Annotated[float, Field(le=0)] = -15.0
+    """Level of a stem within another stem, against its own, from which it is a warning; from 15 dB under that on it is
+    a note. Stems that a network separated have -20 to -45 dB of each other."""
+    clipped_runs_per_minute: NonNegative = 3.0
+    """Runs of three and more equal samples at a channel's peak from which it counts as clipped."""
+    dc_dbfs: float = -40.0
+    """Level of a constant offset from which it is reported."""
+    band_limit_hz: Positive = 15_000.0
+    """A steep end of a file's spectrum below this frequency is a warning, as files of a lower sample rate have it; up
+    to 19 kHz it is a note, as MP3 and AAC leave it."""
+    silence_seconds: Positive = 10.0
+    """Silence within a mixture from which it is reported."""
+    length_seconds: NonNegative = 0.1
+    """Difference between the lengths of a song's files from which it is reported."""
+    label_songs: Annotated[int, Field(ge=4)] = 8
+    """Songs with all of the labels that have to be there before a stem is compared with the averages of the others."""
+    fingerprints: bool = True
+    """Look for recordings that occur twice, also in another format, at another level or trimmed."""
+    pictured_songs: int = Field(default=20, ge=0)
+    """How many songs of the report have pictures, the worst first; the others stand in its table."""
 
 
 class StatisticsSettings(_Section):
@@ -186,6 +232,7 @@ class RegisterSettings(_Section):
 class Settings(_Section):
     """All sections of ``params.yaml``."""
 
+    check: CheckSettings = CheckSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     normalize: NormalizeSettings = NormalizeSettings()
     train: TrainSettings = TrainSettings()

@@ -15,7 +15,10 @@ Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]
 """Of a processor, as Kubernetes has it: ``4`` or ``500m``."""
 Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 """As Kubernetes has it: ``16Gi``, ``500M``."""
-TaskName = Literal["resolve", "fetch", "statistics", "merge-statistics", "normalize", "train", "evaluate", "register"]
+TaskName = Literal[
+    "resolve", "fetch", "check", "stop-at-findings", "statistics", "merge-statistics", "normalize", "train", "evaluate",
+    "register",
+]  # fmt: skip
 
 
 class _Section(BaseModel):

@@ -1,4 +1,4 @@
-"""The pipeline: fetch, statistics and normalization over shards, training on a GPU node, evaluation, registration."""
+"""The pipeline: fetch, check, statistics and normalization over shards, training on a GPU node, evaluate, register."""
 
 from pathlib import Path
 
@@ -27,7 +27,8 @@ def build(cluster: Cluster) -> BaseComponent:
         remote: str = "",
         shards: int = 4,
         checkpoints: str = "",
-        statistics_settings: dict = {},  # noqa: B006  compiled, never called
+        check_settings: dict = {},  # noqa: B006  compiled, never called
+        statistics_settings: dict = {},  # noqa: B006
         normalize_settings: dict = {},  # noqa: B006
         train_settings: dict = {},  # noqa: B006
         evaluate_settings: dict = {},  # noqa: B006
@@ -43,7 +44,8 @@ def build(cluster: Cluster) -> BaseComponent:
             shards: parts that statistics and normalization are done in.
             checkpoints: ``s3://BUCKET/KEY``, from which training goes on when its node was taken away; without one it
                 begins anew.
-            statistics_settings: a section of ``params.yaml``; what is left out has its published value.
+            check_settings: a section of ``params.yaml``; what is left out has its default.
+            statistics_settings: likewise.
             normalize_settings: likewise.
             train_settings: likewise.
             evaluate_settings: likewise.
@@ -56,10 +58,14 @@ def build(cluster: Cluster) -> BaseComponent:
             repository=repository, commit=now["commit"], path=path, remote=remote, shards=shards, code=now["fetching"]
         ))  # fmt: skip
         data = fetched.outputs["data"]
+        checked = _on(cluster, components.check(
+            data=data, path=path, settings=check_settings, code=now["checking"]
+        ))  # fmt: skip
+        sound = _on(cluster, components.stop_at_findings(findings=checked.outputs["findings"]))
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
             part = _on(cluster, components.statistics(
                 data=data, path=path, shard=shard, settings=statistics_settings, code=now["measuring"]
-            ))  # fmt: skip
+            )).after(sound)  # fmt: skip
         merged = _on(cluster, components.merge_statistics(
             parts=dsl.Collected(part.outputs["part"]), code=now["measuring"]
         ))  # fmt: skip

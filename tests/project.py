@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-STAGES = ("inputs", "statistics", "normalize", "train", "evaluate", "register")
+STAGES = ("inputs", "check", "statistics", "normalize", "train", "evaluate", "register")
 TINY = {
     "sizes": {"filters": 16, "bottleneck": 8, "hidden": 8, "skip": 8, "blocks": 2, "repeats": 1, "squeeze_ratio": 1},
     "sequence_seconds": 1.0,

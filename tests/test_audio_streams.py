@@ -173,6 +173,9 @@ def test_a_stream_that_begins_later_has_silence_before_it(tmp_path: Path, suffix
     assert abs(delay(found, source) - start) <= SAMPLE_RATE // 1_000, "these containers count in milliseconds"
     assert not found[:, : start - 2_000].any()
     assert audio.length(path) == (found.shape[1], SAMPLE_RATE)
+    encoded.write(path, container, "aac", [source], start=7_200 * SAMPLE_RATE)
+    with pytest.raises(AudioError, match=f"^{path}: begins at 7200 s, expected at most 600 s"):
+        audio.read(path)  # of some kilobytes; two hours of silence would take gigabytes
 
 
 def test_a_cover_is_no_audio_stream(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data import dataset
 from fxnorm.errors import DatasetError, FxnormError, SettingsError
 from fxnorm.io import audio
+from fxnorm.quality import songs
+from fxnorm.settings import CheckSettings
 from fxnorm.stages import split
-from fxnorm.stages.check import find_problems
 from tests import encoded
 from tests.conftest import noise
 
@@ -76,10 +77,10 @@ def test_problems_and_remarks_are_told_apart(tmp_path: Path) -> None:
     audio.write(folder / "bass.wav", noise(1.0) * 1e-4)
     (folder / "drums.wav").write_text("words")
     (song,) = dataset.songs(tmp_path / "d")
-    problems, remarks = find_problems(song)
-    assert len(problems) == 1
-    assert "drums.wav: not readable" in problems[0]
-    told = " | ".join(remarks)
+    findings = songs.check(song, "test", CheckSettings()).findings
+    (problem,) = [finding for finding in findings if finding.severity == "error"]
+    assert problem.line.startswith("drums.wav: not readable")
+    told = " | ".join(finding.line for finding in findings if finding is not problem)
     for expected in (
         "no other: taken as silence",
         "vocals.wav: 48000 Hz",
@@ -208,7 +209,7 @@ def test_a_folder_without_any_audio_is_listed_by_the_check_alone(
     assert not caplog.records
     result = check(tmp_path / "d")
     assert result.exit_code == 1
-    assert f"{tmp_path / 'd/train/B'}: no audio in it" in result.output
+    assert f"{tmp_path / 'd/train/B'}\n       error   not read: no audio in it [no-song]" in result.output
 
 
 def test_a_folder_of_anything_else_says_what_is_there(tmp_path: Path) -> None:

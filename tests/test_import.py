@@ -33,6 +33,7 @@ from fxnorm.data.importers.sources import Source
 from fxnorm.data.importers.write import Imported, write
 from fxnorm.errors import AudioError, DatasetError, FxnormError, OutputError
 from fxnorm.io import audio
+from tests import import_multitracks as multitracks
 from tests import import_sources as sources
 from tests.commands import fxnorm, the_line
 from tests.import_sources import everything, recording
@@ -233,6 +234,33 @@ def test_folders_of_songs_with_a_mapping(tmp_path: Path) -> None:
 # ---- samples
 
 
+def test_a_file_that_is_there_twice_is_not_added_to_itself(tmp_path: Path) -> None:
+    source, root = tmp_path / "sessions", tmp_path / "data"
+    part = recording(1)
+    for name in ("vocals.wav", "Vocals.flac", "old/vocals.wav"):
+        sources.write(source / "A" / name, part)
+    result = fxnorm("import", "folders", source, root, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(samples(root / "wet/train/A/vocals.wav"), part)
+    song = songs(root)["wet/train/A"]
+    why = "vocals.wav is there too, and no mapping says which is meant"
+    assert {item["name"]: item["reason"] for item in song["left_out"]} == {"Vocals.flac": why, "old/vocals.wav": why}
+    assert "without Vocals.flac, old/vocals.wav" in song["remarks"]
+
+
+def test_audio_beside_the_folders_that_are_read_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("train/vocals/A.wav", "train/bass/A.wav", "train/guitar/A.wav", "train/A.wav", "more/B/bass.wav"):
+        sources.write(source / name, recording(1, 0.1))
+    made = kinds.plan("folders", source, Options())
+    assert [song.original for song in made.songs] == ["train/A"]
+    assert {item.name: item.reason for item in made.left_out} == {
+        "train/guitar": "lies beside the folders of stems and is none of them",
+        "train/A.wav": "lies in no song's folder",
+        "more": "lies beside the folders of splits and is none of them",
+    }
+
+
 def test_members_are_weighted_padded_and_added_up_beyond_full_scale(tmp_path: Path) -> None:
     one, two, three = recording(1), recording(2, 1.2), recording(3, 0.5, 1)
     paths = [sources.write(tmp_path / f"{name}.wav", part) for name, part in (("1", one), ("2", two), ("3", three))]
@@ -305,6 +333,12 @@ def test_time_references_place_recordings_that_lie_beside_each_other(
     sources.write(paths[1], second, 48_000)
     run(tmp_path / "source", root, planned(Member(paths[0], "1", "drums"), Member(paths[1], "2", "bass")))
     assert samples(root / f"wet/train/{SONG}/bass.wav").shape[1] == SAMPLE_RATE
+    assert songs(root)[f"wet/train/{SONG}"]["findings"] == []
+    # and where others differ, that is said
+    third = broadcast_wav(tmp_path / "3.wav", first, (noon + 1) * SAMPLE_RATE, SAMPLE_RATE)
+    members = [Member(path, path.name, "drums") for path in (*paths, third)]
+    run(tmp_path / "source", root, planned(*members))
+    assert [line[:18] for line in songs(root)[f"wet/train/{SONG}"]["findings"]] == ["begin all at once:"]
 
 
 def test_a_recording_in_an_archive_is_read_like_one_in_a_folder(tmp_path: Path) -> None:
@@ -321,6 +355,16 @@ def test_a_recording_in_an_archive_is_read_like_one_in_a_folder(tmp_path: Path) 
     (found,) = songs(root)[f"dry/test/{SONG}"]["groups"]["drums"]
     assert (found["file"], found["entry"]) == ("song.zip", "song/01_Kick.WAV")
     assert written_stems(root / f"dry/test/{SONG}") == ["drums.wav"]
+
+
+def test_errors_name_what_the_user_knows(tmp_path: Path) -> None:
+    content = sources.write(tmp_path / "a.wav", recording(1)).read_bytes()
+    packed = sources.archive(tmp_path / "a.zip", {"song/a.wav": content[:5_000]})
+    with pytest.raises(AudioError, match=rf"^{packed}: song/a.wav: truncated: "):
+        run(tmp_path / "source", tmp_path / "data", planned(Member(packed, "a", "bass", entry="song/a.wav")))
+    loud = Member(tmp_path / "a.wav", "a", "bass", gain=1e5)
+    with pytest.raises(AudioError, match=rf"^{SONG}/bass.wav: a peak of \+88 dBFS, expected at most \+60 dBFS$"):
+        run(tmp_path / "source", tmp_path / "data", planned(loud))
 
 
 # ---- names
@@ -342,6 +386,29 @@ def test_a_songs_name_is_kept_but_for_what_no_folder_can_have(tmp_path: Path, na
     run(tmp_path / "source", root, planned(Member(path, "a", "bass"), name=name))
     assert [song.folder.name for song in Layout.read(root / "wet").of("train")] == [NAMES[name]]
     assert songs(root)[f"wet/train/{NAMES[name]}"]["name"] == name
+
+
+def test_names_in_another_encoding_than_utf_8(tmp_path: Path) -> None:
+    source, root, mapping = tmp_path / "sessions", tmp_path / "data", tmp_path / "mapping.yaml"
+    sources.write(source / "A/bass.wav", recording(1))
+    latin = os.fsdecode(b"caf\xe9")
+    shutil.copy(source / "A/bass.wav", source / "A" / f"{latin}.wav")
+    result = fxnorm("import", "folders", source, root, "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert songs(root)["wet/train/A"]["left_out"] == [
+        {"name": "caf\\udce9.wav", "reason": "no mapping has a group for it"}
+    ]
+    mapping.write_text("labels: {'caf*': drums}\n")
+    for count in (1, 0):
+        result = fxnorm("import", "folders", source, root, "--mapping", mapping, "--workers", 1)
+        assert f"; {count} written" in result.output
+    shutil.copytree(source / "A", source / latin)
+    said = "expected a song's folder with a name in UTF-8"
+    assert said in the_line(fxnorm("import", "folders", source, root))
+    result = fxnorm("import", "folders", source, root, "--mapping", mapping, "--on-error", "skip", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert said in result.output
+    assert list(songs(root)) == ["wet/train/A"]
 
 
 def test_long_names_are_cut_and_stay_different() -> None:
@@ -439,8 +506,26 @@ def test_songs_that_the_source_has_lost_stay(tmp_path: Path) -> None:
     command = ("import", "folders", source, root, "--workers", 1)
     fxnorm(*command)
     shutil.rmtree(source / "A")
-    assert "kept, though no longer in the source: wet/train/A" in fxnorm(*command).output
+    assert "kept, though the source no longer has this song: wet/train/A" in fxnorm(*command).output
     assert list(songs(root)) == ["wet/train/A", "wet/train/B"]
+
+
+@pytest.mark.parametrize("kind", ["moisesdb", "slakh"])
+def test_songs_whose_metadata_are_gone_stay(tmp_path: Path, kind: str) -> None:
+    source, root = tmp_path / "source", tmp_path / "data"
+    if kind == "slakh":
+        sources.slakh(source, ("train/Track00001", "train/Track00002"))
+        metadata = source / "train/Track00002/metadata.yaml"
+    else:
+        multitracks.moisesdb(source, provider=False)
+        metadata = source / multitracks.MOISES_INSTRUMENTAL / "data.json"
+    command = ("import", kind, source, root, "--workers", 1)
+    assert fxnorm(*command).exit_code == 0
+    before = everything(root)
+    metadata.unlink()
+    result = fxnorm(*command)
+    assert "kept, though the source no longer has this song: " in result.output
+    assert everything(root).keys() == before.keys()
 
 
 def test_files_of_the_user_are_never_replaced_nor_removed(tmp_path: Path) -> None:
@@ -625,21 +710,20 @@ def _import(source: Path, root: Path) -> None:
 
 def test_an_import_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     source, root = tmp_path / "sessions", tmp_path / "data"
-    for number in range(12):
-        sources.write(source / f"Song {number:02}/bass.wav", recording(number))
-        sources.write(source / f"Song {number:02}/drums.wav", recording(100 + number))
+    for number in range(100):
+        sources.write(source / f"Song {number:03}/bass.wav", recording(number, 0.1))
     process = multiprocessing.get_context("fork").Process(target=_import, args=(source, root))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries: none holds a lock here
         process.start()
-    while len(list(root.glob("wet/train/[!.]*/.import.json"))) < 5:
-        time.sleep(0.001)
+    while len(list(root.glob("wet/train/[!.]*/.import.json"))) < 20:
+        time.sleep(0.005)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert not (root / "import.json").exists()
     finished = {path.parent: path.stat().st_ino for path in root.glob("wet/train/[!.]*/.import.json")}
-    assert 5 <= len(finished) < 12
+    assert 20 <= len(finished) < 100
     _import(source, root)
     assert {folder: (folder / ".import.json").stat().st_ino for folder in finished} == finished
     _import(source, tmp_path / "at once")
@@ -733,6 +817,13 @@ def test_metadata_that_cannot_be_used_are_one_line(tmp_path: Path, text: str, sa
     assert f"failed: Track00002: {path}: " in result.output
     (found,) = json.loads((root / "import.json").read_text())["datasets"]
     assert [item["name"] for item in found["failed"]] == ["Track00002"]
+    # a song that was imported before stays
+    path.write_text((source / "Track00001/metadata.yaml").read_text())
+    shutil.copytree(source / "Track00001/stems", source / "Track00002/stems")
+    assert fxnorm("import", "slakh", source, root, "--workers", 1).exit_code == 0
+    path.write_text(text, encoding="latin-1")
+    assert fxnorm("import", "slakh", source, root, "--on-error", "skip", "--workers", 1).exit_code == 0
+    assert list(songs(root)) == ["wet/train/Track00001", "wet/train/Track00002"]
 
 
 def test_a_song_that_cannot_be_read_stops_the_import_or_is_left_out(tmp_path: Path) -> None:
@@ -925,6 +1016,22 @@ def test_songs_that_the_users_files_name_and_the_source_lacks_are_told(tmp_path:
     assert list(songs(root)) == ["wet/val/A"]
     assert "note: the file of splits names songs that are not imported: Bee\n" in result.output
     assert "note: the mapping names songs that are not imported: Sea\n" in result.output
+
+
+def test_a_record_names_no_file_outside_of_its_song(tmp_path: Path) -> None:
+    source, root, mapping = tmp_path / "sessions", tmp_path / "data", tmp_path / "mapping.yaml"
+    for song in ("A", "B"):
+        sources.write(source / song / "bass.wav", recording(1))
+    assert fxnorm("import", "folders", source, root, "--workers", 1).exit_code == 0
+    path, outside = root / "wet/train/A/.import.json", tmp_path / "mine.txt"
+    outside.write_text("mine")
+    record = json.loads(path.read_text())
+    record["files"]["../../../../mine.txt"] = {"sha256": "0" * 64, "link": "hard"}
+    path.write_text(json.dumps(record))
+    mapping.write_text("songs: {A: {'*': skip}}\n")
+    line = the_line(fxnorm("import", "folders", source, root, "--mapping", mapping))
+    assert line.startswith(f"fxnorm: {path}: ")
+    assert outside.read_text() == "mine"
 
 
 def test_provenance_that_was_changed_by_hand_is_one_line(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests import import_multitracks as fixtures
 from tests.commands import fxnorm, the_line
 from tests.conftest import noise
 from tests.import_multitracks import difference_db, groups, left_out, total
+from tests.import_sources import song as write_song
 
 EXACT = -100.0
 """dB: sums of the same floats in another order."""
@@ -175,6 +176,15 @@ def test_moisesdb_reports_a_file_that_is_missing(own_moises: fixtures.MoisesDB) 
     assert any("drums/track-04.wav" in remark for remark in song.remarks)
 
 
+def test_moisesdb_uses_a_track_once_that_metadata_name_twice(own_moises: fixtures.MoisesDB) -> None:
+    path = own_moises.songs / fixtures.MOISES_INSTRUMENTAL / "data.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "stems": [*metadata["stems"], metadata["stems"][0]]}))
+    song = song_of(moisesdb.plan(own_moises.root, Options()), fixtures.MOISES_INSTRUMENTAL)
+    assert [member.name for member in song.members] == ["drums/track-01.wav", "guitar/track-02.wav"]
+    assert song.remarks == ("drums/track-01.wav: data.json names it twice, it is used once",)
+
+
 def test_moisesdb_finds_the_folder_of_a_stem_that_metadata_write_with_blanks(own_moises: fixtures.MoisesDB) -> None:
     folder = own_moises.songs / fixtures.MOISES_SONG
     (folder / "Other Keys").rename(folder / "other_keys")
@@ -318,6 +328,22 @@ def test_medleydb_uses_raw_tracks_of_songs_that_are_not_trained_on(medley: fixtu
     assert difference_db(song["mixture"], medley.mixtures[fixtures.WEIGHTED]) < EXACT
 
 
+def test_raw_tracks_of_a_song_that_musdb18_trains_on_are_left_out(medley: fixtures.MedleyDB, tmp_path: Path) -> None:
+    root, split = tmp_path / "data", tmp_path / "split.yaml"
+    split.write_text(f"test: [{fixtures.WEIGHTED}]\n")
+    command = ("import", "medleydb", medley.root, root, "--metadata", medley.metadata, "--split", split, "--workers", 1)
+    assert fxnorm(*command).exit_code == 0
+    raw = f"dry/test/{fixtures.WEIGHTED}"
+    assert raw in provenance(root)["songs"]
+    shutil.rmtree(root)
+    write_song(tmp_path / "musdb18hq/train" / fixtures.WEIGHTED.replace("_", " - "), 1, 0.1)
+    assert fxnorm("import", "musdb18-hq", tmp_path / "musdb18hq", root, "--workers", 1).exit_code == 0
+    result = fxnorm(*command)
+    assert f"left out: {fixtures.WEIGHTED}: its raw tracks: in its finished form it is in train" in result.output
+    assert f"wet/train/{fixtures.WEIGHTED}" in provenance(root)["songs"]
+    assert raw not in provenance(root)["songs"]
+
+
 def test_medleydb_is_found_at_every_root(medley: fixtures.MedleyDB) -> None:
     def found(root: Path) -> list[str]:
         return sorted({song.original for song in medleydb.plan(root, medley_options(medley)).songs})
@@ -364,6 +390,11 @@ def test_medleydb_needs_metadata(medley: fixtures.MedleyDB) -> None:
     (broken,) = plan.broken
     assert f"{fixtures.APART}_METADATA.yaml" in broken.reason
     assert "--metadata" in broken.reason
+
+
+def test_a_folder_of_metadata_that_is_not_there_is_an_error(medley: fixtures.MedleyDB, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"^{tmp_path / 'nowhere'}: expected a folder with metadata, found none$"):
+        medleydb.plan(medley.root, Options(metadata=tmp_path / "nowhere"))
 
 
 def test_medleydb_leaves_out_a_song_whose_files_are_missing(own_medley: fixtures.MedleyDB) -> None:
@@ -575,7 +606,8 @@ def test_a_song_that_is_there_as_folder_and_archive_is_imported_once(
 
 def test_the_users_table_sorts_tracks_and_brings_some_back(multitracks: fixtures.Cambridge) -> None:
     labels = Labels(
-        labels={"50_click": "drums", "09_Room": "skip"}, songs={fixtures.ZIPPED: {"10_BassDI.wav": "other"}}
+        labels={"50_click": "drums", "09_Room": "skip"},
+        songs={fixtures.ZIPPED.replace("_", " - "): {"10_BassDI.wav": "other"}},
     )
     plan = cambridge.plan(multitracks.root, Options(labels=labels))
     zipped = groups(song_of(plan, f"{fixtures.ZIPPED}_Full", "dry"))
@@ -728,11 +760,14 @@ def test_an_archive_that_cannot_be_used_is_one_line(tmp_path: Path, fault: str) 
         assert not (tmp_path / "data").exists()
 
 
-def test_a_damaged_track_of_an_archive_is_one_line(multitracks: fixtures.Cambridge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_track_of_an_archive_is_one_line(
+    multitracks: fixtures.Cambridge, tmp_path: Path, method: int
+) -> None:
     (tmp_path / "source").mkdir()
     path = tmp_path / "source/A_Song_Full.zip"
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.write(
             multitracks.root / f"{fixtures.UNPACKED}_Full/{fixtures.UNPACKED}_Full/01_Kick.wav", "01_Kick.wav"
         )

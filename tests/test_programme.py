@@ -27,8 +27,8 @@ from fxnorm.io import audio
 from fxnorm.listening_test import excerpts
 from fxnorm.normalization.normalizer import MOST_GAIN_DB, ORDER, EffectNormalizer
 from fxnorm.normalization.recipe import Recipe
-from fxnorm.settings import NormalizeSettings
-from fxnorm.stages import check
+from fxnorm.quality.songs import check
+from fxnorm.settings import CheckSettings, NormalizeSettings
 from fxnorm.stages import normalize as stage
 from fxnorm.statistics import DatasetStatistics
 from fxnorm.training.data import Reverberation
@@ -317,9 +317,10 @@ def test_check_and_normalize_name_stems_without_programme(
     audio.write(folder / "drums.wav", channels(noise(SECONDS, 0.1)[0], RESIDUES["hiss"]))
     (song,) = dataset.songs(tmp_path / "dataset", "train")
     said = ["bass.wav: no programme: ", "drums.wav: right channel: no programme: "]
-    problems, remarks = check.find_problems(song)
-    assert problems == []
-    assert [remark.partition("clicks")[0] for remark in remarks if "programme" in remark] == said
+    findings = check(song, "train", CheckSettings()).findings
+    errors = {one.code for one in findings if one.severity == "error"}
+    assert errors == {"mixture-residual"}, "of the stems that were replaced"
+    assert [one.line.partition("clicks")[0] for one in findings if one.code == "no-programme"] == said
     recipe = Recipe.load(mixer_folder)
     (tmp_path / "recipe").mkdir()
     Recipe(recipe.statistics, NormalizeSettings(), recipe.impulse_responses, recipe.pre_impulse_responses, {}).save(

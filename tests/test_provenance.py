@@ -81,6 +81,12 @@ def test_a_song_is_from_where_its_record_says_and_else_of_unknown_origin(data: P
     assert found(data) == {"val/renamed": ACADEMIC}
 
 
+def test_the_records_of_many_songs_are_read(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data" / provenance.PROVENANCE_FILE
+    path.write_text(path.read_text() + " " * 2**24)
+    assert found(data)["train/B"] == FREE
+
+
 @pytest.mark.parametrize("content", ["[", "[]", '{"songs": 3}', '{"songs": {"wet/train/B": {"dataset": "x"}}}'])
 def test_a_file_of_another_shape_is_one_line_that_names_it(data: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "data/import.json"

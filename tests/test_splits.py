@@ -86,7 +86,8 @@ def test_two_songs_of_one_name_in_two_splits_are_said(data: Path) -> None:
     source, target = next((data / "train").iterdir()), next((data / "val").iterdir())
     same_name(data, f"train/{source.name}", f"val/{target.name}")
     result = CliRunner().invoke(main, ["check", str(data), "--workers", "1"])
-    assert "train/Ére and val/ére have one name" in result.output
+    found = next(line for line in result.output.splitlines() if "[same-name]" in line)
+    assert found.endswith(f"has the name of {data / 'train/Ére'}: are they different songs? [same-name]")
 
 
 @pytest.mark.parametrize("twin", TWINS)
@@ -103,7 +104,10 @@ def test_evaluation_and_the_check_refuse_songs_to_test_with_that_are_in_another_
     with pytest.raises(DatasetError, match="found train/A and test/Twin with the same sound"):
         refuse_tested_before(Layout.read(data), "testing")
     refuse_tested_before(Layout.read(data), "val")  # is in no other split
-    assert "train/A and test/Twin" in the_line(fxnorm("check", data, "--workers", 1))
+    result = fxnorm("check", data, "--workers", 1)
+    assert result.exit_code == 1
+    assert f"{data / 'test/Twin'}: " in result.output
+    assert f"error   the same samples as {data / 'train/A'} [leak]" in result.output
 
 
 def test_songs_that_share_silence_are_different_songs_and_a_shared_stem_is_said(

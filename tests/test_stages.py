@@ -263,7 +263,7 @@ def test_songs_of_one_name_in_two_splits_are_told_apart(wet: Path, make_song: Ma
     result = fxnorm("check", wet, "--workers", 1)
     assert result.exit_code == 0, result.output
     assert "4 songs, 0 with problems" in result.output
-    assert "train/A and val/A have one name" in result.output, "they may be one song in two recordings"
+    assert f"has the name of {wet / 'train/A'}" in result.output, "they may be one song in two recordings"
 
 
 def test_a_good_dataset_passes_the_check(wet: Path) -> None:

@@ -274,6 +274,7 @@ def test_what_is_learnt_does_not_depend_on_how_settings_are_written(one: dict[st
 
 
 STAGES = {
+    "check": ("fxnorm.stages.check",),
     "statistics": (STATISTICS, "fxnorm.statistics.plots"),
     "normalize": (NORMALIZE, "fxnorm.statistics.plots"),
     "train": ("fxnorm.stages.train",),
@@ -306,7 +307,7 @@ def test_dvc_registers_anew_when_code_changes_that_the_model_runs_and_not_for_a_
 
 def test_dvc_watches_all_splits_that_settings_may_choose() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    for stage in ("statistics", "normalize", "evaluate", "register"):
+    for stage in ("check", "statistics", "normalize", "evaluate", "register"):
         assert not [name for name in stages[stage]["deps"] if name.startswith(("data/wet/", "data/dry/"))], stage
 
 

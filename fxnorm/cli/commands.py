@@ -89,7 +89,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
         if params is None and _PARAMS.is_file():
             params = _PARAMS
-        outputs.refuse_inputs([arguments.get(name) for name in ("output", "plot", "curve")], [params])
+        outputs.refuse_inputs([arguments.get(name) for name in ("output", "plot", "curve", "json", "report")], [params])
         command(settings=Settings.load(params, overrides), **arguments)
 
     with_settings.__name__, with_settings.__doc__ = command.__name__, command.__doc__
@@ -142,20 +142,26 @@ def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[fl
 
 @main.command()
 @click.argument("dataset", type=_FOLDER)
+@click.argument("others", type=_FOLDER, nargs=-1)
+@click.option("--json", type=_FILE, help="Write the findings into this .json file.")
+@click.option("--report", type=_FILE, help="Write a page with pictures of what is wrong into this .html file.")
 @_workers
-def check(dataset: Path, workers: int) -> None:
-    """Read every file of DATASET and list its songs, what is wrong and what is not read; exit status 1 if anything is.
+@_with_settings
+def check(
+    settings: Settings, dataset: Path, others: tuple[Path, ...], json: Path | None, report: Path | None, workers: int
+) -> None:
+    """Read every file of DATASET and list its songs and what would spoil a training; exit status 1 if anything would.
 
-    Songs that two splits have in common are wrong, too: 'normalize' and 'train' refuse them.
+    It finds files that cannot be read or that nothing reads, stems that do not add up to their mixture (polarity,
+    delay, clock drift, another song), bleed, wrong labels, clipping, offsets, band limits, and recordings that occur
+    twice, also in OTHERS. The section check of the settings has the thresholds, and says at what the status is 1.
     """
     from fxnorm.stages import check as stage
 
-    findings = stage.run(dataset, workers)
-    for line in findings.lines():
+    found = stage.run(settings.check, [dataset, *others], json, report, workers)
+    for line in found.lines():
         click.echo(line)
-    if not findings.bad:
-        stage.refuse_shared_songs(findings)
-    if not findings.is_clean:
+    if found.stopping:
         sys.exit(1)
 
 

@@ -9,7 +9,7 @@ import click
 from fxnorm.cli.options import on_error as on_error_option
 from fxnorm.cli.options import workers as workers_option
 from fxnorm.data.importers.kinds import KINDS
-from fxnorm.errors import SettingsError
+from fxnorm.errors import SettingsError, printable
 
 if TYPE_CHECKING:
     from fxnorm.data.importers.plan import Options, Plan
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(path_type=Path)
 _MOST_LISTED = 10
+_LONGEST_LINE = 2_000  # characters
 
 _KINDS = "\n".join(f"  {name:<11} {kind.description}" for name, kind in KINDS.items())
 
@@ -100,17 +101,21 @@ def _report(plan: "Plan", imported: "Imported", folder: Path) -> None:
     for what, keys in (
         ("moved to its split", imported.moved),
         ("removed, no longer part of the import", imported.removed),
-        ("kept, though no longer in the source", imported.kept),
+        ("kept, though the source no longer has this song", imported.kept),
     ):
         _list(what, keys)
-    _list("left out", [f"{item.name}: {item.reason}" for item in plan.left_out])
+    _list("left out", [f"{item.name}: {item.reason}" for item in imported.left_out])
     _list("failed", [f"{song}: {reason}" for song, reason in imported.failed.items()], all_of_them=True)
     for remark in plan.remarks:
         click.echo(f"note: {remark}", err=True)
     twins = Counter(record.follows for record in imported.songs.values() if record.follows)
     for dataset, count in twins.items():
         click.echo(f"note: {dataset} has {count} of these songs too: they are in its splits", err=True)
-    remarks = {key: record.remarks for key, record in imported.songs.items() if record.remarks}
+    remarks = {
+        key: (*record.remarks, *record.findings)
+        for key, record in imported.songs.items()
+        if record.remarks or record.findings
+    }
     _list("note", [f"{key}: {'; '.join(lines)}" for key, lines in remarks.items()])
     if imported.trained_on:
         _list("in train or val too, in its finished form, so a result on it is no test", imported.trained_on)
@@ -125,6 +130,6 @@ def _report(plan: "Plan", imported: "Imported", folder: Path) -> None:
 def _list(what: str, lines: "list[str] | tuple[str, ...]", all_of_them: bool = False) -> None:
     shown = lines if all_of_them else lines[:_MOST_LISTED]
     for line in shown:
-        click.echo(f"{what}: {line}", err=True)
+        click.echo(f"{what}: {printable(line, _LONGEST_LINE)}", err=True)
     if len(shown) < len(lines):
         click.echo(f"{what}: {len(lines) - len(shown)} more, see import.json", err=True)

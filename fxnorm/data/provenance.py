@@ -28,6 +28,9 @@ SOURCES_FILE = "sources.json"
 TRAINED_ON_FILE = "trained_on.json"
 """In a Mixer directory."""
 
+LARGEST = 2**30  # bytes of import.json: a song with 100 recordings takes some 20 KB
+_LARGEST_RECORD = 2**24  # bytes of the other files
+
 UNKNOWN = "unknown"
 """The dataset and the licence of songs without a record."""
 
@@ -204,15 +207,16 @@ def _imported(root: Path) -> dict[str, list[_Record]]:
     by_name: dict[str, list[_Record]] = {}
     for folder in (root, root.parent):
         if (folder / PROVENANCE_FILE).is_file():
-            for key, record in _read(folder / PROVENANCE_FILE, TypeAdapter(_Imported)).songs.items():
+            content = _read(folder / PROVENANCE_FILE, TypeAdapter(_Imported), LARGEST)
+            for key, record in content.songs.items():
                 by_name.setdefault(plain_name(key.rpartition("/")[2]), []).append(record)
             break
     return by_name
 
 
-def _read(path: Path, adapter: TypeAdapter[_Content]) -> _Content:
+def _read(path: Path, adapter: TypeAdapter[_Content], most_bytes: int = _LARGEST_RECORD) -> _Content:
     try:
-        return adapter.validate_python(bounded.read_json(path))
+        return adapter.validate_python(bounded.read_json(path, most_bytes))
     except (OSError, ValueError) as error:  # a ValidationError is a ValueError
         detail = printable(_detail(error), 200)
         raise DatasetError(f"{path}: expected where songs are from, as fxnorm writes it ({detail})") from error

@@ -11,6 +11,7 @@ from fxnorm.data.track_names import Side
 from fxnorm.io import audio
 
 AT_ONCE = "begin all at once: their time references are those of takes at different times"
+SOME_AT_ONCE = "begin all at once: some have time references that differ, others have none"
 BY_REFERENCE = "begin by the time references of their files"
 
 
@@ -44,21 +45,21 @@ def starts(takes: Sequence[Take]) -> tuple[list[int], str]:
 
     Returns:
         samples at 44.1 kHz, the first of them 0, and a phrase on how they were found; the phrase is empty where there
-        are no time references, or all are the same.
+        are no time references that differ.
 
     Raises:
         AudioError: the length of one cannot be told.
     """
     at_once = [0] * len(takes)
     spans: list[tuple[float, float]] = []
-    if any(take.reference is None for take in takes) or not takes:
-        return at_once, ""
     for take in takes:
-        samples, rate = take.length()
-        begin = (take.reference or 0) / rate
-        spans.append((begin, begin + samples / rate))
-    if len({begin for begin, _ in spans}) == 1:
+        if take.reference is not None:
+            samples, rate = take.length()
+            spans.append((take.reference / rate, (take.reference + samples) / rate))
+    if len({begin for begin, _ in spans}) <= 1:
         return at_once, ""
+    if len(spans) < len(takes):
+        return at_once, SOME_AT_ONCE
     longest = max(spans, key=lambda span: span[1] - span[0])
     if any(end <= longest[0] or begin >= longest[1] for begin, end in spans):
         return at_once, AT_ONCE

@@ -51,6 +51,7 @@ _BY_VALUE = frozenset({"fxnorm.settings"})
 
 _DATA = {
     "fxnorm.evaluation.report": "evaluation/page",
+    "fxnorm.quality.report": "quality/page",
     "fxnorm.listening_test.analyse": "listening_test/analysis.html",
     "fxnorm.listening_test.build": "listening_test/page/built",
 }

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects.levels import is_silent
 from fxnorm.evaluation import plots
-from fxnorm.io import audio
+from fxnorm.io import audio, pictures
 from fxnorm.normalization.normalizer import EffectNormalizer
 
 _DECAY_RANGE_DB = 80.0
@@ -40,10 +40,10 @@ def plot_mix(
         if not is_silent(samples)  # what is silent stays so
         for use, response in normalizer.impulse_responses(stem, seed=seed, dry=dry).items()
     }
-    figure = Figure(figsize=(plots.WIDTH_INCHES, 9.6), dpi=plots.DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=(pictures.WIDTH_INCHES, 9.6), dpi=pictures.DOTS_PER_INCH, layout="constrained")
     spectra, difference, loudness, decay = figure.subplots(4, height_ratios=[3, 2, 3, 3])
     for axes in figure.axes:
-        plots.prepare_axes(axes)
+        pictures.prepare_axes(axes)
     difference.sharex(spectra)
     mixes = {"sum of the stems": total, "mix": mix}
     plots.draw_spectra(spectra, difference, mixes, SAMPLE_RATE)
@@ -52,14 +52,14 @@ def plot_mix(
     for axes in (loudness, decay):
         if axes.lines:
             axes.legend(frameon=False, fontsize="small")
-    plots.write(figure, path, legend_of=spectra)
+    pictures.write(figure, path, legend_of=spectra)
 
 
 def _draw_decays(axes: Axes, impulse_responses: Mapping[str, np.ndarray]) -> None:
     """Energy that is still to come, by Schroeder's backward integration ("New method of measuring reverberation time",
     JASA 37, 1965)."""
     axes.set(xlabel="Time, s", ylabel="Impulse response,\nenergy decay, dB", ylim=(-_DECAY_RANGE_DB, 3))
-    axes.set_prop_cycle(color=plots.COLOURS)
+    axes.set_prop_cycle(color=pictures.COLOURS)
     for name, response in impulse_responses.items():
         power = np.square(response, dtype=np.float64).mean(axis=0)
         if not power.any():

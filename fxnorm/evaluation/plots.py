@@ -1,33 +1,25 @@
 """Pictures of mixes beside their reference, and of a table of metrics: SVG files, or PNGs of 1,000 pixels' width.
 
 Everything is drawn with matplotlib's object-oriented interface, so no display and no global state is involved, and the
-same input gives the same bytes. The colours are Okabe and Ito's (2008), which colour-blind readers can tell apart.
-"""
+same input gives the same bytes."""
 
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
 from fxnorm.effects.spectrum import frames, window
 from fxnorm.evaluation.metrics import prepared, short_term_loudness
-from fxnorm.io.files import whole_file
+from fxnorm.io.pictures import COLOURS, DOTS_PER_INCH, WIDTH_INCHES, prepare_axes, write
 
 Mixes = Mapping[str, np.ndarray]
 """Audio (channels, samples) by name; the first is the reference, drawn in black."""
 
-WIDTH_INCHES, DOTS_PER_INCH = 6.4, 156.25
 _REFERENCE_STYLE = {"color": "black", "linestyle": "-", "linewidth": 3.0}
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
-_GRID = "#e0e0e0"
 _DASHES = ("-", "--", "-.", ":")
 
 _FFT_SIZE, _HOP, _FRAMES_AT_ONCE = 16_384, 8192, 16
@@ -39,7 +31,6 @@ _LOUDNESS_FLOOR = -70.0  # LUFS; what is under the absolute loudness gate of BS.
 _SHORT_TERM_SECONDS, _SHORT_TERM_STEP = 3.0, 0.1
 _ENVELOPE_COLUMNS = 400
 _METRICS_PER_ROW = 3
-_LONGEST_LABEL = 28  # characters, of which three fit side by side
 
 
 def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
@@ -221,41 +212,8 @@ def _figure(height_inches: float, row_heights: Sequence[float]) -> tuple[Figure,
     return figure, rows
 
 
-def prepare_axes(axes: Axes) -> None:
-    """A light grid behind the lines, and no frame above and on the right."""
-    axes.grid(color=_GRID)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _frequency_axis(axes: Axes) -> None:
     axes.set(xscale="log", xlabel="Frequency, Hz", xlim=(_CENTRES[0], 20_000))
     labels = [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in _FREQUENCY_TICKS]
     axes.set_xticks(_FREQUENCY_TICKS, labels)
     axes.minorticks_off()
-
-
-def write(figure: Figure, path: Path, legend_of: Axes | None = None) -> None:
-    """A PNG file, or an SVG file whose ink is ``currentColor``: black by itself, the text's colour within a page."""
-    if legend_of is not None:
-        handles, labels = legend_of.get_legend_handles_labels()
-        columns = min(3 if max(map(len, labels)) <= _LONGEST_LABEL else 2, len(labels))
-        figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize="small")
-    FigureCanvasAgg(figure)
-    with whole_file(path) as temporary:
-        if path.suffix.lower() == ".svg":
-            temporary.write_text(_svg(figure), encoding="utf-8")
-        else:
-            # without the version of matplotlib, which would change the bytes
-            figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    # text stays text, in the page's font; the salt makes the names within the file the same each time
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fxnorm"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text.replace("<svg ", '<svg fill="currentColor" ', 1).replace("#000000", "currentColor")
-    text = text.replace(f"stroke: {_GRID}", "stroke: currentColor; stroke-opacity: 0.15")
-    return re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # a hundredth of a point is finer than any screen

@@ -1,6 +1,5 @@
 """The report that people read: one page with winners, tests, players and pictures that needs nothing beside it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
 
 from fxnorm.evaluation.catalogue import (
     COMPARED,
@@ -26,11 +24,11 @@ from fxnorm.evaluation.catalogue import (
     winners,
 )
 from fxnorm.evaluation.excerpts import Excerpts
-from fxnorm.evaluation.plots import COLOURS
 from fxnorm.evaluation.significance import PairedTest, caution, songs_needed
 from fxnorm.evaluation.songs import MIXES, PICTURES, Result
 from fxnorm.io.files import whole_file
 from fxnorm.io.names import addresses
+from fxnorm.io.pictures import COLOURS, inline
 
 __all__ = ["PLOTTED", "SongMetrics", "Split", "markdown", "rivals", "verdict", "write"]
 
@@ -248,7 +246,10 @@ def _player(number: int, song: str, result: Result, folder: str, prefix: str) ->
         "mixes": mixes,
         "data": {"seconds": excerpts.seconds, "mixes": list(excerpts.mixes.values())},
         "pictures": [
-            {"caption": caption, "svg": _inline(pictures / f"{picture}.svg", f"{prefix}-{picture}")}
+            {
+                "caption": caption,
+                "svg": inline((pictures / f"{picture}.svg").read_text(encoding="utf-8"), f"{prefix}-{picture}"),
+            }
             for picture, caption in _CAPTIONS.items()
         ],
     }
@@ -263,16 +264,6 @@ def _compared_with(result: Result) -> str:
         f"Several reference mixes, at one loudness; the one that is shown is {references[REFERENCE]}. Compared, by the "
         f"least {METRICS[DECISIVE].title.lower()}: {', '.join(pairs)}."
     )
-
-
-def _inline(picture: Path, prefix: str) -> Markup:
-    """The SVG element of a file of our own, its names made unique in the page."""
-    text = picture.read_text(encoding="utf-8")
-    text = text[text.index("<svg ") :]
-    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)  # a style would hold for the whole page
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
-    return Markup(text)
 
 
 def _turned_down(excerpts: Excerpts) -> str:

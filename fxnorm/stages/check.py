@@ -1,101 +1,65 @@
-"""Before the stages: every file of a dataset read to its end, and what would spoil a run or be passed over."""
+"""Before the stages: every file of datasets read to its end, and what would spoil a training."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-from fxnorm.constants import MIXTURE, SAMPLE_RATE, SILENCE_DBFS, STEMS
-from fxnorm.data.dataset import Layout, Song
-from fxnorm.data.parallel import map_songs
-from fxnorm.data.splits import refuse_shared
-from fxnorm.effects import programme
-from fxnorm.errors import AudioError
-from fxnorm.io import audio
+from fxnorm.errors import DatasetError, OutputError
+from fxnorm.io import bounded, outputs
+from fxnorm.io.files import write_json
+from fxnorm.quality import datasets
+from fxnorm.quality.datasets import CheckedDatasets
+from fxnorm.quality.findings import in_words
+from fxnorm.settings import CheckSettings
 
-_MIXTURE_TOLERANCE_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What :func:`run` found.
-
-    Attributes:
-        layout: which songs there are, and what is not read.
-        songs: for each song what is wrong with it and what is worth knowing, as :func:`find_problems` returns them.
-    """
-
-    layout: Layout
-    songs: list[tuple[Song, list[str], list[str]]] = field(default_factory=list)
-
-    @property
-    def bad(self) -> int:
-        """How many songs no stage can use."""
-        return sum(bool(problems) for _, problems, _ in self.songs)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether every song can be used and everything is read."""
-        return not (self.bad or self.layout.problems or self.layout.unused)
-
-    def lines(self) -> Iterator[str]:
-        """The findings as text: songs first, then what is unclear, then what is not read."""
-        for song, problems, remarks in self.songs:
-            yield f"{'BAD ' if problems else 'ok  '} {song.folder}: {', '.join(path.name for path in song.files)}"
-            yield from (f"       {line}" for line in [*problems, *remarks])
-        yield f"{len(self.songs)} songs, {self.bad} with problems"
-        yield from (f"BAD  {problem}" for problem in self.layout.problems.values())
-        yield from (f"not read: {unused.path}: {unused.reason}" for unused in self.layout.unused)
+_MOST_NAMED = 3
 
 
-def run(dataset: Path, workers: int = 0) -> Findings:
-    """Look at every folder of a dataset and read every file of its songs.
+def run(
+    settings: CheckSettings,
+    roots: Sequence[Path],
+    findings: Path | None = None,
+    report: Path | None = None,
+    workers: int = 0,
+) -> CheckedDatasets:
+    """Look at every folder of datasets, read every file of their songs, and write what was found.
 
     Args:
-        dataset: a folder of splits, or of songs.
+        settings: what is looked for, and what stops a pipeline.
+        roots: the datasets: folders of splits, or of songs.
+        findings: a ``.json`` file for all findings, if wanted.
+        report: an ``.html`` file for a page with pictures, if wanted.
         workers: processes; 0 for one a core.
 
     Raises:
-        DatasetError: the folder is missing, or it is empty.
+        DatasetError: a folder is missing or empty, or is named twice.
+        OutputError: ``findings`` or ``report`` is no place to write to, or has another suffix.
     """
-    layout = Layout.read(dataset)
-    if not (layout.problems or layout.unused):
-        layout.of(None)
-    checked, _ = map_songs(find_problems, layout.songs, "check", workers or None)
-    return Findings(layout, [(song, problems, remarks) for song, (problems, remarks) in checked])
+    for path, suffix in ((findings, ".json"), (report, ".html")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise OutputError(f"{path}: expected a {suffix} file")
+    outputs.check(roots, files=[findings, report])
+    found = datasets.check(roots, settings, workers)
+    if findings is not None:
+        write_json(findings, found.as_json())
+    if report is not None:
+        # drawing imports matplotlib, which takes longer than the check of a small dataset
+        from fxnorm.quality import report as page
+
+        page.write(report, found)
+    return found
 
 
-def refuse_shared_songs(findings: Findings) -> None:
-    """Refuse songs that two splits have in common, as ``normalize`` and ``train`` do.
+def refuse_failed(findings: Path) -> None:
+    """Refuse datasets whose findings, a file that :func:`run` wrote, stop a pipeline.
 
     Raises:
-        DatasetError: there are such songs.
+        DatasetError: they do, or the file is none of this kind.
     """
-    refuse_shared(findings.layout.splits, findings.layout.root)
-
-
-def find_problems(song: Song) -> tuple[list[str], list[str]]:
-    """What is wrong with a song (no stage can use it) and what is worth knowing (it can be used all the same).
-
-    Every file is read to its end, so a truncated or damaged one is found here rather than in the middle of a run.
-    """
-    problems, remarks = [], [f"no {stem}: taken as silence" for stem in STEMS if stem not in song.stems]
-    lengths: dict[str, int] = {}
-    for path in song.files:
-        try:
-            samples, found_rate = audio.read(path, sample_rate=None)
-        except AudioError as error:
-            problems.append(str(error))
-            continue
-        lengths[path.name] = round(samples.shape[1] * SAMPLE_RATE / found_rate)
-        if found_rate != SAMPLE_RATE:
-            remarks.append(f"{path.name}: {found_rate} Hz, will be resampled to {SAMPLE_RATE} Hz")
-        if audio.peak_dbfs(samples) <= SILENCE_DBFS:
-            remarks.append(f"{path.name}: silent (peak at or under {SILENCE_DBFS:g} dBFS)")
-        elif remark := programme.remark(audio.resample(samples, found_rate, SAMPLE_RATE), SAMPLE_RATE):
-            remarks.append(f"{path.name}: {remark}")
-    if lengths and max(lengths.values()) - min(lengths.values()) > _MIXTURE_TOLERANCE_SECONDS * SAMPLE_RATE:
-        listed = ", ".join(f"{name} {length / SAMPLE_RATE:.2f} s" for name, length in lengths.items())
-        remarks.append(f"lengths differ ({listed}): shorter files are taken to end in silence")
-    if song.mixture is None:
-        remarks.append(f"no {MIXTURE}: usable for mixing and statistics, not for training")
-    return problems, remarks
+    try:
+        content = bounded.read_json(findings)
+        passed, roots, numbers = content["passed"], content["datasets"], in_words(content["counts"])
+        worst = [f"{one['song']}: {one['message']}" for one in content["findings"][:_MOST_NAMED]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{findings}: expected the findings of 'fxnorm check', found something else") from error
+    if not passed:
+        raise DatasetError(f"{', '.join(roots)}: the check found {numbers}, the worst: {'; '.join(worst)}")

@@ -5,6 +5,7 @@ than they announce.
 """
 
 import hashlib
+import lzma
 import stat
 import zipfile
 import zlib
@@ -22,6 +23,8 @@ _MOST_RATIO = 100
 _FREE_BYTES = 2**28  # content that no ratio is asked of
 _BLOCK = 2**20
 _ENCRYPTED = 1  # bit of the flags
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)
+"""What reading a file of an archive raises; bzip2 raises OSError."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,10 @@ def extract(path: Path, name: str, target: Path) -> str:
         OSError: the target cannot be written.
     """
     digest = hashlib.sha256()
-    with _opened(path) as archive:
-        try:
-            info = archive.getinfo(name)
-        except KeyError as error:
-            raise DatasetError(f"{path}: expected {printable(name, 200)} in it, found none") from error
-        _refuse(path, info)
-        with open(target, "wb") as file:
-            for block in _blocks(path, archive, info):
-                digest.update(block)
-                file.write(block)
+    with open(target, "wb") as file:
+        for block in _content(path, name):
+            digest.update(block)
+            file.write(block)
     return digest.hexdigest()
 
 
@@ -93,15 +90,19 @@ def entry_digest(path: Path, name: str) -> str:
         DatasetError: as :func:`extract`.
     """
     digest = hashlib.sha256()
+    for block in _content(path, name):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _content(path: Path, name: str) -> Iterator[bytes]:
     with _opened(path) as archive:
         try:
             info = archive.getinfo(name)
         except KeyError as error:
             raise DatasetError(f"{path}: expected {printable(name, 200)} in it, found none") from error
         _refuse(path, info)
-        for block in _blocks(path, archive, info):
-            digest.update(block)
-    return digest.hexdigest()
+        yield from _blocks(path, archive, info)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -137,7 +138,7 @@ def _blocks(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iter
             while block := file.read(_BLOCK):
                 count += len(block)
                 yield block
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         name, reason = printable(info.filename, 200), printable(first_line(error), 200)
         raise DatasetError(f"{path}: {name} cannot be unpacked ({reason})") from error
     if count != info.file_size:

@@ -16,14 +16,15 @@ from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, Pla
 from fxnorm.data.importers.sources import Source
 from fxnorm.data.track_words import MIX_FOLDERS, TRACK_FOLDERS
 from fxnorm.errors import DatasetError, printable
+from fxnorm.io.audio import AUDIO_SUFFIXES
 from fxnorm.io.folders import files_below
 
 _DATASET = "Mixing Secrets"
 _LICENCE = "Cambridge-MT: educational use"
 _ARCHIVE = ".zip"
-_AUDIO = frozenset((".wav", ".wave", ".aif", ".aiff", ".flac", ".w64", ".caf"))
 _MIXES = frozenset((".mp3", ".m4a", ".ogg"))
 """The library's tracks are never coded with loss; its previews of a mix are."""
+_AUDIO = frozenset((*AUDIO_SUFFIXES, ".wave")) - _MIXES
 _SONG_NAME = re.compile(r"(?P<name>.+?)[ _-]+(?P<form>full|edit)", re.IGNORECASE)
 """``Artist_Title_Full`` and ``Artist_Title_Edit``: the whole song, or a part of it."""
 

@@ -2,11 +2,13 @@
 
 - ``{vocals,bass,drums,other[,mixture]}/NAME.wav``: files of one name are one song ("type 2" of
   ``ZFTurbo/Music-Source-Separation-Training``);
-- ``SONG/FILE``, also in folders of the song: the user's mapping says which group a file belongs to; files that are
-  called as a group is need none.
+- ``SONG/FILE``, also in folders of the song: the user's mapping says which group a file belongs to. A file that has the
+  name of a group needs no mapping; of several such files of one group, the one that lies highest is taken.
+
+What lies beside these folders is not read, and said to be left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fxnorm.constants import MIXTURE, STEMS
@@ -30,10 +32,12 @@ def plan(root: Path, options: Options) -> Plan:
     songs: list[PlannedSong] = []
     left_out: list[LeftOut] = []
     remarks: list[str] = []
-    for place, split, reason in _places(source):
-        stems = {plain_label(path.name): path for path in source.folders(place) if plain_label(path.name) in _GROUPS}
+    places = list(_places(source))
+    for place, split, reason in places:
+        stems = _stem_folders(source, place)
         if sum(name in STEMS for name in stems) >= _FEWEST_STEMS:
             songs.extend(_of_stem_folders(source, place, stems, split, reason, options))
+            left_out.extend(_beside(source, place, list(stems.values()), "the folders of stems"))
             if options.labels != Labels():
                 remarks.append(f"{place}: the folders say which stems the files are; the mapping is not used")
             continue
@@ -43,6 +47,9 @@ def plan(root: Path, options: Options) -> Plan:
                 left_out.append(found)
             elif found is not None:
                 songs.append(found)
+        left_out.extend(_loose(source, place))
+    if [place for place, _, _ in places] != [source.root]:
+        left_out.extend(_beside(source, source.root, [place for place, _, _ in places], "the folders of splits"))
     if not songs:
         tried = f"; {left_out[0].name}: {left_out[0].reason}" if left_out else ""
         raise DatasetError(
@@ -71,6 +78,28 @@ def _places(source: Source) -> Iterator[tuple[Path, str, str]]:
         yield source.root, "train", "no split is known"
     for folder, split in splits:
         yield folder, split, f"the folder {folder.name}"
+
+
+def _stem_folders(source: Source, place: Path) -> dict[str, Path]:
+    """The folders that are called as stems or the mixture; the first one of each name."""
+    found: dict[str, Path] = {}
+    for path in source.folders(place):
+        if plain_label(path.name) in _GROUPS:
+            found.setdefault(plain_label(path.name), path)
+    return found
+
+
+def _beside(source: Source, place: Path, read: Sequence[Path], what: str) -> Iterator[LeftOut]:
+    """Audio in a place that holds folders of one kind and lies in none of them."""
+    for folder in source.folders(place):
+        if folder not in read and _audio(_files_below(source, folder)):
+            yield LeftOut(source.name(folder), f"lies beside {what} and is none of them")
+    yield from _loose(source, place)
+
+
+def _loose(source: Source, place: Path) -> Iterator[LeftOut]:
+    for path in _audio(source.files(place)):
+        yield LeftOut(source.name(path), "lies in no song's folder")
 
 
 def _of_stem_folders(
@@ -105,13 +134,20 @@ def _of_song_folder(
     original = source.name(folder)
     members: list[Member] = []
     left_out: list[LeftOut] = []
+    called: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: (len(path.parts), audio.AUDIO_SUFFIXES.index(path.suffix.lower()))):
+        called.setdefault(plain_label(path.stem), path)
     for path in paths:
         name = path.relative_to(folder).as_posix()
         group = options.labels.group(
             (folder.name, original), name, str(Path(name).with_suffix("")), path.name, path.stem
         )
-        if group is None and plain_label(path.stem) in _GROUPS:
-            group = plain_label(path.stem)
+        if group is None and (label := plain_label(path.stem)) in _GROUPS:
+            if path != called[label]:  # a copy in another format or folder, which would be added to it
+                first = called[label].relative_to(folder).as_posix()
+                left_out.append(LeftOut(name, f"{first} is there too, and no mapping says which is meant"))
+                continue
+            group = label
         if group is None:
             left_out.append(LeftOut(name, "no mapping has a group for it"))
         elif group == SKIP:
@@ -128,7 +164,7 @@ def _planned(
 ) -> PlannedSong:
     has_mixture = any(member.group == MIXTURE for member in members)
     remarks = [] if has_mixture else ["has no mixture: the sum of its stems is taken for it"]
-    if left_out and any("mapping" in item.reason for item in left_out):
+    if any("mapping" in item.reason for item in left_out):
         remarks.append(f"without {', '.join(item.name for item in left_out)}")
     return PlannedSong(
         name=name,

@@ -169,8 +169,11 @@ def plan(source: Path, options: Options) -> Plan:
             audio. ``exclude_bleed`` leaves out whole songs: without one stem the others are no mixture.
 
     Raises:
-        DatasetError: the source holds no song, or the file of published gains cannot be used.
+        DatasetError: the source holds no song, ``metadata`` is no folder, or the file of published gains cannot be
+            used.
     """
+    if options.metadata is not None and not options.metadata.is_dir():
+        raise DatasetError(f"{options.metadata}: expected a folder with metadata, found none")
     opened = Source.open(source)
     found = _Found()
     folders = _song_folders(opened, found)

@@ -121,9 +121,14 @@ def _song(source: Source, folder: Path, song: _Song, name: str, options: Options
     left_out: list[LeftOut] = []
     remarks: list[str] = []
     names = (name, folder.name)
+    named: set[str] = set()
     for stem in song.stems:  # one stemName may stand in several
         for track in stem.tracks:
             file_name = f"{stem.name}/{track.id}.{track.extension}"
+            if file_name in named:
+                remarks.append(f"{file_name}: {_METADATA} names it twice, it is used once")
+                continue
+            named.add(file_name)
             label = track.type or stem.name
             group = options.labels.group(names, track.id, label, stem.name)
             if group is None:

@@ -18,7 +18,6 @@ from fxnorm.data.importers.provenance import LeftOutRecord, SongRecord
 from fxnorm.data.importers.stems import member_record
 from fxnorm.errors import DatasetError, printable
 from fxnorm.io.folders import is_foreign
-from fxnorm.io.names import check_text
 
 _DECISIVE = "musdb18"  # what the names of kinds begin with whose splits come first
 _LONGEST_NAME = 255  # bytes
@@ -79,7 +78,7 @@ def place(
         there: songs that were imported before, by their folders.
 
     Raises:
-        DatasetError: a song's name is no text, or two songs have one original name.
+        DatasetError: two songs have one original name.
     """
     for (original, part), count in Counter((song.original, song.part) for song in plan.songs).items():
         if count > 1:
@@ -89,7 +88,6 @@ def place(
     songs: list[tuple[PlannedSong, str]] = []
     followers: dict[str, Follower] = {}
     for song in plan.songs:
-        check_text(song.name)
         twin = twins.decisive(song, kind)
         if twin is not None:
             reason = f"as in {twin.dataset}, which has this song too"
@@ -180,7 +178,7 @@ def _names(songs: list[PlannedSong], dataset: str, root: Path, others: Mapping[s
         key = _folded(f"{song.part}/{song.split}/{name}")
         behind = f" ({dataset})" if key in taken else ""
         if asked[key] > 1:
-            behind += " " + hashlib.sha256(song.original.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            behind += " " + hashlib.sha256(song.original.encode("utf-8", "backslashreplace")).hexdigest()[:8]
         names.append(folder_name(f"{name}{behind}", refuses) if behind else name)
     return names
 

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -106,7 +106,8 @@ class Labels:
         labels: label, or name of a file without its suffix -> ``vocals``, ``bass``, ``drums``, ``other``, ``mixture``
             or ``skip``. Keys are compared without case, with ``_`` for blanks. In a key ``*`` stands for any
             characters; keys without it come first, then those with it in their order.
-        songs: song -> the same for this song alone, which comes first. Songs are known by name or by original name.
+        songs: song -> the same for this song alone, which comes first. Songs are known by name or by original name,
+            compared as :func:`plain_song` returns them.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -120,17 +121,40 @@ class Labels:
             names: what the recording is known by, the most exact first: its file, its label, …
         """
         keys = [plain_label(name) for name in names]
-        tables = [table for name, table in self.songs.items() if plain_label(name) in map(plain_label, song)]
-        for table in [*tables, self.labels]:
-            plain = {plain_label(key): group for key, group in table.items()}
+        of_song = [table for name in dict.fromkeys(map(plain_song, song)) for table in self._of_songs.get(name, ())]
+        for table in [*of_song, self._of_all]:
             for key in keys:
-                if key in plain:
-                    return plain[key]
-            for pattern in [key for key in plain if "*" in key]:
-                expression = ".*".join(map(re.escape, pattern.split("*")))
-                if any(re.fullmatch(expression, key) for key in keys):
-                    return plain[pattern]
+                if key in table.groups:
+                    return table.groups[key]
+            for pattern, group in table.patterns:
+                if any(pattern.fullmatch(key) for key in keys):
+                    return group
         return None
+
+    @functools.cached_property
+    def _of_all(self) -> "_Table":
+        return _Table.of(self.labels)
+
+    @functools.cached_property
+    def _of_songs(self) -> Mapping[str, Sequence["_Table"]]:
+        tables: dict[str, list[_Table]] = {}
+        for song, labels in self.songs.items():
+            tables.setdefault(plain_song(song), []).append(_Table.of(labels))
+        return tables
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of labels, prepared once: it is asked for every recording of a dataset."""
+
+    groups: Mapping[str, str]
+    patterns: Sequence[tuple[re.Pattern[str], str]]
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> "_Table":
+        groups = {plain_label(key): group for key, group in labels.items()}
+        patterns = [(key, group) for key, group in groups.items() if "*" in key]
+        return cls(groups, [(re.compile(".*".join(map(re.escape, key.split("*")))), group) for key, group in patterns])
 
 
 @dataclass(frozen=True)

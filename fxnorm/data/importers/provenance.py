@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from fxnorm.data.dataset import SPLITS
 from fxnorm.data.importers.plan import DRY, WET
 from fxnorm.data.importers.sources import read_json
-from fxnorm.data.provenance import PROVENANCE_FILE, RECORD_FILE
+from fxnorm.data.provenance import LARGEST, PROVENANCE_FILE, RECORD_FILE
 from fxnorm.io.files import write_json
 from fxnorm.io.folders import entries
 
@@ -25,9 +25,18 @@ FORMAT = 1
 PLACES = (*((WET, split) for split in SPLITS), (DRY, "test"))
 """Parts and splits that songs are imported to, as folders below an imported dataset."""
 
-_LARGEST = 2**30  # bytes: a song with 100 recordings takes some 20 KB
-
+WrittenName = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z0-9]+$")]
+"""Of a file that was written, such as ``bass.wav``. A record may come from anywhere, and what it names is removed with
+the song: it must not lead out of the song's folder."""
 Digest = Annotated[str, Field(pattern=r"[0-9a-f]{64}")]
+
+
+def _in_utf8(text: object) -> object:
+    """File systems have names in other encodings, JSON has not."""
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(_in_utf8)]
 
 
 class _Part(BaseModel):
@@ -37,8 +46,8 @@ class _Part(BaseModel):
 class LeftOutRecord(_Part):
     """A recording or a song that is not used, and why."""
 
-    name: str
-    reason: str
+    name: Text
+    reason: Text
 
 
 class MemberRecord(_Part):
@@ -56,10 +65,10 @@ class MemberRecord(_Part):
         sha256: of the file, or of the entry of the archive.
     """
 
-    name: str
-    file: str
-    entry: str | None = None
-    label: str = ""
+    name: Text
+    file: Text
+    entry: Text | None = None
+    label: Text = ""
     gain: float = 1.0
     stream: int = 0
     side: Literal["left", "right"] | None = None
@@ -113,9 +122,9 @@ class SongRecord(_Part):
     format: int = FORMAT
     kind: str
     dataset: str
-    source: str
-    original: str
-    name: str
+    source: Text
+    original: Text
+    name: Text
     part: Literal["wet", "dry"]
     split: str
     split_reason: str
@@ -126,9 +135,9 @@ class SongRecord(_Part):
     mixture: Literal["file", "sum", "none"]
     groups: dict[str, tuple[MemberRecord, ...]]
     left_out: tuple[LeftOutRecord, ...] = ()
-    remarks: tuple[str, ...] = ()
-    findings: tuple[str, ...] = ()
-    files: dict[str, FileRecord] = {}
+    remarks: tuple[Text, ...] = ()
+    findings: tuple[Text, ...] = ()
+    files: dict[WrittenName, FileRecord] = {}
 
 
 class DatasetRecord(_Part):
@@ -147,12 +156,12 @@ class DatasetRecord(_Part):
     """
 
     kind: str
-    name: str
-    source: str
+    name: Text
+    source: Text
     licence: str
     commercial: bool | None
     songs: int = 0
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Text, ...] = ()
     left_out: tuple[LeftOutRecord, ...] = ()
     failed: tuple[LeftOutRecord, ...] = ()
 
@@ -180,7 +189,7 @@ def read(root: Path) -> Provenance | None:
     path = root / PROVENANCE_FILE
     if not path.is_file():
         return None
-    return read_json(path, Provenance, _LARGEST)
+    return read_json(path, Provenance, LARGEST)
 
 
 def records(root: Path, noted: Mapping[str, SongRecord]) -> dict[str, SongRecord]:
@@ -223,11 +232,18 @@ def write(root: Path, datasets: Iterable[DatasetRecord], songs: Mapping[str, Son
         songs: by their folders.
     """
     counts = Counter((song.kind, song.dataset, song.source) for song in songs.values())
-    listed = {
-        key: record.model_copy(update={"songs": counts[key]})
-        for record in datasets
-        if (key := (record.kind, record.name, record.source)) in counts
-    }
+    noted = {(record.kind, record.name, record.source): record for record in datasets}
+    for song in songs.values():  # of an import that was ended before it could note its dataset
+        key = song.kind, song.dataset, song.source
+        if key not in noted:
+            noted[key] = DatasetRecord(
+                kind=song.kind,
+                name=song.dataset,
+                source=song.source,
+                licence=song.licence,
+                commercial=song.commercial,
+            )
+    listed = {key: noted[key].model_copy(update={"songs": count}) for key, count in counts.items()}
     content = Provenance(
         datasets=tuple(listed[key] for key in sorted(listed)), songs={key: songs[key] for key in sorted(songs)}
     )

@@ -31,6 +31,7 @@ _REMARK = (
 
 
 class _Stem(BaseModel):
+    audio_rendered: bool | None = None
     is_drum: bool = False
     program_num: int = -1
     inst_class: str = ""
@@ -89,6 +90,7 @@ def _song(source: Source, folder: Path, published: str | None, options: Options)
     name = folder.name
     members: list[Member] = []
     left_out: list[LeftOut] = []
+    remarks: list[str] = []
     skipped = False
     for key, stem in metadata.stems.items():
         label = stem.midi_program_name or stem.inst_class
@@ -96,6 +98,8 @@ def _song(source: Source, folder: Path, published: str | None, options: Options)
         audio = next((file for file in files if file is not None), None)
         if audio is None:
             left_out.append(LeftOut(key, "has no audio"))
+            if stem.audio_rendered:
+                remarks.append(f"{key}: missing, though {_METADATA} says that it has audio; the mixture has it")
             continue
         group = options.labels.group((name,), key, stem.midi_program_name, stem.inst_class) or _group(stem)
         if group == SKIP:
@@ -121,6 +125,7 @@ def _song(source: Source, folder: Path, published: str | None, options: Options)
         members=tuple(members),
         mixture="file" if members[-1].group == MIXTURE else "sum",
         left_out=tuple(left_out),
+        remarks=tuple(remarks),
     )
 
 

@@ -124,8 +124,20 @@ def make(song: PlannedSong, source: Path, folder: Path, link: bool) -> Made:
     if not any(member.group in STEMS for member in song.members):
         raise DatasetError(f"{song.original}: has no recording of {', '.join(STEMS)}")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked-") as unpacked:
-        recordings, findings = _placed(_opened(song.members, Path(unpacked)))
-        return _make(song, recordings, findings, source, folder, link)
+        opened = _opened(song.members, Path(unpacked))
+        try:
+            recordings, findings = _placed(opened)
+            return _make(song, recordings, findings, source, folder, link)
+        except AudioError as error:
+            raise AudioError(_with_lasting_names(str(error), song, opened, folder)) from error
+
+
+def _with_lasting_names(text: str, song: PlannedSong, opened: Sequence[_Recording], folder: Path) -> str:
+    """A text without the temporary names of files."""
+    for recording in opened:
+        if recording.member.entry is not None:
+            text = text.replace(str(recording.path), f"{recording.member.path}: {recording.member.entry}")
+    return text.replace(str(folder), song.name)
 
 
 def _make(

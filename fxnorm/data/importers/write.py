@@ -8,7 +8,7 @@ replaced nor removed.
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +17,13 @@ from tqdm import tqdm
 from fxnorm.data import parallel
 from fxnorm.data.importers import provenance, stems
 from fxnorm.data.importers.placement import Follower, Identity, Place, folder_name, place
-from fxnorm.data.importers.plan import DRY, WET, Plan, plain_song
+from fxnorm.data.importers.plan import DRY, WET, LeftOut, Plan, plain_song
 from fxnorm.data.importers.provenance import DatasetRecord, LeftOutRecord, SongRecord
 from fxnorm.errors import DatasetError, FxnormError, OutputError
 from fxnorm.io import locks, outputs
 from fxnorm.io.files import is_temporary, remove, whole_folder, writing
 from fxnorm.io.folders import is_litter
+from fxnorm.io.names import check_text
 from fxnorm.runtime.signals import Terminated
 
 _MOST_NAMED = 3
@@ -37,8 +38,9 @@ class Imported:
         written: folders of songs that were decoded and written.
         moved: folders of songs that were moved from another split or name.
         removed: folders of songs that are no longer part of the plan, as they were.
-        kept: folders of songs that are no longer part of the plan, and whose recordings the source lacks.
+        kept: folders of songs that the source no longer has, or has without their metadata.
         failed: original names of songs that could not be imported, with the reasons.
+        left_out: songs that are not imported, with the reasons.
         trained_on: folders of raw songs for testing whose finished form is in ``train`` or ``val``, of any import.
     """
 
@@ -48,6 +50,7 @@ class Imported:
     removed: tuple[str, ...]
     kept: tuple[str, ...]
     failed: dict[str, str]
+    left_out: tuple[LeftOut, ...]
     trained_on: tuple[str, ...]
 
 
@@ -102,11 +105,31 @@ def write(
     """
     if plan.broken and not skip_errors:
         raise DatasetError(plan.broken[0].reason)
+    plan = _with_usable_names(plan, skip_errors)
     if not plan.songs:
         raise DatasetError(f"{source}: holds no song that can be imported{_reasons(plan)}")
     outputs.check([source], places=[root])
     with locks.held(root):
         return _write(plan, kind, source, root, link, workers, skip_errors)
+
+
+def _with_usable_names(plan: Plan, skip_errors: bool) -> Plan:
+    """The plan without songs whose names are no text; these are broken.
+
+    Raises:
+        DatasetError: there is one, and errors are not skipped.
+    """
+    songs, broken = [], list(plan.broken)
+    for song in plan.songs:
+        try:
+            check_text(song.name)
+        except DatasetError as error:
+            if not skip_errors:
+                raise
+            broken.append(LeftOut(song.original, str(error)))
+        else:
+            songs.append(song)
+    return replace(plan, songs=tuple(songs), broken=tuple(broken))
 
 
 def _write(
@@ -115,6 +138,8 @@ def _write(
     before = provenance.read(root)
     there = provenance.records(root, before.songs if before else {})
     places, followers = place(plan, kind, source, root, link, there)
+    places, trained_on = _without_trained_on(places)
+    plan = replace(plan, left_out=(*plan.left_out, *trained_on))
     jobs = _jobs(places, root, source, there)
     done, failed = _do(jobs, workers, skip_errors)
     failed = {**{item.name: item.reason for item in plan.broken}, **failed}
@@ -151,8 +176,22 @@ def _write(
         removed=tuple(removed),
         kept=tuple(kept),
         failed=failed,
+        left_out=plan.left_out,
         trained_on=tuple(_trained_on(songs)),
     )
+
+
+def _without_trained_on(places: Sequence[Place]) -> tuple[list[Place], list[LeftOut]]:
+    """Songs without raw ones whose finished form a song of another dataset has brought into ``train`` or ``val``."""
+    splits = {item.record.original: item.planned.split for item in places if item.planned.part == WET}
+    kept, left_out = [], []
+    for item in places:
+        split = splits.get(item.record.original, item.planned.split)
+        if item.planned.part == DRY and split != item.planned.split:
+            left_out.append(LeftOut(item.planned.name, f"its raw tracks: in its finished form it is in {split}"))
+        else:
+            kept.append(item)
+    return kept, left_out
 
 
 def _trained_on(songs: Mapping[str, SongRecord]) -> list[str]:
@@ -290,9 +329,14 @@ def _refuse_another_source(folder: Path, record: SongRecord, place: Place, diges
     """Refuse to replace a song by one of the same name that another source has."""
     if record.source == place.record.source:
         return
-    current = {member.name: digest for member, digest in zip(place.planned.members, digests, strict=True)}
+    by_group = _by_group(place, digests)
+    current = {
+        (member.file, member.entry): digest
+        for group, members in place.record.groups.items()
+        for member, digest in zip(members, by_group[group], strict=True)
+    }
     for member in (member for members in record.groups.values() for member in members):
-        if current.get(member.name, member.sha256) != member.sha256:
+        if current.get((member.file, member.entry), member.sha256) != member.sha256:
             raise DatasetError(
                 f"{folder}: was imported from {record.source}; {member.name} is another recording in"
                 f" {place.record.source}; remove that folder to import it from there"
@@ -354,20 +398,29 @@ def _remove_others(
 ) -> tuple[list[str], list[str]]:
     """Remove songs that an earlier import of this source made and this one would not.
 
-    Songs whose recordings are no longer in the source stay: nothing could bring them back.
+    A song is removed where the plan says why: it leaves the song out, has it in another place, or has it in its other
+    part alone. Others stay, since nothing could bring them back: their recordings or metadata are no longer in the
+    source, or cannot be used now.
 
     Returns:
         the folders that were removed, and those that stay.
     """
     removed, kept = [], []
+    broken = {item.name for item in plan.broken}
+    explained = {item.name for item in plan.left_out} | {identity.original for identity in places}
     for key, record in sorted(songs.items()):
+        if not broken.isdisjoint((record.name, record.original)):
+            continue
         if (record.kind, record.dataset, record.source) != (kind, plan.dataset, os.path.realpath(source)):
             continue
         identity = Identity.of(record)
         if places.get(identity) == key or (identity in places and places[identity] not in songs):
             continue
         members = [member for group in record.groups.values() for member in group]
-        if identity not in places and not all(stems.source_file(source, member).is_file() for member in members):
+        in_source = not explained.isdisjoint((record.name, record.original)) and all(
+            stems.source_file(source, member).is_file() for member in members
+        )
+        if identity not in places and not in_source:
             kept.append(key)
             continue
         with writing(root / key):
@@ -391,5 +444,7 @@ def _remove(folder: Path, record: SongRecord) -> None:
 
 
 def _reasons(plan: Plan) -> str:
+    if plan.broken:
+        return f"; the first: {plan.broken[0].reason}"
     shown = [f"{item.name} ({item.reason})" for item in plan.left_out[:_MOST_NAMED]]
     return f"; left out: {', '.join(shown)}" if shown else ""

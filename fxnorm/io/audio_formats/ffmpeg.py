@@ -54,6 +54,8 @@ _OGG_FLAC = range(28, 33)  # where a first page that holds one packet has that p
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 """FFmpeg's sample format -> the value of full scale."""
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_LATEST_SECONDS = 600
+"""Of a stream's begin. The silence before it costs a file nothing, so a small one could fill the memory with it."""
 _GAP_SECONDS = 0.01  # less than most codecs' frame, and more than a time stamp in milliseconds is off
 _END_SECONDS = 0.1  # what an encoder put before the first sample may count for a track's length in Matroska
 
@@ -282,7 +284,12 @@ def _frames(opened: "InputContainer", stream: "AudioStream", container: str) -> 
                 continue
             lead = 0
             if is_first_frame and starts_late and frame.pts is not None:
-                lead = round(_seconds(frame.pts, frame.time_base) * frame.sample_rate)
+                seconds = _seconds(frame.pts, frame.time_base)
+                if seconds > _LATEST_SECONDS:
+                    raise FormatError(
+                        f"begins at {seconds:.0f} s, expected at most {_LATEST_SECONDS} s of silence first"
+                    )
+                lead = round(seconds * frame.sample_rate)
             is_first_frame = False
             yield frame, lead
 
