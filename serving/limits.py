@@ -1,10 +1,11 @@
 """What the endpoint lets a request use. Every limit is an environment variable of the server, and this is their list.
 
 Memory at worst, beside the model: one mix, which for ten minutes of four stereo stems takes about 2 GB with the decoded
-stems (``max_seconds`` and ``max_decoded_mb`` bound it; a file's own samples are resampled block by block, and only an
-MP3's are in memory as a whole beside the result); the decoded stems of another song, which is mixed next; up to nine
-times their bodies for these two, which together are no larger than one may be; four times its body for another one that
-is checked, and for each one that waits (``max_waiting``) its body.
+stems, or those that its tracks were summed to (``max_seconds`` and ``max_decoded_mb`` bound it; a file's own samples
+are resampled block by block, and only an MP3's are in memory as a whole beside the result); the decoded stems of
+another song, which is mixed next, with one source and one track beside them while tracks are summed; up to nine times
+their bodies for these two, which together are no larger than one may be; four times its body for another one that is
+checked, and for each one that waits (``max_waiting``) its body.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fxnorm.errors import SettingsError, printable
 from fxnorm.io.audio import MAX_CHANNELS
+from fxnorm.sessions.table import MOST_TRACKS
 
 _PREFIX = "FXNORM_"
 _MOST = "FXNORM_MAX_"  # whoever misspells one of these would think that the limit holds
@@ -38,6 +40,11 @@ class Limits(BaseModel):
     """Megabytes of a request's body, and of the objects that its URIs name: five minutes of four stems as FLAC."""
     max_rows: Annotated[int, Field(ge=1)] = 8
     """Songs of a request."""
+    max_tracks: Annotated[int, Field(ge=1, le=MOST_TRACKS)] = 128
+    """Tracks of a song that comes as a session."""
+    max_track_seconds: Annotated[float, Field(gt=0)] = 15_000.0
+    """Of all tracks of a request together: 60 tracks of four minutes, which take a minute and a half of one core before
+    they are mixed."""
     max_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Of all songs of a request together."""
     max_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = MAX_CHANNELS

@@ -82,12 +82,13 @@ class StemMixer(PythonModel):
         Args:
             context: MLflow's.
             model_input: columns ``vocals``, ``bass``, ``drums``, ``other`` with the bytes of WAV, FLAC or MP3 files, or
-                ``vocals_uri`` and so on with ``s3://`` URIs below ``FXNORM_S3_PREFIXES``; any may be missing.
+                ``vocals_uri`` and so on with ``s3://`` URIs below ``FXNORM_S3_PREFIXES``; any may be missing. Or
+                ``tracks`` with such files, in base64, or URIs by name, and ``table`` with what is to be done with them.
             params: the fields of :class:`MixOptions`.
 
         Returns:
-            columns ``mix`` (bytes of an audio file), ``sample_rate`` (Hz), ``seconds`` that the mix took, and the
-            fields of :class:`fxnorm.mixing.report.MixReport`.
+            columns ``mix`` (bytes of an audio file), ``sample_rate`` (Hz), ``seconds`` that the mix took, ``groups``
+            of the tracks, and the fields of :class:`fxnorm.mixing.report.MixReport`.
 
         Raises:
             AnsweredError: a stem cannot be read, there is nothing to mix, a limit is passed, the object store does not
@@ -115,9 +116,18 @@ class StemMixer(PythonModel):
 
     def _mix_all(self, rows: list[dict[str, Any]], options: MixOptions, deadline: Deadline) -> pd.DataFrame:
         reader = StemReader(self._limits, deadline)
-        mixes = [self._mix(reader.read(row), options, deadline) for row in rows]
+        mixes = [self._mix_row(row, reader, options, deadline) for row in rows]
         # as objects: among numbers pandas would make NaN of None, for which JSON has no word
         return pd.DataFrame(mixes, dtype=object)
+
+    def _mix_row(
+        self, row: dict[str, Any], reader: StemReader, options: MixOptions, deadline: Deadline
+    ) -> dict[str, Any]:
+        tracks = reader.read_tracks(row, self.mixer.recipe.statistics)
+        if tracks is None:
+            return self._mix(reader.read(row), options, deadline) | {"groups": None}
+        mixed = self._mix(tracks.stems, options.for_tracks(), deadline)
+        return mixed | {"groups": tracks.groups, "warnings": [*tracks.warnings, *mixed["warnings"]]}
 
     def _mix(self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline) -> dict[str, Any]:
         with ThreadPoolExecutor(1) as beside:  # the network leaves a part of the cores idle
@@ -142,7 +152,7 @@ class StemMixer(PythonModel):
             mixed = self.mixer.mix(
                 stems,
                 SAMPLE_RATE,
-                options.dry,
+                bool(options.dry),
                 options.seed,
                 progress=deadline.check,
                 song=options.song,

@@ -2,7 +2,7 @@
 
 That server answers some malformed bodies with 500 (JSON too deep, a number of a million digits), repeats others in its
 answer, and makes of brackets and commas gigabytes of lists. What passes here is flat, small beside its audio, and has
-known columns of text alone.
+known columns of text, or of texts by name, alone.
 """
 
 import json
@@ -10,18 +10,21 @@ from typing import Any
 
 from fxnorm.constants import STEMS
 from fxnorm.errors import AudioError, SettingsError, printable
+from fxnorm.io import object_store
 from fxnorm.mixing.options import MixOptions
 from fxnorm.serving.limits import Limits
-from fxnorm.serving.stems import refuse_malformed
+from fxnorm.serving.stems import refuse_both, refuse_malformed
+from fxnorm.serving.tracks import TABLE, TRACKS, check_table, check_tracks
 
 URI_COLUMNS = {f"{stem}_uri": stem for stem in STEMS}
 """The stem that each column of URIs is for."""
 
 _RECORDS, _SPLIT, _PARAMS = "dataframe_records", "dataframe_split", "params"
-_COLUMNS = (*STEMS, *URI_COLUMNS)
+_COLUMNS = (*STEMS, *URI_COLUMNS, TRACKS, TABLE)
 _MARKS = b"{[,"
 _MARKS_PER_ROW = 2 * len(_COLUMNS)
 _MARKS_BESIDE = 64  # of columns, index and params
+_MARKS_PER_TRACK = 16  # in its name and in the table
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SPACE = b" \t\r\n"  # encoders that follow RFC 2045 break lines
 
@@ -48,10 +51,12 @@ def check_request(body: bytearray, limits: Limits) -> None:
 
 
 def _check(body: bytearray, limits: Limits) -> None:
-    if sum(body.count(mark) for mark in _MARKS) > _MARKS_BESIDE + _MARKS_PER_ROW * limits.max_rows:
+    sessions = min(limits.max_rows, body.count(f'"{TRACKS}"'.encode()))
+    most = _MARKS_BESIDE + _MARKS_PER_ROW * limits.max_rows + _MARKS_PER_TRACK * limits.max_tracks * sessions
+    if sum(body.count(mark) for mark in _MARKS) > most:
         raise SettingsError(f"expected at most {limits.max_rows} rows of the columns {', '.join(_COLUMNS)}, found more")
     try:
-        content = json.loads(body)
+        content = json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise SettingsError("the body is not JSON") from error
     if not isinstance(content, dict) or not {_RECORDS, _SPLIT} & set(content):
@@ -98,7 +103,12 @@ def _check_rows(rows: list[dict[str, Any]], limits: Limits) -> None:
             raise SettingsError(f"{_shown(unknown)}: unknown columns, expected some of {', '.join(_COLUMNS)}")
         if set(row) != set(rows[0]):
             raise SettingsError(f"row {number}: other columns than row 1; leave those without a stem empty")
+        if row.get(TRACKS):
+            refuse_both(row)
+        _check_tracks(row, limits)
         for name, value in row.items():
+            if name == TRACKS:
+                continue
             if not isinstance(value, str):
                 raise SettingsError(f"{name}: expected {_expected(name)} in row {number}, or no such column")
             if name in STEMS and not _is_base64(value):
@@ -107,7 +117,29 @@ def _check_rows(rows: list[dict[str, Any]], limits: Limits) -> None:
                 refuse_malformed(value)
 
 
+def _check_tracks(row: dict[str, Any], limits: Limits) -> None:
+    files = check_tracks(row.get(TRACKS, {}), limits)
+    for name, value in files.items():
+        if object_store.is_address(value):
+            refuse_malformed(value)
+        elif not _is_base64(value):
+            raise SettingsError(f"{TRACKS}: {printable(name)}: expected {_expected(TRACKS)}, found what is no base64")
+    check_table(row.get(TABLE), files)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python's own reading keeps the last of two values under one name."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise SettingsError(f"{printable(name)}: is there twice")
+        found[name] = value
+    return found
+
+
 def _expected(column: str) -> str:
+    if column == TABLE:
+        return "a table of the tracks, as JSON"
     return "an s3:// URI" if column in URI_COLUMNS else "the base64 of an audio file"
 
 

@@ -11,6 +11,8 @@ from fxnorm.io import audio, object_store
 from fxnorm.io.audio import DecodingLimits
 from fxnorm.serving.deadline import Deadline
 from fxnorm.serving.limits import Limits
+from fxnorm.serving.tracks import TABLE, TRACKS, SummedTracks, TrackReader, check_table, check_tracks
+from fxnorm.statistics import DatasetStatistics
 
 _SHOWN = 200  # characters of a URI
 _KEY_BYTES = 1_024  # S3's own limit
@@ -24,6 +26,7 @@ class StemReader:
         self._deadline = deadline
         self._seconds = limits.max_seconds
         self._object_bytes = limits.request_bytes
+        self._tracks = TrackReader(limits, deadline, self._fetch)
 
     def read(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The row's stems, (1 or 2 channels, samples) at 44.1 kHz by name; missing stems are left out.
@@ -48,11 +51,39 @@ class StemReader:
         self._seconds -= max((samples.shape[1] for samples in stems.values()), default=0) / SAMPLE_RATE
         return stems
 
+    def read_tracks(self, row: Mapping[str, Any], statistics: DatasetStatistics) -> SummedTracks | None:
+        """The stems that the row's tracks are summed to; None for a row without tracks.
+
+        Raises:
+            AudioError: as :meth:`fxnorm.serving.tracks.TrackReader.read`, or there are stems as well.
+            SettingsError: names or table are wrong.
+        """
+        files = row.get(TRACKS)
+        if not isinstance(files, dict) or not files:
+            return None
+        refuse_both(row)
+        files = check_tracks(files, self._limits)
+        table = check_table(_given(row, TABLE), files)
+        summed = self._tracks.read(files, table, statistics, self._seconds)
+        self._seconds -= max(samples.shape[1] for samples in summed.stems.values()) / SAMPLE_RATE
+        return summed
+
     def _fetch(self, uri: str) -> bytes:
         refuse_outside(uri, self._limits.s3_prefixes)
         content = object_store.read(uri, self._object_bytes)
         self._object_bytes -= len(content)
         return content
+
+
+def refuse_both(row: Mapping[str, Any]) -> None:
+    """Refuse a row with tracks that has stems as well.
+
+    Raises:
+        AudioError: it has.
+    """
+    for column in (*STEMS, *(f"{stem}_uri" for stem in STEMS)):
+        if _given(row, column):
+            raise AudioError(f"{TRACKS}: expected either tracks or stems, found {column} as well")
 
 
 def refuse_outside(uri: str, prefixes: tuple[str, ...]) -> None:

@@ -141,6 +141,16 @@ def _dribbled_json() -> bytes:
     return b'{"dataframe_records": [' + b"[]," * (LARGE // 3) + b"[]]}"
 
 
+def _tracks(content: Callable[[], bytes], said: str, *names: str, **others: str) -> Callable[[], Request]:
+    """Tracks with such names, all of one content."""
+
+    def build() -> Request:
+        file = base64.b64encode(content()).decode()
+        return _row(said, tracks=dict.fromkeys(names, file), **others)()
+
+    return build
+
+
 HOSTILE: dict[str, Callable[[], Request]] = {
     # bodies
     "empty body": _raw(b"", "not JSON"),
@@ -280,4 +290,79 @@ HOSTILE: dict[str, Callable[[], Request]] = {
         "found both", bass=base64.b64encode(b"RIFF").decode(), bass_uri="s3://fxnorm/stems/bass.wav"
     ),
     "an address for a file": _row("no base64", bass="s3://fxnorm/secret/bass.wav"),
+    # tracks
+    "no tracks": _row("at least one stem", tracks={}),
+    "too many tracks": _row("at most 128, found 129", tracks={f"{number}.wav": "QQ==" for number in range(129)}),
+    "a hundred thousand tracks": _row("rows", tracks={f"{number}.wav": "QQ==" for number in range(100_000)}),
+    "a list of tracks": _row("tracks: expected an object", tracks=["QQ=="]),
+    "a text for tracks": _row("tracks: expected an object", tracks="QQ=="),
+    "null for tracks": _row("tracks: expected an object", tracks=None),
+    "a number for a track": _row("Kick.wav: expected the base64", tracks={"Kick.wav": 1}),
+    "an object in an object of tracks": _row("Kick.wav: expected the base64", tracks={"Kick.wav": {"a": "QQ=="}}),
+    "nothing for a track": _row("Kick.wav: expected the base64", tracks={"Kick.wav": ""}),
+    "a track that is no base64": _row("Kick.wav: expected the base64", tracks={"Kick.wav": "%%%"}),
+    "words for a track": _tracks(lambda: b"words", "Kick.wav: not readable", "Kick.wav"),
+    "an Ogg file for a track": _tracks(
+        lambda: _other_format("OGG"), "Kick.wav: not readable as WAV, FLAC or MP3", "Kick.wav"
+    ),
+    "a track of 700 s": _tracks(lambda: _silent_flac(700, SAMPLE_RATE), "at most 600 s", "Kick.wav"),
+    "128 tracks of 599 s of silence": _tracks(
+        lambda: _silent_flac(599, SAMPLE_RATE),
+        "longer than 2000 s together",
+        *(f"Kick{number}.wav" for number in range(128)),
+    ),
+    "silent tracks alone": _tracks(lambda: _wav(np.zeros((2, 4_410))), "silent", "Kick.wav", "Snare.wav"),
+    "a 5.1 track": _tracks(lambda: _wav_with_channels(6), "found 6", "Kick.wav"),
+    "an empty track": _tracks(lambda: b"\0", "Kick.wav: ", "Kick.wav"),
+    "a track twice": _raw(
+        b'{"dataframe_records": [{"tracks": {"Kick.wav": "QQ==", "Kick.wav": "QQ=="}}]}', "Kick.wav: is there twice"
+    ),
+    "a column twice in an object": _raw(b'{"dataframe_records": [{"bass": "", "bass": ""}]}', "bass: is there twice"),
+    "a track with a path": _row("without folders", tracks={"../../etc/passwd": "QQ=="}),
+    "a track with a path of Windows": _row("without folders", tracks={"..\\kick.wav": "QQ=="}),
+    "a track with a line break": _row(r"Kick\n.wav: expected the name", tracks={"Kick\n.wav": "QQ=="}),
+    "a track without a name": _row("expected the name", tracks={"": "QQ=="}),
+    "a track named by half a surrogate pair": _raw(
+        b'{"dataframe_records": [{"tracks": {"\\ud800": "QQ=="}}]}', r"\ud800: expected the name"
+    ),
+    "a track with a name of 10 kB": _row("at most 255 bytes", tracks={"a" * 10_000: "QQ=="}),
+    "tracks and stems": _tracks(lambda: _wav(noise(0.5)), "either tracks or stems", "Kick.wav", bass="QQ=="),
+    "tracks and the address of a stem": _tracks(
+        lambda: _wav(noise(0.5)), "either tracks or stems", "Kick.wav", bass_uri="s3://fxnorm/stems/bass.wav"
+    ),
+    "a track outside the prefix": _row("not below a prefix", tracks={"Kick.wav": "s3://fxnorm/secret/bass.wav"}),
+    "a track at a way out of the folder": _row("segments", tracks={"Kick.wav": "s3://fxnorm/stems/../secret/bass.wav"}),
+    "two tracks for one side": _row(
+        "one side of a stereo pair",
+        tracks={
+            f"{name}.wav": base64.b64encode(_wav(noise(0.5, seed=seed, channels=1))).decode()
+            for seed, name in enumerate(("OH_L", "OHL", "OH_R"))
+        },
+    ),
+    "a table that is no JSON": _row("table: is not JSON", tracks={"Kick.wav": "QQ=="}, table="tracks: []"),
+    "a table 10,000 brackets deep": _raw(
+        b'{"dataframe_records": [{"tracks": {}, "table": "' + b"[" * 10_000 + b'"}]}', "rows"
+    ),
+    "a table with an unknown key": _row(
+        "speed: unknown key",
+        tracks={"Kick.wav": "QQ=="},
+        table='{"tracks": [{"file": "Kick.wav", "group": "drums", "speed": 2}]}',
+    ),
+    "a table of other tracks": _row(
+        "Snare.wav: not among the tracks",
+        tracks={"Kick.wav": "QQ=="},
+        table='{"tracks": [{"file": "Kick.wav", "group": "drums"}, {"file": "Snare.wav", "group": "drums"}]}',
+    ),
+    "a table with a path": _row(
+        "leaves the folder",
+        tracks={"Kick.wav": "QQ=="},
+        table='{"tracks": [{"file": "../../etc/passwd", "group": "drums"}]}',
+    ),
+    "a table that turns a track up by 1,000 dB": _row(
+        "gain_db",
+        tracks={"Kick.wav": "QQ=="},
+        table='{"tracks": [{"file": "Kick.wav", "group": "drums", "gain_db": 1000}]}',
+    ),
+    "a table without tracks": _row("tracks: ", tracks={"Kick.wav": "QQ=="}, table='{"tracks": []}'),
+    "a table alone": _row("Kick.wav: not among", table='{"tracks": [{"file": "Kick.wav", "group": "drums"}]}'),
 }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ import pytest
 import requests
 
 from fxnorm import Mixer
+from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.data.recordings import Take
 from fxnorm.effects import loudness
 from fxnorm.io import audio
 from fxnorm.mixing import limiter
 from fxnorm.registry import served_model
+from fxnorm.sessions.recordings import Recording
+from fxnorm.sessions.stems import sum_groups
+from fxnorm.sessions.table import Table, Track
 from tests import servers
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
@@ -77,7 +83,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory, model: str, store: dict[str, str]) -> Iterator[str]:
-    variables = environment(**store, FXNORM_S3_PREFIXES="s3://fxnorm/stems", FXNORM_MAX_REQUEST_MB="120")
+    limits = {"FXNORM_MAX_REQUEST_MB": "120", "FXNORM_MAX_TRACK_SECONDS": "2000"}
+    variables = environment(**store, **limits, FXNORM_S3_PREFIXES="s3://fxnorm/stems")
     with servers.scoring(model, tmp_path_factory.mktemp("endpoint"), variables) as address:
         post(address, [{"bass": encoded(SONG["bass"])}]).raise_for_status()
         yield address
@@ -200,6 +207,65 @@ def test_the_commands_send_options_and_show_what_comes_back(endpoint: str, tmp_p
     assert reports["there"]["loudness_lufs"] == pytest.approx(-20.0, abs=1e-3)
     told = ("stem_loudness_lufs", "drift", "warnings")
     assert {key: reports["here"][key] for key in told} == {key: reports["there"][key] for key in told}
+
+
+def test_the_tracks_of_a_session_are_sorted_summed_and_mixed_as_the_library_does_it(
+    endpoint: str, mixer_folder: Path
+) -> None:
+    files = {
+        "01_Kick.wav": encoded(noise(1.0, 0.2, seed=1, channels=1)),
+        "02_OH_L.flac": encoded(noise(1.0, 0.2, seed=2, channels=1), ".flac"),
+        "03_OH_R.flac": encoded(noise(1.0, 0.2, seed=3, channels=1), ".flac"),
+        "04_Bass.wav": "s3://fxnorm/stems/bass.wav",
+        "05_Click.wav": encoded(noise(1.0, 0.2, seed=4, channels=1)),
+        "06_Track.wav": encoded(noise(1.0, 0.2, seed=5)),
+    }
+    answer = post(endpoint, [{"tracks": files}], output_format="wav")
+    (report,) = answer.json()["predictions"]
+    assert {name: found["group"] for name, found in report["groups"].items() if found["use"]} == {
+        "01_Kick.wav": "drums", "02_OH_L.flac": "drums", "03_OH_R.flac": "drums", "04_Bass.wav": "bass",
+        "06_Track.wav": "other",
+    }  # fmt: skip
+    assert report["groups"]["01_Kick.wav"]["by"] == "word"
+    assert any("05_Click.wav: not mixed: a click track" in warning for warning in report["warnings"])
+
+    def read(file: str) -> np.ndarray:
+        return SONG["bass"] if file.startswith("s3://") else audio.decode(base64.b64decode(file), "track")[0]
+
+    table = Table(tracks=[Track(file=name, **found) for name, found in report["groups"].items()])
+    sides = {"02_OH_L.flac": "left", "03_OH_R.flac": "right"}
+    tracks = [track.model_copy(update={"side": sides.get(track.file)})
+              for track in table.tracks]  # fmt: skip
+    recordings = {
+        name: Recording(partial(read, file), lambda: Take(None, lambda: (0, 1))) for name, file in files.items()
+    }
+    stems = sum_groups(table.model_copy(update={"tracks": tracks}), recordings).stems
+    assert np.array_equal(mixed(answer), Mixer.load(mixer_folder).mix(stems, SAMPLE_RATE, dry=True))
+
+
+def test_a_table_says_what_is_done_with_tracks(endpoint: str) -> None:
+    files = {name: encoded(noise(1.0, 0.2, seed=seed)) for seed, name in enumerate(("a.wav", "b.wav"))}
+    rows = [{"file": "a.wav", "group": "bass"}, {"file": "b.wav", "group": "vocals", "use": False, "why": "no"}]
+    table = json.dumps({"balance": "as_is", "tracks": rows})
+    by_table = post(endpoint, [{"tracks": files, "table": table}], dry=False, output_format="wav")
+    assert np.array_equal(mixed(by_table), mixed(post(endpoint, [{"bass": files["a.wav"]}], output_format="wav")))
+
+
+def test_the_command_sums_a_session_and_has_the_endpoint_mix_it(
+    endpoint: str, tmp_path: Path, mixer_folder: Path
+) -> None:
+    for seed, name in enumerate(("Kick", "Snare", "Bass", "Vox")):
+        audio.write(tmp_path / f"session/{name}.wav", noise(1.0, 0.2, seed=seed, channels=1))
+    mixes = {}
+    for name, where in {"here": [str(mixer_folder)], "there": ["--endpoint", endpoint]}.items():
+        arguments = ["--tracks", str(tmp_path / "session"), "--output", str(tmp_path / f"{name}.wav")]
+        report = tmp_path / f"{name}.json"
+        main.main(["mix", *where, *arguments, "--report", str(report)], standalone_mode=False)
+        assert {track["group"] for track in json.loads(report.read_text())["groups"].values()} == {
+            "drums", "bass", "vocals",
+        }  # fmt: skip
+        mixes[name] = audio.read(tmp_path / f"{name}.wav")[0]
+    assert np.abs(mixes["here"] - mixes["there"]).max() < 1e-4, "the stems are sent with 24 bits"
 
 
 @pytest.mark.parametrize("options", [[], ["mixer", "--endpoint", "http://127.0.0.1:9"]])

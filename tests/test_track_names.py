@@ -2,7 +2,7 @@
 
 import pytest
 
-from fxnorm.data.track_names import Track, group_of, sort_tracks
+from fxnorm.data.track_names import Track, contested_sides, group_of, side_of, sort_tracks, source_of
 from tests.session_names import NAMES, SESSIONS
 
 
@@ -23,7 +23,7 @@ def set_aside(*names: str) -> list[str]:
 def test_at_least_97_per_cent_of_names_as_studios_write_them_go_to_the_right_group() -> None:
     wrong = {name: group_of(name)[0] for name, group in NAMES.items() if group_of(name)[0] != group}
     assert len(wrong) <= 0.03 * len(NAMES), wrong
-    assert len(NAMES) >= 280
+    assert len(NAMES) >= 400
 
 
 @pytest.mark.parametrize("habit", SESSIONS)
@@ -56,6 +56,82 @@ def test_no_track_of_a_session_is_dropped_or_set_aside_without_need(habit: str) 
 )
 def test_folders_suffixes_numbers_in_front_capitals_and_accents_make_no_difference(name: str, group: str) -> None:
     assert group_of(name) == (group, "word")
+
+
+STUDIO_WORDS = {
+    "vocals": """
+        vox voc vocal vocals voice singer choir backingvox backvox bgv bv bg rap rapper adlib shout scream growl speech
+        spoken whisper gang crowd chant harm harmony soprano falsetto hum ooh aah ah yeah ld lead acapella
+    """,
+    "bass": "bass basses bassdi bassamp bassmic basspod elecbass synthbass subbass contrabass uprightbass bs",
+    "drums": """
+        kick kik bd snare snr sn hihat hat hh tom rototom cymbal cymb ride crash china splash overhead overheads oh ohs
+        ohl ohr drum drums drumkit kit perc percussion shaker tamb tambourine clap conga bongo djembe cajon cowbell
+        maraca woodblock timp timpani taiko timbale cabasa guiro clave rim rimshot sidestick stick snap stomp loop beat
+        break fill brush tabla gong 808 dhol darbuka sleigh castanet vibraslap rainstick triangle
+    """,
+    "other": """
+        gtr gt guitar piano pno keys keyboard synth organ hammond leslie rhodes wurli clav mellotron pad arp string
+        violin viola cello fiddle harp harpsichord sax trumpet trombone bone tuba horn brass flute clarinet oboe bassoon
+        piccolo recorder harmonica accordion banjo mandolin uke ukulele sitar dobro bell glock vibes xylo marimba
+        kalimba chimes whistle bagpipe sfx fx noise sweep theremin
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "word"), [(group, word) for group, words in STUDIO_WORDS.items() for word in words.split()]
+)
+def test_a_word_of_the_studio_says_the_group_however_it_is_written(group: str, word: str) -> None:
+    for name in (f"{word}.wav", f"07_{word.upper()}.WAV", f"{word.capitalize()} 2.aif", f"12 {word}_U47.flac"):
+        assert group_of(name) == (group, "word"), name
+
+
+SAY_NOTHING = """
+    dt dbl double dup di mic close in out up down top bottom l r left right hi lo mid take alt comp dry wet verse chorus
+    bridge u47 sm57 m80 ak47 c414 ssl api 1073
+"""
+
+
+@pytest.mark.parametrize("word", SAY_NOTHING.split())
+def test_words_for_places_versions_and_equipment_say_nothing(word: str) -> None:
+    assert group_of(f"{word}.wav") == ("other", "guess")
+    assert group_of(f"Vox_{word}.wav") == ("vocals", "word")
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("01_KickIn.wav", "kick"),
+        ("Kick Out - D112.wav", "kick"),
+        ("SubKick.wav", "kick"),
+        ("12_ElecGtr1DI.wav", "elec gtr 1"),
+        ("ElecGtr1 - SM57.wav", "elec gtr 1"),
+        ("13_ElecGtr2.wav", "elec gtr 2"),
+        ("27_LeadVox.wav", "lead vox"),
+        ("28_LeadVoxDT2.wav", "lead vox"),
+        ("BackingVox3.wav", "backing vox 3"),
+        ("OH_L.wav", "oh"),
+        ("ohr.wav", "oh"),
+        ("bassdi.wav", "bass"),
+        ("BassAmp.wav", "bass"),
+        ("Ch11 Gtr.wav", "gtr"),
+        ("Gitarre rechts.wav", "gitarre"),
+        ("Room L.wav", "room"),
+        ("Audio 7.wav", "audio 7"),
+        ("L.wav", ""),
+    ],
+)
+def test_microphones_doubles_and_sides_are_of_one_source(name: str, source: str) -> None:
+    assert source_of(name) == source
+    assert one(name).source == source
+
+
+def test_more_files_for_one_side_than_for_the_other_are_told() -> None:
+    names = ["01_OH_L.wav", "02_OHL.wav", "03_OH_R.wav", "PianoL.wav", "PianoR.wav", "GtrL.wav"]
+    assert contested_sides(names) == [["01_OH_L.wav", "02_OHL.wav", "03_OH_R.wav"]]
+    assert [side_of(name) for name in names] == ["left", "left", "right", "left", "right", "left"]
+    assert side_of("Kick.wav") is None
 
 
 @pytest.mark.parametrize(

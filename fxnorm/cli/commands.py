@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from fxnorm.cli.options import on_error as _on_error
 from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
 from fxnorm.cli.remix import remix
+from fxnorm.cli.tracks import tracks
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, system_sentence
 from fxnorm.runtime import log
@@ -77,6 +78,7 @@ main.add_command(import_data)
 main.add_command(listening_test)
 main.add_command(pipeline)
 main.add_command(remix)
+main.add_command(tracks)
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -449,7 +451,17 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @_stem_options
 @click.option("--endpoint", metavar="URL", help="Have a served Mixer mix the stems, such as http://127.0.0.1:5001.")
 @click.option("--output", required=True, type=_FILE, help="The mix, .wav, .flac or .mp3.")
-@click.option("--dry", is_flag=True, help="The stems are recordings without effects, not stems of a finished mix.")
+@click.option(
+    "--tracks",
+    type=_FILE,
+    metavar="FOLDER|FILE",
+    help="Instead of stems, the tracks of a recording session: a folder, or the table that 'fxnorm tracks' writes.",
+)
+@click.option(
+    "--dry/--wet",
+    default=None,
+    help="They are recordings without effects, or stems of a finished mix. Default: stems are wet, tracks are dry.",
+)
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
 @click.option("--song", metavar="NAME", help="Reverberation of its own, as evaluation gives the song of this name.")
 @click.option(
@@ -477,7 +489,8 @@ def mix(
     mixer: str | None,
     endpoint: str | None,
     output: Path,
-    dry: bool,
+    tracks: Path | None,
+    dry: bool | None,
     seed: int | None,
     song: str | None,
     target_loudness: float | None,
@@ -492,10 +505,11 @@ def mix(
     timeout: float | None,
     **stems: str | None,
 ) -> None:
-    """Mix stems with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
+    """Mix stems or tracks with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
 
     Stems left out are silent.
     """
+    from fxnorm.cli.mix_tracks import inputs_of
     from fxnorm.io import outputs
     from fxnorm.mixing.options import MixOptions
 
@@ -512,21 +526,22 @@ def mix(
     given = {"dry": dry, "seed": seed, "song": song, "as_is": as_is, "bits": bits, "sample_rate": sample_rate}
     options = MixOptions.for_file(output, **given, target_loudness=target_loudness, true_peak=true_peak)
     sources = {stem: source for stem, source in stems.items() if source is not None}
+    if tracks is not None and sources:
+        raise click.UsageError("expected either --tracks or stems")
     # a folder that is no Mixer gets the error that names it as such, below
     is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
-    outputs.check(
-        [mixer if is_mixer else None, *sources.values()], parts.folders(stems_out), files=[output, plot, report]
-    )
+    inputs = [mixer if is_mixer else None, *sources.values(), *inputs_of(tracks)]
+    outputs.check(inputs, parts.folders(stems_out), files=[output, plot, report])
     if endpoint is not None:
-        _mix_at_endpoint(endpoint, sources, options, output, report, timeout)
+        _mix_at_endpoint(endpoint, tracks or sources, options, output, report, timeout)
     elif mixer is not None:
         asked_for = parts.asked_for(stems_out, mixer, session, keep_stems=plot is not None or report is not None)
-        _mix_here(mixer, sources, options, output, plot, report, asked_for)
+        _mix_here(mixer, tracks or sources, options, output, plot, report, asked_for)
 
 
 def _mix_here(
     mixer: str,
-    stems: dict[str, str],
+    sources: dict[str, str] | Path,
     options: "MixOptions",
     output: Path,
     plot: Path | None,
@@ -535,9 +550,17 @@ def _mix_here(
 ) -> None:
     from tqdm import tqdm
 
-    from fxnorm.mixing.mix_files import mix_files
+    from fxnorm.cli.mix_tracks import summed
+    from fxnorm.mixing.mix_files import mix_samples, read_stems
 
     opened = _opened(mixer)
+    groups = None
+    if isinstance(sources, Path):
+        options = options.for_tracks()
+        stems, groups = summed(sources, opened.recipe.statistics)
+        names = dict.fromkeys(stems, str(sources))
+    else:
+        stems, names = read_stems(sources), sources
     with contextlib.ExitStack() as stack:
         bars: list[tqdm] = []
 
@@ -547,17 +570,17 @@ def _mix_here(
                 bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
             bars[0].update(round(100 * done) - bars[0].n)
 
-        mixed = mix_files(opened, stems, options, output, show, parts_out)
+        mixed = mix_samples(opened, stems, options, output, show, parts_out, names)
         show(1.0)
     if plot is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, options.dry, plot)
+        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, bool(options.dry), plot)
     if report is not None:
         from fxnorm.io.files import write_json
 
-        write_json(report, mixed.report())
+        write_json(report, mixed.report() | ({"groups": groups} if groups is not None else {}))
     delivered = mixed.delivered
     levels = f"{delivered.loudness_lufs:.1f} LUFS, true peak {delivered.true_peak_dbtp:.1f} dBTP"
     click.echo(f"{output}: {mixed.seconds:.1f} s, {levels}")
@@ -580,20 +603,29 @@ def _opened(mixer: str) -> "Mixer":
 
 def _mix_at_endpoint(
     endpoint: str,
-    stems: dict[str, str],
+    sources: dict[str, str] | Path,
     options: "MixOptions",
     output: Path,
     report: Path | None,
     timeout: float | None,
 ) -> None:
+    from fxnorm.cli.mix_tracks import summed
     from fxnorm.io.files import whole_file, write_json
-    from fxnorm.mixing.client import TIMEOUT_SECONDS, request_mix
+    from fxnorm.mixing.client import TIMEOUT_SECONDS, files_of, request_mix
 
+    groups = None
+    stems: Mapping[str, str | bytes]
+    if isinstance(sources, Path):
+        options = options.for_tracks()
+        summed_stems, groups = summed(sources)
+        stems = files_of(summed_stems)
+    else:
+        stems = sources
     served = request_mix(endpoint, stems, options, timeout or TIMEOUT_SECONDS)
     with whole_file(output) as temporary:
         temporary.write_bytes(served.content)
     if report is not None:
-        write_json(report, served.report)
+        write_json(report, served.report | ({"groups": groups} if groups is not None else {}))
     for warning in served.report.get("warnings", []):
         click.echo(warning, err=True)
     click.echo(f"{output}: {served.sentence()}")

@@ -15,7 +15,11 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from fxnorm.data.track_words import (
+    CHANNELS,
+    DOUBLED,
     DRUMS,
+    EQUIPMENT,
+    GLUED_SOURCES,
     LOW_WINDS,
     NEUTRAL,
     NO_TRACK,
@@ -48,6 +52,7 @@ class Track:
         side: for one of two tracks that are a stereo pair, its channel.
         pair: the name of the pair's other track.
         set_aside: why the track should not be mixed; empty if it should.
+        source: what plays: microphones of one instrument, doubles, and both sides of a pair have the same.
     """
 
     name: str
@@ -56,13 +61,17 @@ class Track:
     side: Side | None = None
     pair: str | None = None
     set_aside: str = ""
+    source: str = ""
 
 
-_SIDES: dict[str, Side] = {"l": "left", "left": "left", "lft": "left", "r": "right", "right": "right", "rgt": "right"}
+_LEFT = ("l", "left", "lft", "links", "gauche", "izq", "izquierda")
+_RIGHT = ("r", "right", "rgt", "rechts", "droite", "derecha")
+_SIDES: dict[str, Side] = {**dict.fromkeys(_LEFT, "left"), **dict.fromkeys(_RIGHT, "right")}
 _PARTS = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _LEADING_NUMBER = re.compile(r"\d{1,3}(?=\D|$)")
 _KNOWN = (NEUTRAL, NO_TRACK, TRIGGERS, VERSIONS, WHOLE_BAND, UNUSED, _SIDES)
 _SHORTEST_GLUED, _LONGEST_GLUED = 2, 24
+_MOST_OF_ONE_KIND = 40  # guitars; greater numbers are those of microphones and amplifiers
 
 
 def group_of(name: str) -> tuple[str, By]:
@@ -106,9 +115,37 @@ def sort_tracks(names: Sequence[str]) -> list[Track]:
                 side=None if other is None else _side(words[number]),
                 pair=None if other is None else names[other],
                 set_aside=aside[number],
+                source=_source(words[number]),
             )
         )
     return tracks
+
+
+def source_of(name: str) -> str:
+    """What plays on a track by its name alone: ``kick`` for ``01_KickIn.wav`` and for ``02_Kick Out D112.wav``.
+
+    Words for places of microphones, equipment, takes, doubles and sides do not count, nor do numbers behind them. A
+    number behind the instrument does: ``Gtr1DI`` and ``Gtr1 57`` are one source, ``Gtr2`` is another.
+    """
+    return _source(_words(name))
+
+
+def side_of(name: str) -> Side | None:
+    """The channel that a name says a track is of, if it is half of a stereo pair."""
+    position = _position_of_side(words := _words(name))
+    return None if position is None else _SIDES[words[position]]
+
+
+def contested_sides(names: Sequence[str]) -> list[list[str]]:
+    """Tracks that would be one stereo pair, were there not more files for one side than for the other."""
+    words = [_words(name) for name in names]
+    replaced = _replaced(words, names)
+    usable = [not _no_track(list_) and number not in replaced for number, list_ in enumerate(words)]
+    return [
+        [names[number] for number in sorted((*found["left"], *found["right"]))]
+        for found in _by_pair(words, usable)
+        if found["left"] and found["right"] and len(found["left"]) != len(found["right"])
+    ]
 
 
 def _words(name: str) -> list[str]:
@@ -277,20 +314,42 @@ def _pairs(words: Sequence[Sequence[str]], usable: Sequence[bool]) -> dict[int, 
     Names of a pair differ in one word that is a side. Where several tracks have the same name, but for the number in
     front, they are paired in their order; where there are more of one side, none is.
     """
-    sides: defaultdict[tuple[str, ...], dict[Side, list[int]]] = defaultdict(lambda: {"left": [], "right": []})
-    for number, list_ in enumerate(words):
-        if not usable[number]:
-            continue
-        position = _position_of_side(list_)
-        if position is not None:
-            key = (*list_[:position], "*", *list_[position + 1 :], str(len(list_[position]) > 1))
-            sides[key][_SIDES[list_[position]]].append(number)
     pairs: dict[int, int] = {}
-    for found in sides.values():
+    for found in _by_pair(words, usable):
         if len(found["left"]) == len(found["right"]):
             for left, right in zip(found["left"], found["right"], strict=True):
                 pairs[left], pairs[right] = right, left
     return pairs
+
+
+def _by_pair(words: Sequence[Sequence[str]], usable: Sequence[bool]) -> list[dict[Side, list[int]]]:
+    """The numbers of tracks whose names are the same but for their side, by that."""
+    sides: defaultdict[tuple[str, ...], dict[Side, list[int]]] = defaultdict(lambda: {"left": [], "right": []})
+    for number, list_ in enumerate(words):
+        position = _position_of_side(list_)
+        if usable[number] and position is not None:
+            key = (*list_[:position], "*", *list_[position + 1 :], str(len(list_[position]) > 1))
+            sides[key][_SIDES[list_[position]]].append(number)
+    return list(sides.values())
+
+
+def _source(words: Sequence[str]) -> str:
+    kept: list[str] = []
+    number_counts = False
+    if len(words) > 2 and words[0] in CHANNELS and words[1].isdigit():
+        words = words[2:]
+    for word in words:
+        if word.isdigit() and word not in WORDS:
+            if number_counts and int(word) <= _MOST_OF_ONE_KIND:
+                kept.append(word)
+            number_counts = False
+            continue
+        aside = word in NEUTRAL or word in EQUIPMENT or word in DOUBLED or word in VERSIONS or word in _SIDES
+        # "hi", "lo" and the like are places of microphones; "reverse" or "clean" is another part
+        number_counts = not (aside or ROOM.fullmatch(word))
+        if number_counts:
+            kept.append(GLUED_SOURCES.get(word, word))
+    return " ".join(kept) or " ".join(word for word in words if word not in _SIDES)
 
 
 def _position_of_side(words: Sequence[str]) -> int | None:

@@ -20,11 +20,11 @@ _STRONG = {
         bgv bgvx bgvox bkgvox bkv bvoc bgvoc ldvox ldv ldvx leadvox lvox lv vo choir choirs rap rapper adlib shout
         scream growl speech spoken whisper chant falsetto hum humming ooh aah ah yeah hey woah whoa acapella
         narration narrator dialog dialogue beatbox beatboxing talkbox voix gesang stimme stimmen voz voces coro coros
-        choeur choeurs vozes voce
+        choeur choeurs vozes voce chor hauptstimme backup backups
     """,
     "bass": """
         bass basses bassdi bassamp bassmic basspod contrabass upbass bs bassguitar bassgtr bss cbass kontrabass
-        basse bajo baixo
+        basse bajo baixo reese bassline basslines
     """,
     "drums": """
         kick kik kck kic bd bassdrum snare snr sn snre hihat hihats hat hats hh hhat tom toms rototom rototoms
@@ -33,7 +33,8 @@ _STRONG = {
         bongo bongos djembe cajon cowbell maraca maracas woodblock timp timpani taiko timbale timbales cabasa guiro
         clave claves rim rimshot sidestick xstick stick sticks snap snaps stomp stomps brush brushes tabla gong dhol
         darbuka doumbek dumbek sleigh castanet castanets vibraslap rainstick triangle agogo surdo pandeiro udu
-        caxixi cuica bodhran fok schlagzeug bateria batterie caja bombo
+        caxixi cuica bodhran fok schlagzeug bateria batterie caja bombo becken platillo platillos charley
+        charleston palmas
     """,
     "other": """
         gtr gtrs gt guitar guit git egtr agtr elgtr acgtr gitarre guitarra guitare strat dobro piano pno klavier
@@ -45,7 +46,7 @@ _STRONG = {
         clarinet clar oboe bassoon bsn piccolo recorder harmonica accordion accord akkordeon bandoneon concertina
         melodica harmonium banjo mandolin mando mandola uke ukulele sitar bouzouki charango oud zither dulcimer
         autoharp bell bells glock glocken glockenspiel vibes vibraphone vibe xylo xylophone marimba kalimba chime
-        chimes whistle bagpipe bagpipes pipes didgeridoo theremin sfx fx noise sweep swell riser uplifter downlifter
+        chimes whistle bagpipe bagpipes pipes didgeridoo theremin sfx saw noise sweep swell riser uplifter downlifter
         stab stabs pluck drone orchestra orch woodwind woodwinds winds scratch scratches turntable foley atmos
         atmosphere texture
     """,
@@ -53,22 +54,23 @@ _STRONG = {
 _WEAK = {
     "vocals": """
         lead ld leads bg bgs back bkg bkgd harm harms harmony harmonies gang crowd group soprano alto tenor baritone
-        duet
+        duet stack stacks audience
     """,
     "bass": "sub",
-    "drums": "loop loops beat beats break breaks fill fills 808 909 mpc rack floor flr",
+    "drums": "loop loops beat beats break breaks fill fills 808 909 mpc rack floor flr ft egg eggs spd spds",
+    "other": "fx",
 }
 _DOUBTFUL = {
     "vocals": "male female girl girls boys kids",
-    "bass": "upright fretless",
-    "drums": "sd beater batter reso crotch trash knee",
+    "bass": "upright fretless 303",
+    "drums": "sd t beater batter reso crotch trash crush knee",
     "other": """
         sample samples smp acoustic acou acc ac acstc electric elec el nylon crunch distorted dist clean rhythm rhy
         rhtm solo riff slide twang tele telecaster marshall fender mesa amp reverse
     """,
 }
 _NEUTRAL = """
-    dt dbl double doubled dup di mic mics close in out inside outside up down top bot bottom btm hi high lo low mid
+    dt dbl double doubled dup di mic mics close in out inside outside up down top bot bott bottom btm hi high lo low mid
     l r left right stereo mono st take tk alt comp dry wet verse vrs chorus cho chrs bridge brdg intro outro pre
     hook end ver chr main pair room rooms amb ambient ambience far near chamber spot track trk audio new final edit
     ed print hard soft long short big small fat front rear center centre loud quiet ssl api neve sm beta akg ak
@@ -111,6 +113,8 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("o", "h"): ("overhead",),
     ("sub", "kick"): ("kick",),
     ("kick", "sub"): ("kick",),
+    ("808", "glide"): ("bass",),
+    ("808", "sub"): ("bass",),
     ("steel", "drum"): ("marimba",),
     ("steel", "drums"): ("marimba",),
     ("steel", "pan"): ("marimba",),
@@ -170,3 +174,22 @@ VERSIONS = {
 """Words of one recording's versions, by how far they are from what is mixed; 1 is a name without such a word."""
 PLAIN_VERSION = 1
 NUMBERED_VERSIONS = frozenset(("take", "tk", "alt", "alternate", "alternative", "comp"))
+
+DOUBLED = frozenset(("dt", "dbl", "double", "doubled", "doubles", "dup", "dub", "triple", "tpl"))
+"""Of a second recording of the same part; a number behind one counts the recordings, not the parts."""
+CHANNELS = frozenset(("ch", "chan", "channel", "input", "track", "trk"))
+"""In front of a number, the place at a desk."""
+GLUED_SOURCES = {"bassdi": "bass", "bassamp": "bass", "bassmic": "bass", "basspod": "bass", "leadvox": "vox"}
+"""Words that are listed whole, by the one that says what plays."""
+_EQUIPMENT = """
+    mike cab cabinet amp ampl di xlr direct line u c d e r m t km fet cm tlm re md rca kt svt pod twin reddi avalon
+    radial la la2a distressor pultec helios trident mxl rode audix blumlein spaced ortf xy ms wide verb rev reverb
+    delay parallel
+"""
+EQUIPMENT = frozenset(_EQUIPMENT.split())
+"""Microphones, amplifiers and treatments: of what plays they say nothing either."""
+
+MIX_FOLDERS = frozenset(("mixes", "mix", "mixdowns", "previews"))
+"""Names of folders, in lower case, in which a session has mixes."""
+TRACK_FOLDERS = frozenset(("tracks", "raw", "raw tracks", "multitracks", "audio", "audio files", "wav", "wavs"))
+"""Names of folders, in lower case, in which a session has its tracks."""

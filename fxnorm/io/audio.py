@@ -176,6 +176,18 @@ def time_reference(path: str | Path) -> int | None:
         return audio_formats.time_reference(file)
 
 
+def time_reference_of(content: bytes, name: str) -> int | None:
+    """As :func:`time_reference`, for the bytes of a file; ``name`` is that of the file in errors.
+
+    Raises:
+        AudioError: as :func:`time_reference`.
+    """
+    try:
+        return audio_formats.time_reference(io.BytesIO(content))
+    except FormatError as error:
+        raise AudioError(f"{name}: {error}") from error
+
+
 def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str | None = None) -> None:
     """Write ``audio`` (channels, samples); the format follows the suffix, the file appears only when it is whole.
 

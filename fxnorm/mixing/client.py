@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import FxnormError
-from fxnorm.io import object_store
+from fxnorm.io import audio, object_store
 from fxnorm.mixing.options import MixOptions
 
 TIMEOUT_SECONDS = 600.0
@@ -40,13 +43,14 @@ class ServedMix:
 
 
 def request_mix(
-    endpoint: str, stems: Mapping[str, str | Path], options: MixOptions, timeout: float = TIMEOUT_SECONDS
+    endpoint: str, stems: Mapping[str, str | Path | bytes], options: MixOptions, timeout: float = TIMEOUT_SECONDS
 ) -> ServedMix:
     """Have an endpoint mix ``stems``.
 
     Args:
         endpoint: the server's address, such as ``http://127.0.0.1:5001``.
-        stems: audio files by stem, which are sent, or ``s3://`` addresses, which the server reads; any may be missing.
+        stems: audio files by stem, or their bytes, which are sent, or ``s3://`` addresses, which the server reads; any
+            may be missing.
         options: of the mix.
         timeout: seconds to wait for the answer.
 
@@ -70,9 +74,18 @@ def request_mix(
         raise FxnormError(f"{endpoint}: not the answer of a served Mixer") from error
 
 
-def _row(stems: Mapping[str, str | Path]) -> dict[str, str]:
+def files_of(stems: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """Stems (1 or 2 channels, samples) at 44.1 kHz as the bytes of files: FLAC, or float WAV above full scale."""
+    suffixes = {stem: ".wav" if audio.peak_dbfs(samples) > 0 else ".flac" for stem, samples in stems.items()}
+    return {stem: audio.encode(samples, SAMPLE_RATE, suffixes[stem]) for stem, samples in stems.items()}
+
+
+def _row(stems: Mapping[str, str | Path | bytes]) -> dict[str, str]:
     row = {}
     for stem, source in stems.items():
+        if isinstance(source, bytes):
+            row[stem] = base64.b64encode(source).decode("ascii")
+            continue
         if object_store.is_address(str(source)):
             row[f"{stem}_uri"] = str(source)
             continue

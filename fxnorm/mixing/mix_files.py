@@ -90,10 +90,43 @@ def mix_files(
         ModelError: the network's mix is not finite, or no sum of parts where they are asked for.
         OutputError: the mix or its parts cannot be written.
     """
-    samples = {stem: audio.read(source)[0] for stem, source in stems.items()}
+    return mix_samples(
+        mixer, read_stems(stems), options, output, progress, parts, {stem: str(path) for stem, path in stems.items()}
+    )
+
+
+def read_stems(stems: Mapping[str, str | Path]) -> dict[str, np.ndarray]:
+    """Stems by name, (1 or 2 channels, samples) at 44.1 kHz, from files or ``s3://`` addresses.
+
+    Raises:
+        AudioError: one cannot be read.
+    """
+    return {stem: audio.read(source)[0] for stem, source in stems.items()}
+
+
+def mix_samples(
+    mixer: Mixer,
+    samples: dict[str, np.ndarray],
+    options: MixOptions,
+    output: Path,
+    progress: Progress | None = None,
+    parts: PartsOut | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> FileMix:
+    """As :func:`mix_files`, of stems that were read already.
+
+    Args:
+        mixer: the Mixer.
+        samples: by stem, (1 or 2 channels, samples) at 44.1 kHz.
+        options: of the mix.
+        output: the file to write.
+        progress: called with the fraction that is done.
+        parts: where parts go, if they shall be written.
+        sources: where each stem is from, for the description of the parts.
+    """
     if parts is not None:
-        return _mix_with_parts(mixer, samples, stems, options, output, progress, parts)
-    mix = mixer.mix(samples, SAMPLE_RATE, options.dry, options.seed, progress=progress, song=options.song)
+        return _mix_with_parts(mixer, samples, sources or {}, options, output, progress, parts)
+    mix = mixer.mix(samples, SAMPLE_RATE, bool(options.dry), options.seed, progress=progress, song=options.song)
     delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
     _write(output, delivered, options)
     return FileMix(mixer, samples, delivered, options.sample_rate)
@@ -102,7 +135,7 @@ def mix_files(
 def _mix_with_parts(
     mixer: Mixer,
     samples: dict[str, np.ndarray],
-    sources: Mapping[str, str | Path],
+    sources: Mapping[str, str],
     options: MixOptions,
     output: Path,
     progress: Progress | None,
@@ -110,7 +143,7 @@ def _mix_with_parts(
 ) -> FileMix:
     kept = dict(samples) if out.keep_stems else {}
     before = {stem: Measured(audio) for stem, audio in samples.items()}
-    mix, contributions = mixer.mix_parts(samples, options.dry, options.seed, progress, song=options.song)
+    mix, contributions = mixer.mix_parts(samples, bool(options.dry), options.seed, progress, song=options.song)
     delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
     del mix
     with whole_folder(out.folder, parts_folder.CONTENTS.refuse_others) as folder:
@@ -122,7 +155,7 @@ def _mix_with_parts(
             options,
             mixer=out.mixer,
             network=mixer.network.config,
-            sources={stem: str(source) for stem, source in sources.items()},
+            sources=dict(sources),
         )
         del contributions
         if out.session:

@@ -16,7 +16,8 @@ class MixOptions(BaseModel):
     """Options of one mix.
 
     Attributes:
-        dry: the stems are recordings without effects, not stems of a finished mix.
+        dry: the stems are recordings without effects, not stems of a finished mix. The default is what is usual:
+            tracks of a session are, stems are not.
         output_format: the mix is 32-bit float WAV, 24-bit FLAC, or MP3.
         seed: draws the normalization's impulse responses and shelves: those of the reverberation, where the model was
             trained with it, and of the pre-reverb of dry vocals and other. The default is the training's seed.
@@ -35,7 +36,7 @@ class MixOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    dry: bool = False
+    dry: bool | None = None
     output_format: Literal["wav", "flac", "mp3"] = "flac"
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     song: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -60,6 +61,10 @@ class MixOptions(BaseModel):
     def delivery(self) -> Delivery:
         """Level and sample rate of the mix."""
         return Delivery(self.target_loudness, self.true_peak, self.as_is, self.sample_rate)
+
+    def for_tracks(self) -> Self:
+        """The same for the tracks of a session, which are dry unless they were said not to be."""
+        return self if self.dry is not None else self.model_copy(update={"dry": True})
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Self:

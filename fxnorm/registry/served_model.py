@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Map
+from mlflow.types.schema import Array, Map, Object, Property
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -78,9 +78,15 @@ def digest() -> str:
 
 
 def signature() -> ModelSignature:
-    """Stems as files or URIs, any of them missing, and the options of a mix in; its file and the report on it out."""
+    """Stems as files or URIs, or tracks by name, and the options of a mix in; its file and the report on it out."""
     stems = [ColSpec(DataType.binary, stem, required=False) for stem in STEMS]
     uris = [ColSpec(DataType.string, f"{stem}_uri", required=False) for stem in STEMS]
+    # a table of the tracks is a text, so that a client may leave out of it what it likes
+    tracks = [
+        ColSpec(Map(DataType.string), "tracks", required=False),
+        ColSpec(DataType.string, "table", required=False),
+    ]
+    texts = [Property(name, DataType.string) for name in ("group", "by", "source", "why")]
     by_stem = Map(DataType.double)
     mix = Schema(
         [
@@ -94,11 +100,12 @@ def signature() -> ModelSignature:
             ColSpec(by_stem, "stem_loudness_lufs"),
             ColSpec(Map(by_stem), "drift"),
             ColSpec(Array(DataType.string), "warnings"),
+            ColSpec(Map(Object([*texts, Property("use", DataType.boolean)])), "groups", required=False),
         ]
     )
     defaults = MixOptions().model_dump()
     params = ParamSchema([ParamSpec(name, data_type, defaults[name]) for name, data_type in _PARAM_TYPES.items()])
-    return ModelSignature(inputs=Schema([*stems, *uris]), outputs=mix, params=params)
+    return ModelSignature(inputs=Schema([*stems, *uris, *tracks]), outputs=mix, params=params)
 
 
 def input_example() -> pd.DataFrame:

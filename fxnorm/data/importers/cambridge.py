@@ -14,6 +14,7 @@ from fxnorm.data import track_names
 from fxnorm.data.importers import archives
 from fxnorm.data.importers.plan import SKIP, LeftOut, Member, Options, Plan, PlannedSong
 from fxnorm.data.importers.sources import Source
+from fxnorm.data.track_words import MIX_FOLDERS, TRACK_FOLDERS
 from fxnorm.errors import DatasetError, printable
 from fxnorm.io.audio import AUDIO_SUFFIXES
 from fxnorm.io.folders import files_below
@@ -24,8 +25,6 @@ _ARCHIVE = ".zip"
 _MIXES = frozenset((".mp3", ".m4a", ".ogg"))
 """The library's tracks are never coded with loss; its previews of a mix are."""
 _AUDIO = frozenset((*AUDIO_SUFFIXES, ".wave")) - _MIXES
-_MIX_FOLDERS = frozenset(("mixes", "mix", "mixdowns", "previews"))
-_TRACK_FOLDERS = frozenset(("tracks", "raw", "raw tracks", "multitracks", "audio", "audio files", "wav", "wavs"))
 _SONG_NAME = re.compile(r"(?P<name>.+?)[ _-]+(?P<form>full|edit)", re.IGNORECASE)
 """``Artist_Title_Full`` and ``Artist_Title_Edit``: the whole song, or a part of it."""
 
@@ -124,7 +123,7 @@ def _sessions(source: Source, folder: Path, left_out: list[LeftOut]) -> Iterator
 def _is_session(folder: Path, folders: Sequence[Path]) -> bool:
     """Whether a folder without tracks is a song: by its name, or by folders that sort the tracks of one."""
     sorted_tracks = any(
-        below.name.casefold() in (_TRACK_FOLDERS | _MIX_FOLDERS) or track_names.names_a_group_alone(below.name)
+        below.name.casefold() in (TRACK_FOLDERS | MIX_FOLDERS) or track_names.names_a_group_alone(below.name)
         for below in folders
     )
     if not (sorted_tracks or _SONG_NAME.fullmatch(folder.resolve().name)):
@@ -175,7 +174,7 @@ def _files(source: Source, session: _Session) -> tuple[list[_File], list[LeftOut
     files, left_out = [], []
     for file in audio:
         name = PurePosixPath(file.name).relative_to(top)
-        if name.suffix.casefold() in _MIXES or any(part.casefold() in _MIX_FOLDERS for part in name.parts[:-1]):
+        if name.suffix.casefold() in _MIXES or any(part.casefold() in MIX_FOLDERS for part in name.parts[:-1]):
             left_out.append(LeftOut(str(name), "a mix, which is not aligned with the tracks"))
         else:
             files.append(_File(file.path, str(name), file.entry))

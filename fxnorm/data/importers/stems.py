@@ -15,9 +15,11 @@ import numpy as np
 import soundfile
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
+from fxnorm.data import recordings as recordings_in_time
 from fxnorm.data.importers import archives
 from fxnorm.data.importers.plan import Member, PlannedSong
 from fxnorm.data.importers.provenance import FileRecord, MemberRecord
+from fxnorm.data.recordings import Take, on_side
 from fxnorm.errors import AudioError, DatasetError, first_line
 from fxnorm.io import audio
 
@@ -210,29 +212,12 @@ def _digest(path: Path, entry: str | None) -> str:
 
 
 def _placed(recordings: Sequence[_Recording]) -> tuple[list[_Recording], list[str]]:
-    """Where recordings begin by the time references of Broadcast WAV, and what was found, in words.
-
-    Recorders stamp a file with the time of day. Of takes that were recorded one after the other these times say
-    nothing about the song; so they count only where every recording has one and lies, by it, beside the longest one.
-    """
-    spans: list[tuple[float, float]] = []
-    for item in recordings:
-        if (reference := audio.time_reference(item.path)) is not None:
-            samples, rate = audio.length(item.path)
-            spans.append((reference / rate, (reference + samples) / rate))
-    if len({begin for begin, _ in spans}) <= 1:
-        return list(recordings), []
-    if len(spans) < len(recordings):
-        return list(recordings), ["begin all at once: some have time references that differ, others have none"]
-    longest = max(spans, key=lambda span: span[1] - span[0])
-    if any(end <= longest[0] or begin >= longest[1] for begin, end in spans):
-        return list(recordings), ["begin all at once: their time references are those of takes at different times"]
-    first = min(begin for begin, _ in spans)
+    """Where recordings begin (:func:`fxnorm.data.recordings.starts`), and how that was found, in words."""
+    starts, finding = recordings_in_time.starts([Take.of(item.path) for item in recordings])
     placed = [
-        _Recording(item.member, item.path, item.digest, round((begin - first) * SAMPLE_RATE))
-        for item, (begin, _) in zip(recordings, spans, strict=True)
+        _Recording(item.member, item.path, item.digest, start) for item, start in zip(recordings, starts, strict=True)
     ]
-    return placed, ["begin by the time references of their files"]
+    return placed, [finding] if finding else []
 
 
 def _link(recording: _Recording, group: str, folder: Path) -> tuple[str, int, str] | None:
@@ -274,11 +259,7 @@ def _sum(recordings: Sequence[_Recording], findings: list[str]) -> np.ndarray:
             samples *= np.float32(member.gain)
         if member.side is not None and len(samples) > 1:
             findings.append(f"{member.name}: has two channels already, both are used")
-        elif member.side is not None:
-            both = np.zeros((audio.MAX_CHANNELS, samples.shape[1]), np.float32)
-            both[0 if member.side == "left" else 1] = samples[0]
-            samples = both
-        total = _added(total, samples, recording.start)
+        total = _added(total, on_side(samples, member.side), recording.start)
     return total
 
 
