@@ -244,7 +244,7 @@ def test_the_songs_behind_statistics_do_not_drift_from_them_together(wet: Path, 
     assert result.exit_code == 0, result.output
     together = result.output[result.output.index("all together") :].split()
     drifts = [abs(float(value)) for value in together if value.replace("-", "").replace(".", "").isdigit()]
-    assert drifts == [0.0] * 17, "four effects of four stems, and the spectrum of the mixture"
+    assert drifts == [0.0] * 18, "four effects of four stems, and spectrum and loudness of the mixture"
     alone = result.output[: result.output.index("all together")]
     assert "1.00" in alone, "each of two songs lies one standard deviation from their mean"
 
