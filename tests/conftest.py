@@ -72,11 +72,15 @@ _OF_A_SYSTEM = frozenset(("browser", "project", "original_project", "s3_environm
 """Fixtures that start a browser, a pipeline or a server."""
 
 
+_OF_PROCESSES = frozenset(("test_extras", "test_fetch", "test_locks", "test_parallel", "test_submit"))
+"""Test modules that start processes in most of their tests."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start more than themselves, and begin with the groups that take longest."""
     for item in items:
-        if _OF_A_SYSTEM.intersection(getattr(item, "fixturenames", ())):
+        if _OF_A_SYSTEM.intersection(getattr(item, "fixturenames", ())) or item.path.stem in _OF_PROCESSES:
             item.add_marker("system")
     ranks = {name: rank for rank, name in enumerate(_LONG)}
     items.sort(key=lambda item: ranks.get(_group_of(str(item.path)), len(ranks)))
