@@ -14,6 +14,7 @@ from fxnorm import __version__
 from fxnorm.cli import parts
 from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
+from fxnorm.cli.options import bits as bits_option
 from fxnorm.cli.options import on_error as _on_error
 from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
@@ -472,11 +473,7 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--true-peak", type=float, metavar="DBTP", help="The highest true peak; default: -1.")
 @click.option("--as-is", is_flag=True, help="The network's own level, with neither gain nor limiter.")
-@click.option(
-    "--bits",
-    type=click.Choice(["16", "24", "32f"]),
-    help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
-)
+@bits_option
 @click.option("--sample-rate", type=int, metavar="HZ", help="Of the mix; default: 44100.")
 @click.option(
     "--stems-out", type=_FOLDER, help="Write what each stem contributes into this folder, and mix.json; see remix."
@@ -582,8 +579,7 @@ def _mix_here(
 
         write_json(report, mixed.report() | ({"groups": groups} if groups is not None else {}))
     delivered = mixed.delivered
-    levels = f"{delivered.loudness_lufs:.1f} LUFS, true peak {delivered.true_peak_dbtp:.1f} dBTP"
-    click.echo(f"{output}: {mixed.seconds:.1f} s, {levels}")
+    click.echo(f"{output}: {mixed.seconds:.1f} s, {delivered.sentence()}")
     if delivered.remark is not None:
         click.echo(f"{output}: {delivered.remark}", err=True)
     if parts_out is not None and mixed.parts is not None:

@@ -3,6 +3,11 @@
 import click
 
 workers = click.option("--workers", default=0, show_default="one a core", help="Parallel processes.")
+bits = click.option(
+    "--bits",
+    type=click.Choice(["16", "24", "32f"]),
+    help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
+)
 on_error = click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from fxnorm.cli.options import bits as bits_option
 from fxnorm.errors import SettingsError, printable
 
 
@@ -21,11 +22,7 @@ from fxnorm.errors import SettingsError, printable
     help="Bring the mix there by a gain and a limiter; default: as it comes out, under the true peak.",
 )
 @click.option("--true-peak", type=float, metavar="DBTP", help="The highest true peak; default: the first mix's.")
-@click.option(
-    "--bits",
-    type=click.Choice(["16", "24", "32f"]),
-    help="Of a sample, integers with dither; default: 32f for .wav, 24 without dither for .flac.",
-)
+@bits_option
 @click.option("--sample-rate", type=int, metavar="HZ", help="Of the mix; default: that of DIR.")
 def remix(
     folder: Path,
@@ -40,9 +37,8 @@ def remix(
 ) -> None:
     """Mix the parts in DIR, what 'fxnorm mix --stems-out' wrote, again: without a change it is the same mix."""
     from fxnorm.io import outputs
-    from fxnorm.io.files import whole_file
     from fxnorm.mixing import parts
-    from fxnorm.mixing.delivery import encode
+    from fxnorm.mixing.delivery import write
     from fxnorm.mixing.options import MixOptions
 
     description = parts.read_description(folder)
@@ -56,12 +52,11 @@ def remix(
     change = parts.Change.of(_parsed(gains), set(mute), set(solo), description.stems)
     outputs.check([folder], files=[output])
     delivered = parts.remix(folder, change, options)
-    content = encode(delivered.audio, options.sample_rate, output.suffix.lower(), bits)
-    with whole_file(output) as temporary:
-        temporary.write_bytes(content)
+    write(output, delivered.audio, options.sample_rate, options.bits)
     seconds = delivered.audio.shape[1] / options.sample_rate
-    levels = f"{delivered.loudness_lufs:.1f} LUFS, true peak {delivered.true_peak_dbtp:.1f} dBTP"
-    click.echo(f"{output}: {seconds:.1f} s, {levels}, peaks turned down by up to {delivered.reduction_db:.1f} dB")
+    click.echo(
+        f"{output}: {seconds:.1f} s, {delivered.sentence()}, peaks turned down by up to {delivered.reduction_db:.1f} dB"
+    )
     if delivered.remark is not None:
         click.echo(f"{output}: {delivered.remark}", err=True)
 

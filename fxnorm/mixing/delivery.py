@@ -6,6 +6,7 @@ average loudness of the mixtures that the network was trained on; one gain and a
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -14,6 +15,7 @@ from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.effects import loudness, programme
 from fxnorm.effects.levels import amplitude
 from fxnorm.io import audio as audio_io
+from fxnorm.io.files import whole_file
 from fxnorm.mixing import limiter
 from fxnorm.statistics import DatasetStatistics
 
@@ -83,6 +85,10 @@ class DeliveredMix:
     reduction_db: float
     remark: str | None
 
+    def sentence(self) -> str:
+        """Loudness and true peak, in a few words."""
+        return f"{self.loudness_lufs:.1f} LUFS, true peak {self.true_peak_dbtp:.1f} dBTP"
+
     def part(self, part: np.ndarray, sample_rate: int) -> np.ndarray:
         """What a part (2, samples) of the network's mix is in the delivered one; ``part`` is at its level afterwards.
 
@@ -109,15 +115,16 @@ def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) 
         statistics: of the training songs.
     """
     target = delivery.target(statistics)
+    level, peak = loudness.measure(mix, SAMPLE_RATE), None
     gain = reduction = 0.0
     gains = remark = None
     if target is not None:
-        own = loudness.measure(mix, SAMPLE_RATE)
-        if np.isfinite(own) and own < target and not programme.carried(mix, SAMPLE_RATE).any():
+        if np.isfinite(level) and level < target and not programme.carried(mix, SAMPLE_RATE).any():
             remark = f"not turned up to {target:.1f} LUFS, because it carries no programme"
         else:
-            leveled = limiter.deliver(mix, target, delivery.true_peak)
+            leveled = limiter.deliver(mix, level, target, delivery.true_peak)
             mix, gains, gain, reduction = leveled.audio, leveled.gains, leveled.gain_db, leveled.reduction_db
+            level, peak = leveled.loudness_lufs, leveled.true_peak_dbtp
             if leveled.shortfall_lu:
                 remark = (
                     f"{leveled.loudness_lufs:.1f} LUFS, {leveled.shortfall_lu:.1f} LU under the target of {target:.1f}:"
@@ -125,12 +132,13 @@ def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) 
                     f" {delivery.true_peak:g} dBTP"
                 )
     audio, trim = audio_io.resample(mix, SAMPLE_RATE, delivery.sample_rate), 1.0
-    peak = limiter.true_peak(audio)
+    if peak is None or audio is not mix:
+        peak = limiter.true_peak(audio)
     ceiling = delivery.true_peak - limiter.MARGIN_DB
     if gains is not None and audio is not mix and peak > ceiling:  # by the ripple of the resampling, hundredths of a dB
         trim = float(amplitude(ceiling - peak))
         audio, peak = audio * np.float32(trim), ceiling
-    return DeliveredMix(mix, audio, gains, trim, loudness.measure(mix, SAMPLE_RATE), peak, gain, reduction, remark)
+    return DeliveredMix(mix, audio, gains, trim, level, peak, gain, reduction, remark)
 
 
 def encode(mix: np.ndarray, sample_rate: int, suffix: str, bits: str | None = None) -> bytes:
@@ -158,3 +166,21 @@ def encode(mix: np.ndarray, sample_rate: int, suffix: str, bits: str | None = No
     container = integers.T << (32 - int(bits))  # libsndfile takes the upper bits
     soundfile.write(buffer, container, sample_rate, subtype=_SUBTYPES[bits], format=suffix[1:].upper())
     return buffer.getvalue()
+
+
+def write(path: Path, mix: np.ndarray, sample_rate: int, bits: str | None = None) -> None:
+    """Write a delivered file in the format that its suffix names; it appears only when it is whole.
+
+    Args:
+        path: ``.wav``, ``.flac`` or ``.mp3``.
+        mix: (2, samples).
+        sample_rate: Hz.
+        bits: as :func:`encode` takes them.
+
+    Raises:
+        AudioError: as :func:`encode`.
+        OutputError: the system refuses to write it.
+    """
+    content = encode(mix, sample_rate, path.suffix.lower(), bits)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)

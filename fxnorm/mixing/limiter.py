@@ -82,11 +82,12 @@ def limit(audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE
     return audio * _Limiter(audio, ceiling_dbtp, sample_rate).gains(1.0)
 
 
-def deliver(audio: np.ndarray, target_lufs: float, ceiling_dbtp: float) -> Delivered:
+def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp: float) -> Delivered:
     """``audio`` brought to a loudness by one gain and the limiter behind it.
 
     Args:
         audio: (channels, samples) at 44.1 kHz.
+        own_lufs: its integrated loudness; minus infinity where it has none, which leaves it as it is.
         target_lufs: integrated loudness (ITU-R BS.1770-4).
         ceiling_dbtp: the highest true peak.
 
@@ -95,11 +96,10 @@ def deliver(audio: np.ndarray, target_lufs: float, ceiling_dbtp: float) -> Deliv
     """
     audio = checked(audio, SAMPLE_RATE)
     limiter = _Limiter(audio, ceiling_dbtp)
-    found = loudness.measure(audio, SAMPLE_RATE)
-    if not np.isfinite(found):
+    if not np.isfinite(own_lufs):
         ones = np.ones(audio.shape[1], dtype=np.float32)
-        return Delivered(audio, ones, found, true_peak(audio), 0.0, 0.0, 0.0)
-    gain = _search(limiter, target_lufs, target_lufs - found)
+        return Delivered(audio, ones, own_lufs, true_peak(audio), 0.0, 0.0, 0.0)
+    gain = _search(limiter, target_lufs, target_lufs - own_lufs)
     gains = limiter.gains(float(amplitude(gain)))
     limited = audio * gains
     reached = loudness.measure(limited, SAMPLE_RATE)

@@ -10,9 +10,9 @@ import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.io import audio
-from fxnorm.io.files import whole_file, whole_folder
+from fxnorm.io.files import whole_folder
 from fxnorm.mixing import parts as parts_folder
-from fxnorm.mixing.delivery import DeliveredMix, deliver, encode
+from fxnorm.mixing.delivery import DeliveredMix, deliver, write
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.report import describe, measure_stems
@@ -128,7 +128,7 @@ def mix_samples(
         return _mix_with_parts(mixer, samples, sources or {}, options, output, progress, parts)
     mix = mixer.mix(samples, SAMPLE_RATE, bool(options.dry), options.seed, progress=progress, song=options.song)
     delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
-    _write(output, delivered, options)
+    write(output, delivered.audio, options.sample_rate, options.bits)
     return FileMix(mixer, samples, delivered, options.sample_rate)
 
 
@@ -160,11 +160,5 @@ def _mix_with_parts(
         del contributions
         if out.session:
             parts_folder.write_session(folder, description)
-        _write(output, delivered, options)
+        write(output, delivered.audio, options.sample_rate, options.bits)
     return FileMix(mixer, kept, delivered, options.sample_rate, description)
-
-
-def _write(output: Path, delivered: DeliveredMix, options: MixOptions) -> None:
-    content = encode(delivered.audio, options.sample_rate, output.suffix.lower(), options.bits)
-    with whole_file(output) as temporary:
-        temporary.write_bytes(content)

@@ -10,6 +10,9 @@ from fxnorm.data.importers.plan import plain_song
 LICENCE = "academic use only"
 """By the song's source (``tracklist.csv``), 102 are restricted and 48, of MedleyDB and of remixes, CC BY-NC-SA."""
 
+SPLITS = ("train", "val", "valid", "validation", "test")
+"""Folders of MUSDB18 and MUSDB18-HQ. ``val`` is not published; people move songs to it by hand."""
+
 VALIDATION = (
     "Actions - One Minute Smile",
     "Alexander Ross - Goodbye Bolero",

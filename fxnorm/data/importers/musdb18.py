@@ -8,8 +8,6 @@ from fxnorm.data.importers.plan import Member, Options, Plan, PlannedSong
 from fxnorm.data.importers.sources import Source
 from fxnorm.errors import DatasetError
 
-_SPLITS = ("train", "val", "valid", "validation", "test")
-"""``val`` is not published; people move songs to it by hand."""
 _SUFFIX = ".stem.mp4"
 _STREAMS = (MIXTURE, "drums", "bass", "other", "vocals")
 """The audio streams of a file in their order."""
@@ -30,7 +28,7 @@ def plan(root: Path, options: Options) -> Plan:
     songs = [
         _song(source, path, split.name, options)
         for split in source.folders()
-        if split.name in _SPLITS
+        if split.name in musdb.SPLITS
         for path in source.files(split)
         if path.name.lower().endswith(_SUFFIX)
     ]

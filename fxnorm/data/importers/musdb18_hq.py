@@ -8,8 +8,6 @@ from fxnorm.data.importers.plan import LeftOut, Member, Options, Plan, PlannedSo
 from fxnorm.data.importers.sources import Source
 from fxnorm.errors import DatasetError
 
-_SPLITS = ("train", "val", "valid", "validation", "test")
-"""``val`` is not published; people move songs to it by hand."""
 _FILES = (*STEMS, MIXTURE)
 
 
@@ -22,7 +20,7 @@ def plan(root: Path, options: Options) -> Plan:
     source = Source.open(root)
     songs: list[PlannedSong] = []
     left_out: list[LeftOut] = []
-    for split in (folder for folder in source.folders() if folder.name in _SPLITS):
+    for split in (folder for folder in source.folders() if folder.name in musdb.SPLITS):
         for folder in source.folders(split):
             files = {path.name: path for path in source.files(folder)}
             members = tuple(
