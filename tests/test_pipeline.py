@@ -48,6 +48,7 @@ def test_everything_is_where_the_readme_says(project: Project) -> None:
         "artifacts/loss.csv",
         "artifacts/mixer/mixer.json",
         "reports/metrics.json",
+        "reports/headline.json",
         "reports/report.html",
         "reports/songs.csv",
         "reports/registration.json",
@@ -71,6 +72,13 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
                 "dynamic_mape",
             }
             assert all(np.isfinite(value) for value in found.values())
+    headline = json.loads((project.folder / "reports/headline.json").read_text())
+    assert headline.pop("mlflow_run") == json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
+    for split, chosen in headline.items():
+        network, baseline = metrics[split]["crafx2"], metrics[split]["normalized_sum"]
+        assert chosen.pop("stereo_loss_b_over_sum") == network["stereo_loss_b"] / baseline["stereo_loss_b"]
+        assert chosen.items() <= network.items()
+        assert len(chosen) == 5
     wet = metrics["test_wet"]["input_sum"]
     assert wet["loudness_mape"] < 1e-3, "on wet songs the sum of the stems is the mixture"
     page = (project.folder / "reports/report.html").read_text()

@@ -135,8 +135,8 @@ def test_songs_without_a_reference_mix_are_mixed_but_not_compared(
     assert max(loudnesses) - min(loudnesses) < 0.05, "to be compared by ear, they are as loud as the network's mix"
     assert Path("reports/report.html").read_text().count('type="radio"') == len(systems)
     assert {path.name for path in Path("reports").iterdir()} == {
-        "metrics.json", "significance.json", "test_data.json", "evaluated_mixer.json", "songs.csv", "report.html",
-        "mixes", "plots", "mlflow_run.json"
+        "metrics.json", "headline.json", "significance.json", "test_data.json", "evaluated_mixer.json", "songs.csv",
+        "report.html", "mixes", "plots", "mlflow_run.json"
     }  # fmt: skip
 
 

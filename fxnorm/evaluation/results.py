@@ -8,11 +8,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fxnorm.data.versions import code_digest
 from fxnorm.errors import DatasetError
+from fxnorm.evaluation.catalogue import DECISIVE, NORMALIZED_SUM
 from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.io.files import whole_file, write_json
 
 METRICS_FILE, TABLE_FILE, REPORT_FILE = "metrics.json", "songs.csv", "report.html"
 TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE = "test_data.json", "significance.json", "evaluated_mixer.json"
+HEADLINE_FILE = "headline.json"
 COLUMNS = ("split", "song", "system", "metric", "value")
 """Of the table."""
 
@@ -76,6 +78,27 @@ def read_measuring_code(report: Path) -> str | None:
 def measuring_code() -> str:
     """A hash of the code that mixes and measures here: metrics compare only with those of the same."""
     return code_digest("fxnorm.evaluation.songs")
+
+
+HEADLINES = ("stereo_loss_b", "spectral_mape", "panning_mape", "dynamic_mape", "loudness_error_lu")
+"""Metrics by which a person chooses between networks, of a split."""
+RATIO = "stereo_loss_b_over_sum"
+"""Stereo loss b of the network over that of the sum of the normalized stems: under 1 the network is better."""
+
+
+def headline(metrics: Metrics, system: str) -> dict[str, dict[str, float]]:
+    """The few numbers of one system that experiments are compared by: split -> metric -> mean over songs.
+
+    What has no value, as without a reference mix, is left out.
+    """
+    chosen = {}
+    for split, systems in metrics.items():
+        values = {name: systems[system][name] for name in HEADLINES if name in systems[system]}
+        baseline = systems.get(NORMALIZED_SUM, {}).get(DECISIVE)
+        if DECISIVE in values and baseline:
+            values[RATIO] = values[DECISIVE] / baseline
+        chosen[split] = values
+    return chosen
 
 
 def flat(metrics: Metrics) -> dict[str, float]:

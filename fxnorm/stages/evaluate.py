@@ -22,6 +22,7 @@ from fxnorm.evaluation.datasets import kinds_of, layouts_of
 from fxnorm.evaluation.excerpts import affordable_seconds
 from fxnorm.evaluation.results import (
     COLUMNS,
+    HEADLINE_FILE,
     METRICS_FILE,
     MIXER_FILE,
     REFERENCE_COLUMN,
@@ -30,6 +31,7 @@ from fxnorm.evaluation.results import (
     TABLE_FILE,
     TEST_DATA_FILE,
     flat_versions,
+    headline,
     read_metrics,
     read_mixer_digest,
     read_test_data,
@@ -138,6 +140,7 @@ def _run(
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
     with run_of(mixer_folder, output, "evaluation") as tracked:
         publish(output, tracked, settings.register_.metric)
+        write_json(output / HEADLINE_FILE, headline(means, network_name) | {"mlflow_run": tracked.run_id})
     # not before: a server that is not there must not cost hours of mixing
     outputs.remove_outputs(output / _FINISHED, r"[0-9a-f]{64}")
     return verdicts
@@ -236,7 +239,8 @@ _PICTURES = outputs.Contents(
 _CONTENTS = outputs.Contents(
     "an evaluation",
     "|".join([
-        *map(re.escape, (METRICS_FILE, TABLE_FILE, REPORT_FILE, TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE)),
+        *map(re.escape, (METRICS_FILE, HEADLINE_FILE, TABLE_FILE, REPORT_FILE)),
+        *map(re.escape, (TEST_DATA_FILE, SIGNIFICANCE_FILE, MIXER_FILE)),
         re.escape(RUN_FILE),
         r"registration\.json|\.gitignore",
         f"(?:{MIXES}|{PICTURES})/.*",

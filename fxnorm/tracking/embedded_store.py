@@ -4,6 +4,9 @@ MLflow writes where artifacts lie into the database as absolute addresses, so a 
 copied would read and write in the folder where it lay before. Here they are made relative, as the address of the
 database ``sqlite:///mlflow.db`` is, so that MLflow's own commands find them wherever the project lies. A database with
 an absolute address may be opened from any folder: there they stay absolute, and follow when it is opened.
+
+Other workspaces of a project, a temporary one of a DVC experiment or a git worktree, have no store of their own, which
+would go when they go: links lead to the project's.
 """
 
 import contextlib
@@ -18,6 +21,7 @@ from sqlalchemy.exc import ArgumentError
 
 from fxnorm.errors import FxnormError
 
+DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = "mlartifacts"
 _ADDRESSES = {
     "experiments": ("artifact_location",),
@@ -38,6 +42,61 @@ def database_of(uri: str) -> Path | None:
     except ArgumentError:
         return None
     return Path(name) if name and name != ":memory:" else None
+
+
+def share() -> None:
+    """Have the working directory use the store of the project that it is another workspace of, if it is one.
+
+    Raises:
+        FxnormError: it has a store of its own already, or the links cannot be made.
+    """
+    folder = Path.cwd()
+    project = _project_of(folder)
+    if project is None or not project.is_dir():
+        return
+    database = database_of(DEFAULT_URI)
+    assert database is not None
+    (project / ARTIFACTS).mkdir(exist_ok=True)
+    for name in (str(database), ARTIFACTS):
+        _link(folder / name, project / name)
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and Path(os.readlink(link)) != target:
+        link.unlink()  # the project was moved
+    try:
+        link.symlink_to(target)
+    except FileExistsError as error:
+        if link.is_symlink():  # from before, or by another process a moment ago
+            return
+        raise FxnormError(
+            f"{link}: this folder is another workspace of {target.parent} and has an MLflow store of its own; move it"
+            " away, or name it in MLFLOW_TRACKING_URI"
+        ) from error
+    except OSError as error:
+        raise FxnormError(f"{link}: no link to the MLflow store of {target.parent} can be made ({error})") from error
+
+
+def _project_of(folder: Path) -> Path | None:
+    """The folder that corresponds to ``folder`` in the project whose temporary workspace or git worktree this is."""
+    root = os.environ.get("DVC_ROOT")  # of the project, also in the workspace of an experiment
+    if root and folder.is_relative_to(Path(root).resolve() / ".dvc" / "tmp"):
+        workspace = _parent_with(folder, ".dvc")
+        return None if workspace is None else Path(root).resolve() / folder.relative_to(workspace)
+    workspace = _parent_with(folder, ".git")
+    if workspace is None or not (workspace / ".git").is_file():
+        return None
+    # gitrepository-layout(5): the file names the worktree's own folder, in which "commondir" names the repository's
+    _, _, own = (workspace / ".git").read_text(encoding="utf-8").strip().partition("gitdir: ")
+    common = Path(os.path.normpath(workspace / own)) / "commondir"
+    if not common.is_file():
+        return None
+    repository = (common.parent / common.read_text(encoding="utf-8").strip()).resolve()
+    return repository.parent / folder.relative_to(workspace) if repository.name == ".git" else None
+
+
+def _parent_with(folder: Path, name: str) -> Path | None:
+    return next((parent for parent in (folder, *folder.parents) if (parent / name).exists()), None)
 
 
 def new_location() -> str:

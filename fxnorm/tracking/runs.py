@@ -3,7 +3,8 @@
 ``train`` opens the run and leaves its id in the Mixer directory; ``evaluate`` and ``register`` write into the same run.
 Where the tracking server does not know that run, they share another, which begins with the same parameters and whose
 id stays with the report.
-Without ``MLFLOW_TRACKING_URI`` everything goes to ``mlflow.db`` (SQLite) and ``mlartifacts`` in the working directory.
+Without ``MLFLOW_TRACKING_URI`` everything goes to ``mlflow.db`` (SQLite) and ``mlartifacts`` in the working directory,
+or in the project's where that is another workspace of it.
 """
 
 import contextlib
@@ -42,7 +43,6 @@ from fxnorm.tracking import embedded_store, system_metrics
 from fxnorm.tracking.errors import as_user_error, first_line, server, shown, unless_missing
 from fxnorm.tracking.system_metrics import SystemMetrics
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "fxnorm"
 RUN_FILE = "mlflow_run.json"
 PARAMS_FILE = "params.yaml"
@@ -57,6 +57,8 @@ DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
+_DVC_EXPERIMENT = {"dvc.experiment": "DVC_EXP_NAME", "dvc.baseline": "DVC_EXP_BASELINE_REV"}
+"""Tag -> variable that DVC sets for the commands of an experiment."""
 _CURVES = {
     "learning_rate": "train/learning_rate",
     "train_loss": "train/loss",
@@ -71,7 +73,10 @@ _FINISHED, _FAILED, _STOPPED = "FINISHED", "FAILED", "KILLED"
 
 def configure() -> str:
     """Point MLflow to the tracking server, or to the embedded default, and return the address."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        uri = embedded_store.DEFAULT_URI
+        embedded_store.share()
     mlflow.set_tracking_uri(uri)
     object_store.send_required_checksums_only()  # where artifacts lie in an S3 store, MLflow asks it itself
     for address in {uri, mlflow.get_registry_uri()}:
@@ -127,7 +132,7 @@ class TrackedRun:
             created = client.create_run(_experiment(client, uri), run_name=name)
         run = cls(created.info.run_id)
         run.set_params(params)
-        run.set_tags({MLFLOW_SOURCE_NAME: f"fxnorm {__version__}", **_user(), **code_version(), **tags})
+        run.set_tags({MLFLOW_SOURCE_NAME: f"fxnorm {__version__}", **_user(), **code_version(), **_experiment_of_dvc(), **tags})
         return run
 
     @classmethod
@@ -468,6 +473,12 @@ def _experiment(client: mlflow.MlflowClient, uri: str) -> str:
             if experiment is None:
                 raise
     return str(experiment.experiment_id)  # perhaps made by another process, a moment ago
+
+
+def _experiment_of_dvc() -> dict[str, str]:
+    """Tags for the DVC experiment that a run is made in: its name, and the commit that it starts from."""
+    values = {tag: os.environ.get(variable) for tag, variable in _DVC_EXPERIMENT.items()}
+    return {tag: value for tag, value in values.items() if value}
 
 
 def _user() -> dict[str, str]:
