@@ -128,8 +128,7 @@ def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) 
             if leveled.shortfall_lu:
                 remark = (
                     f"{leveled.loudness_lufs:.1f} LUFS, {leveled.shortfall_lu:.1f} LU under the target of {target:.1f}:"
-                    f" more would turn peaks down by over {limiter.MOST_REDUCTION_DB:g} dB to stay under"
-                    f" {delivery.true_peak:g} dBTP"
+                    f" to stay under {delivery.true_peak:g} dBTP, the limiter would {leveled.bound}"
                 )
     audio, trim = audio_io.resample(mix, SAMPLE_RATE, delivery.sample_rate), 1.0
     if peak is None or audio is not mix:
