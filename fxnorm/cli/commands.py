@@ -532,7 +532,7 @@ def mix(
     if endpoint is not None:
         _mix_at_endpoint(endpoint, tracks or sources, options, output, report, timeout)
     elif mixer is not None:
-        asked_for = parts.asked_for(stems_out, mixer, session, keep_stems=plot is not None or report is not None)
+        asked_for = parts.asked_for(stems_out, mixer, session)
         _mix_here(mixer, tracks or sources, options, output, plot, report, asked_for)
 
 
@@ -558,6 +558,14 @@ def _mix_here(
         names = dict.fromkeys(stems, str(sources))
     else:
         stems, names = read_stems(sources), sources
+    unmixed = None
+    if plot is not None:
+        from fxnorm.evaluation.mix_plot import Unmixed
+        from fxnorm.mixing.mixer import refuse_unusable
+
+        refuse_unusable(stems)
+        seed = opened.seed_of(options.seed, options.song)
+        unmixed = Unmixed.of(stems, opened.recipe.normalizer(), seed, bool(options.dry))
     with contextlib.ExitStack() as stack:
         bars: list[tqdm] = []
 
@@ -567,13 +575,12 @@ def _mix_here(
                 bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
             bars[0].update(round(100 * done) - bars[0].n)
 
-        mixed = mix_samples(opened, stems, options, output, show, parts_out, names)
+        mixed = mix_samples(opened, stems, options, output, show, parts_out, names, reported=report is not None)
         show(1.0)
-    if plot is not None:
+    if plot is not None and unmixed is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
-        seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, bool(options.dry), plot)
+        plot_mix(mixed.delivered.mix, unmixed, plot)
     if report is not None:
         from fxnorm.io.files import write_json
 

@@ -80,13 +80,17 @@ class Delivered:
     bound: str | None = None
 
 
-def true_peak(audio: np.ndarray) -> float:
-    """True peak in dBTP of ``audio`` (channels, samples), at any sample rate; digital silence gives -600."""
+def true_peak(audio: np.ndarray, gains: np.ndarray | None = None) -> float:
+    """True peak in dBTP of ``audio`` (channels, samples), at any sample rate; digital silence gives -600.
+
+    ``gains`` (samples,) are what samples are multiplied by first, without a copy of the audio.
+    """
     audio = np.ascontiguousarray(audio, dtype=np.float32)
     highest = 0.0
     for start in range(0, audio.shape[1], _SAMPLES_AT_ONCE):
         first, stop = max(start - _TAPS, 0), start + _SAMPLES_AT_ONCE
-        found = _peaks_between(audio[:, first : stop + _TAPS], highest)
+        part = audio[:, first : stop + _TAPS]
+        found = _peaks_between(part if gains is None else part * gains[first : stop + _TAPS], highest)
         highest = max(highest, float(found[start - first : stop - first].max()))
     return float(decibels(highest))
 
@@ -101,7 +105,9 @@ def limit(audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE
     return audio * _Limiter(audio, ceiling_dbtp, sample_rate).gains(1.0)
 
 
-def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp: float) -> Delivered:
+def deliver(
+    audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp: float, out: np.ndarray | None = None
+) -> Delivered:
     """``audio`` brought to a loudness by one gain and the limiter behind it.
 
     Args:
@@ -109,6 +115,7 @@ def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp
         own_lufs: its integrated loudness; minus infinity where it has none, which leaves it as it is.
         target_lufs: integrated loudness (ITU-R BS.1770-4).
         ceiling_dbtp: the highest true peak.
+        out: where the result is written, which may be ``audio``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -120,19 +127,21 @@ def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp
         return Delivered(audio, ones, own_lufs, true_peak(audio), 0.0, 0.0, 0.0)
     gain = _search(limiter, target_lufs, target_lufs - own_lufs)
     gains = limiter.gains(float(amplitude(gain)))
-    limited = audio * gains
+    reduction, bound = max(0.0, gain - limiter.headroom_db), limiter.bound(gain)
+    del limiter
+    limited = np.multiply(audio, gains, out=out)
     reached = loudness.measure(limited, SAMPLE_RATE)
     shortfall = target_lufs - reached
-    reached_it = shortfall <= TOLERANCE_LU
+    missed = shortfall > TOLERANCE_LU
     return Delivered(
         audio=limited,
         gains=gains,
         loudness_lufs=reached,
         true_peak_dbtp=true_peak(limited),
         gain_db=gain,
-        reduction_db=max(0.0, gain - limiter.headroom_db),
-        shortfall_lu=0.0 if reached_it else shortfall,
-        bound=None if reached_it else limiter.bound(gain),
+        reduction_db=reduction,
+        shortfall_lu=shortfall if missed else 0.0,
+        bound=bound if missed else None,
     )
 
 
@@ -241,7 +250,7 @@ class _Limiter:
         ceiling = self.ceiling
         for _ in range(_MOST_CORRECTIONS):
             gains = self.rough_gains(gain, ceiling)
-            highest = float(amplitude(true_peak(self.audio * gains)))
+            highest = float(amplitude(true_peak(self.audio, gains)))
             if highest <= self.ceiling:
                 return gains
             ceiling *= self.ceiling / highest * (1 - 1e-6)
@@ -269,7 +278,8 @@ def _search(limiter: _Limiter, target: float, start: float) -> float:
         if limiter.crushes(gain, gains):
             high = gain
         else:
-            missing = target - loudness.measure(limiter.audio * gains, SAMPLE_RATE)
+            energies = loudness.step_energies(limiter.audio, gains).sum(axis=0)
+            missing = target - loudness.integrated(energies, gains.size)
             if abs(missing) <= TOLERANCE_LU / 5:
                 return gain
             low, high = (gain, high) if missing > 0 else (low, gain)
@@ -341,48 +351,47 @@ def _gains(heights: np.ndarray, gain: float, ceiling: float, reach: int, release
     for n in range(heights.size):
         if gain * heights[n] > ceiling:
             needed[edge + n] = ceiling / (gain * heights[n])
-    needed = _least_around(needed, edge)
+    _least_around(needed, edge)
     current = 1.0
     for n in range(needed.size):
         current = min(needed[n], 1 - (1 - current) * release)
         needed[n] = current
-    needed = _averages(needed, reach)
-    needed = _averages(needed, reach)
+    _average(needed, reach)
+    _average(needed, reach)
     for n in range(heights.size):
         needed[n] = np.float32(gain) * needed[edge + n]
     return needed[: heights.size]
 
 
 @kernel(error_model="numpy")
-def _least_around(values: np.ndarray, reach: int) -> np.ndarray:
-    """The least of each value and its ``reach`` neighbours on both sides, by a queue of those that may still be it."""
+def _least_around(values: np.ndarray, reach: int) -> None:
+    """The least of each value and its ``reach`` neighbours on both sides, in place, by a queue of what may be it."""
     count, room = values.size, 2 * reach + 2
-    least = np.empty(count, dtype=np.float32)
-    queue = np.empty(room, dtype=np.int64)
+    places = np.empty(room, dtype=np.int64)
+    queue = np.empty(room, dtype=np.float32)
     first = last = 0
     for n in range(count + reach):
         if n < count:
-            while last > first and values[queue[(last - 1) % room]] >= values[n]:
+            while last > first and queue[(last - 1) % room] >= values[n]:
                 last -= 1
-            queue[last % room] = n
+            places[last % room], queue[last % room] = n, values[n]
             last += 1
         if n >= reach:
-            while queue[first % room] < n - 2 * reach:
+            while places[first % room] < n - 2 * reach:
                 first += 1
-            least[n - reach] = values[queue[first % room]]
-    return least
+            values[n - reach] = queue[first % room]
 
 
 @kernel(error_model="numpy")
-def _averages(values: np.ndarray, reach: int) -> np.ndarray:
-    """Means of ``2 reach + 1`` values around each; those before the first and after the last count as 1."""
-    count = values.size
-    means = np.empty(count, dtype=np.float32)
+def _average(values: np.ndarray, reach: int) -> None:
+    """Means of ``2 reach + 1`` values around each, in place; those before the first and after the last count as 1."""
+    count, room = values.size, reach + 1
+    before = np.ones(room, dtype=np.float32)  # the last values that a mean has replaced
     total = reach + 1.0  # float64: whole steps of float32 add up in it without loss
     for n in range(min(reach, count)):
         total += values[n]
     total += max(0, reach - count)
     for n in range(count):
-        total += (values[n + reach] if n + reach < count else 1.0) - (values[n - reach - 1] if n > reach else 1.0)
-        means[n] = total / (2 * reach + 1)
-    return means
+        total += (values[n + reach] if n + reach < count else 1.0) - before[n % room]
+        before[n % room] = values[n]
+        values[n] = total / (2 * reach + 1)
