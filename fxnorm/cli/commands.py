@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -554,8 +555,9 @@ def _mix_here(
     groups = None
     if isinstance(sources, Path):
         options = options.for_tracks()
-        stems, groups = summed(sources, opened.recipe.statistics)
+        stems, groups, shares = summed(sources, opened.recipe.statistics)
         names = dict.fromkeys(stems, str(sources))
+        parts_out = parts_out and replace(parts_out, tracks=shares)
     else:
         stems, names = read_stems(sources), sources
     unmixed = None
@@ -620,7 +622,7 @@ def _mix_at_endpoint(
     stems: Mapping[str, str | bytes]
     if isinstance(sources, Path):
         options = options.for_tracks()
-        summed_stems, groups = summed(sources)
+        summed_stems, groups, _ = summed(sources)
         stems = files_of(summed_stems)
     else:
         stems = sources

@@ -2,7 +2,7 @@
 well."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ class PartsOut:
         folder: is made; an older one of parts is replaced.
         mixer: what the Mixer is called in the description.
         session: also write a REAPER project.
+        tracks: stem and gain in dB of each track of a session, by file, for the description.
     """
 
     folder: Path
     mixer: str
     session: bool = False
+    tracks: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,10 @@ def _mix_with_parts(
             mixer=out.mixer,
             network=mixer.network.config,
             sources=dict(sources),
+            tracks={
+                file: parts_folder.TrackShare(stem=stem, gain_db=round(gain, 4))
+                for file, (stem, gain) in out.tracks.items()
+            },
         )
         del contributions
         if out.session:

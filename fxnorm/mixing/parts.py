@@ -64,6 +64,17 @@ class Part(_Strict):
     treatment: Treatment = Field(description="what was done to the stem")
 
 
+class TrackShare(_Strict):
+    """What became of a session's track before the mix.
+
+    A stem is the sum of its tracks with these gains, but the mix of a stem is no sum over its tracks: the dynamics of
+    its normalization answer to the sum.
+    """
+
+    stem: str = Field(description="which it went into")
+    gain_db: float = Field(description="by how much it was turned up in the sum that is this stem")
+
+
 class Description(_Strict):
     """What ``mix.json`` holds."""
 
@@ -77,6 +88,7 @@ class Description(_Strict):
     samples: int = Field(description="their length", ge=1)
     level: Level = Field(description="the level that the mix was delivered at")
     stems: dict[str, Part] = Field(description="the parts")
+    tracks: dict[str, TrackShare] = Field(default_factory=dict, description="of a session, by file; empty for stems")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -125,7 +137,7 @@ def write(
         parts: of the network's mix, float32 (4, 2, samples) in the order of STEMS; overwritten.
         before: the stems as they came in.
         options: of the mix.
-        origin: the fields ``mixer``, ``network`` and ``sources`` of :class:`Description`.
+        origin: the fields ``mixer``, ``network``, ``sources`` and ``tracks`` of :class:`Description`.
 
     Raises:
         OutputError: the system refuses to write them.
