@@ -69,9 +69,9 @@ def mix(folder: Path, parts: bool) -> dict[str, float]:
     options = MixOptions.for_file(folder / "mix.wav", target_loudness=-14.0)
     mixer = Mixer.load(folder / "mixer")
     sources = {stem: folder / f"{stem}.wav" for stem in STEMS}
-    out = PartsOut(folder / "parts", "mixer", keep_stems=False) if parts else None
+    out = PartsOut(folder / "parts", "mixer") if parts else None
     start, busy = time.perf_counter(), time.process_time()
-    mix_files(mixer, sources, options, folder / "mix.wav", parts=out)
+    mix_files(mixer, sources, options, folder / "mix.wav", parts=out, reported=False)
     return {
         "seconds": time.perf_counter() - start,
         "processor_seconds": time.process_time() - busy,

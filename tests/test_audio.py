@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io.wavfile
 import soundfile
 import soxr
 
@@ -186,6 +187,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         audio.write(path, noise(0.1), subtype="ULAW")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("channels", "samples"), [(1, 5), (2, 300_000)])
+def test_a_float_wav_is_that_of_scipy(channels: int, samples: int) -> None:
+    written = noise(samples / SAMPLE_RATE, channels=channels)
+    expected = io.BytesIO()
+    scipy.io.wavfile.write(expected, SAMPLE_RATE, np.ascontiguousarray(written.T))
+    assert audio.encode(written, SAMPLE_RATE, ".wav") == expected.getvalue()
 
 
 @pytest.mark.parametrize("suffix", audio.OUTPUT_SUFFIXES)

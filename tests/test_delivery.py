@@ -38,11 +38,53 @@ def test_loudness_and_true_peak_are_kept_by_other_meters(target: float, ceiling:
     assert peak_by_resampling(delivered.mix) <= ceiling
 
 
+def held_down(delivered: limiter.Delivered, decibels: float) -> float:
+    """The share of blocks of 400 ms that the limiter turns down by more on average; all of the mix is programme."""
+    reduction = delivered.gain_db - 20 * np.log10(delivered.gains.astype(np.float64))
+    size = round(0.4 * SAMPLE_RATE)
+    blocks = reduction[: reduction.size // size * size].reshape(-1, size)
+    return float((blocks.mean(axis=1) > decibels).mean())
+
+
+def leveled(mix: np.ndarray, target: float) -> limiter.Delivered:
+    return limiter.deliver(mix, loudness.measure(mix, SAMPLE_RATE), target, -1.0)
+
+
 def test_a_target_that_would_crush_the_mix_is_missed_and_said() -> None:
-    delivered = deliver(beat(), Delivery(-2.0), DatasetStatistics())
-    assert delivered.reduction_db == pytest.approx(limiter.MOST_REDUCTION_DB)
-    assert delivered.remark is not None
-    assert f"{-2.0 - delivered.loudness_lufs:.1f} LU under the target of -2.0" in delivered.remark
+    target = -2.0
+    mix = beat() + noise(6.0, 0.1, seed=2)
+    delivered = leveled(mix, target)
+    assert 0 < held_down(delivered, limiter.CRUSHING_DB) <= limiter.MOST_CRUSHED
+    further = limiter.limit(mix * np.float32(10 ** ((delivered.gain_db + 1) / 20)), -1.0)
+    assert loudness.measure(further, SAMPLE_RATE) > delivered.loudness_lufs, "there was more to get"
+    remark = deliver(mix, Delivery(target), DatasetStatistics()).remark
+    assert remark == (
+        f"{delivered.loudness_lufs:.1f} LUFS, {target - delivered.loudness_lufs:.1f} LU under the target of -2.0: to"
+        " stay under -1 dBTP, the limiter would hold over 50% of it down by over 6 dB"
+    )
+
+
+@pytest.mark.parametrize(("height", "missed"), [(1.2, False), (19.0, True)])
+def test_a_single_stroke_does_not_decide_the_loudness_unless_it_is_a_fault(height: float, missed: bool) -> None:
+    spiked = noise(6.0, 0.1)
+    spiked[:, 2 * SAMPLE_RATE] = height
+    delivered = deliver(spiked, Delivery(-14.0), DatasetStatistics())
+    assert peak_by_resampling(delivered.mix) <= -1.0
+    if missed:
+        assert delivered.reduction_db == pytest.approx(limiter.MOST_REDUCTION_DB, abs=0.01)
+        assert delivered.remark is not None and "turn its highest peak down by over 24 dB" in delivered.remark
+    else:
+        assert delivered.remark is None
+        assert delivered.reduction_db > 12
+        assert pyloudnorm.Meter(SAMPLE_RATE).integrated_loudness(delivered.mix.T) == pytest.approx(-14.0, abs=0.1)
+
+
+def test_the_gain_of_a_limiter_has_no_steps() -> None:
+    """Averaged twice over 5 ms, it changes by a 220th of its range from sample to sample at most."""
+    delivered = leveled(beat(), -6.0)
+    assert delivered.reduction_db > 12
+    changes = np.abs(np.diff(delivered.gains.astype(np.float64)))
+    assert changes.max() <= np.ptp(delivered.gains) / (0.005 * SAMPLE_RATE - 1)
 
 
 def test_what_stays_under_the_ceiling_gets_one_gain() -> None:

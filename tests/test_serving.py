@@ -164,7 +164,7 @@ def test_the_mix_comes_at_the_loudness_that_was_asked_for_but_never_clips(endpoi
     answer = post(endpoint, [row], target_loudness=0.0, true_peak=-2.0, output_format="wav", bits="16")
     (report,) = answer.json()["predictions"]
     assert limiter.true_peak(mixed(answer)) <= -2.0
-    assert report["reduction_db"] == pytest.approx(limiter.MOST_REDUCTION_DB)
+    assert 0 < report["reduction_db"] <= limiter.MOST_REDUCTION_DB
     assert "LU under the target of 0.0" in report["warnings"][-1]
 
 

@@ -54,6 +54,21 @@ def test_the_sources_of_a_group_have_one_loudness_and_so_has_their_sum() -> None
     np.testing.assert_allclose(found["other"], expected, atol=2e-4)
 
 
+@pytest.mark.parametrize("balance", ["loudness", "as_is"])
+def test_a_stem_is_the_sum_of_its_tracks_with_the_gains_that_are_told(balance: str) -> None:
+    tracks = {"KickIn.wav": mono(1, 0.4), "KickOut.wav": mono(2, 0.1), "Snare.wav": noise(1.0, 0.05, seed=3)}
+    rows = [{"file": name, "group": "drums", "gain_db": gain} for name, gain in zip(tracks, (3, -4, 1), strict=True)]
+    table = parse({"balance": balance, "tracks": rows}, "table")
+    found = sum_groups(table, {name: held(samples) for name, samples in tracks.items()})
+    assert set(found.gains_db) == set(tracks)
+    total = sum(
+        (audio.to_stereo(samples) * 10 ** (found.gains_db[name] / 20) for name, samples in tracks.items()),
+        np.zeros((2, 1)),
+    )
+    error = np.sqrt(np.square(found.stems["drums"] - total).mean() / np.square(total).mean())
+    assert 20 * np.log10(error) < -120
+
+
 def test_microphones_of_a_source_are_added_up_before() -> None:
     tracks = {"KickIn.wav": mono(1, 0.4), "KickOut.wav": mono(2, 0.1), "Snare.wav": mono(3)}
     found = summed(tracks, *(Track(file=name, group="drums") for name in tracks))["drums"]
@@ -202,6 +217,8 @@ def test_parts_of_a_session_are_those_of_its_groups(folder: Path, mixer_folder: 
     description = json.loads((tmp_path / "parts/mix.json").read_text())
     assert description["sources"] == dict.fromkeys(STEMS, str(folder))
     assert description["options"]["dry"] is True
+    assert description["tracks"]["01_Kick.wav"]["stem"] == "drums"
+    assert "09_Click.wav" not in description["tracks"], "which is not mixed"
 
 
 def test_the_command_takes_an_edited_table(folder: Path, mixer_folder: Path, tmp_path: Path) -> None:

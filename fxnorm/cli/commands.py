@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -532,7 +533,7 @@ def mix(
     if endpoint is not None:
         _mix_at_endpoint(endpoint, tracks or sources, options, output, report, timeout)
     elif mixer is not None:
-        asked_for = parts.asked_for(stems_out, mixer, session, keep_stems=plot is not None or report is not None)
+        asked_for = parts.asked_for(stems_out, mixer, session)
         _mix_here(mixer, tracks or sources, options, output, plot, report, asked_for)
 
 
@@ -554,10 +555,19 @@ def _mix_here(
     groups = None
     if isinstance(sources, Path):
         options = options.for_tracks()
-        stems, groups = summed(sources, opened.recipe.statistics)
+        stems, groups, shares = summed(sources, opened.recipe.statistics)
         names = dict.fromkeys(stems, str(sources))
+        parts_out = parts_out and replace(parts_out, tracks=shares)
     else:
         stems, names = read_stems(sources), sources
+    unmixed = None
+    if plot is not None:
+        from fxnorm.evaluation.mix_plot import Unmixed
+        from fxnorm.mixing.mixer import refuse_unusable
+
+        refuse_unusable(stems)
+        seed = opened.seed_of(options.seed, options.song)
+        unmixed = Unmixed.of(stems, opened.recipe.normalizer(), seed, bool(options.dry))
     with contextlib.ExitStack() as stack:
         bars: list[tqdm] = []
 
@@ -567,13 +577,12 @@ def _mix_here(
                 bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
             bars[0].update(round(100 * done) - bars[0].n)
 
-        mixed = mix_samples(opened, stems, options, output, show, parts_out, names)
+        mixed = mix_samples(opened, stems, options, output, show, parts_out, names, reported=report is not None)
         show(1.0)
-    if plot is not None:
+    if plot is not None and unmixed is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
 
-        seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, bool(options.dry), plot)
+        plot_mix(mixed.delivered.mix, unmixed, plot)
     if report is not None:
         from fxnorm.io.files import write_json
 
@@ -613,7 +622,7 @@ def _mix_at_endpoint(
     stems: Mapping[str, str | bytes]
     if isinstance(sources, Path):
         options = options.for_tracks()
-        summed_stems, groups = summed(sources)
+        summed_stems, groups, _ = summed(sources)
         stems = files_of(summed_stems)
     else:
         stems = sources

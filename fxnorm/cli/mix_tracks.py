@@ -24,8 +24,13 @@ def inputs_of(tracks: Path | None) -> list[Path]:
     return files_of(tracks)
 
 
-def summed(tracks: Path, statistics: "DatasetStatistics | None" = None) -> "tuple[dict[str, np.ndarray], Groups]":
-    """The stems of a session, and which track went into which; what is left out is told on stderr."""
+def summed(
+    tracks: Path, statistics: "DatasetStatistics | None" = None
+) -> "tuple[dict[str, np.ndarray], Groups, dict[str, tuple[str, float]]]":
+    """The stems of a session; which track went into which, and of those that are mixed, group and gain in its sum.
+
+    What is left out is told on stderr.
+    """
     from fxnorm.sessions.answer import groups_of
     from fxnorm.sessions.proposal import summary
     from fxnorm.sessions.session import open_session
@@ -38,4 +43,5 @@ def summed(tracks: Path, statistics: "DatasetStatistics | None" = None) -> "tupl
     for sentence in [*session.warnings, *stems.findings]:
         click.echo(sentence, err=True)
     click.echo(f"{session.name}: {summary(session.table)}", err=True)
-    return stems.stems, groups_of(session.table)
+    shares = {track.file: (str(track.group), stems.gains_db[track.file]) for track in session.table.used}
+    return stems.stems, groups_of(session.table), shares

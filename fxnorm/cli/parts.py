@@ -21,13 +21,13 @@ def folders(stems_out: Path | None) -> "list[Folder]":
     return [Folder(stems_out, CONTENTS.refuse_others)]
 
 
-def asked_for(stems_out: Path | None, mixer: str, session: str | None, keep_stems: bool) -> "PartsOut | None":
+def asked_for(stems_out: Path | None, mixer: str, session: str | None) -> "PartsOut | None":
     """Where parts go, if they shall be written."""
     if stems_out is None:
         return None
     from fxnorm.mixing.mix_files import PartsOut
 
-    return PartsOut(stems_out, mixer, session is not None, keep_stems)
+    return PartsOut(stems_out, mixer, session is not None)
 
 
 def report(folder: Path, description: "Description") -> None:

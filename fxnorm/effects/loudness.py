@@ -76,9 +76,12 @@ def _power(loudness: float) -> float:
     return 10 ** ((loudness - _OFFSET) / 10)
 
 
-def step_energies(audio: np.ndarray) -> np.ndarray:
-    """Energy of the K-weighted ``audio`` (channels, samples) in each 100 ms: float64 (channels, steps)."""
-    return _step_energies(audio[0], audio[-1], *weighting())[: audio.shape[0]]
+def step_energies(audio: np.ndarray, gains: np.ndarray | None = None) -> np.ndarray:
+    """Energy of the K-weighted ``audio`` (channels, samples) in each 100 ms: float64 (channels, steps).
+
+    ``gains`` (samples,) are what samples are multiplied by first, without a copy of the audio.
+    """
+    return _step_energies(audio[0], audio[-1], gains, *weighting())[: audio.shape[0]]
 
 
 def weighting() -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +91,9 @@ def weighting() -> tuple[np.ndarray, np.ndarray]:
 
 
 @kernel(fastmath=True, error_model="numpy")
-def _step_energies(left: np.ndarray, right: np.ndarray, shelf: np.ndarray, high_pass: np.ndarray) -> np.ndarray:
+def _step_energies(
+    left: np.ndarray, right: np.ndarray, gains: np.ndarray | None, shelf: np.ndarray, high_pass: np.ndarray
+) -> np.ndarray:
     """Both channels side by side: each sample has to wait for the one before, but not for the other channel's."""
     energies = np.zeros((2, (left.size + _STEP - 1) // _STEP))
     b0, b1, b2, _, a1, a2 = shelf
@@ -98,16 +103,18 @@ def _step_energies(left: np.ndarray, right: np.ndarray, shelf: np.ndarray, high_
     for step in range(energies.shape[1]):
         left_energy = right_energy = 0.0
         for n in range(step * _STEP, min((step + 1) * _STEP, left.size)):
-            shelved = b0 * left[n] + s1
-            s1 = b1 * left[n] - a1 * shelved + s2
-            s2 = b2 * left[n] - a2 * shelved
+            sample = left[n] if gains is None else left[n] * gains[n]
+            shelved = b0 * sample + s1
+            s1 = b1 * sample - a1 * shelved + s2
+            s2 = b2 * sample - a2 * shelved
             passed = d0 * shelved + t1
             t1 = d1 * shelved - c1 * passed + t2
             t2 = d2 * shelved - c2 * passed
             left_energy += passed * passed
-            shelved = b0 * right[n] + u1
-            u1 = b1 * right[n] - a1 * shelved + u2
-            u2 = b2 * right[n] - a2 * shelved
+            sample = right[n] if gains is None else right[n] * gains[n]
+            shelved = b0 * sample + u1
+            u1 = b1 * sample - a1 * shelved + u2
+            u2 = b2 * sample - a2 * shelved
             passed = d0 * shelved + v1
             v1 = d1 * shelved - c1 * passed + v2
             v2 = d2 * shelved - c2 * passed

@@ -1,6 +1,7 @@
 """One picture of a mix that was just made: spectra, loudness over time, and the reverberation that its stems got."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,39 +17,63 @@ from fxnorm.normalization.normalizer import EffectNormalizer
 _DECAY_RANGE_DB = 80.0
 
 
-def plot_mix(
-    mix: np.ndarray, stems: Mapping[str, np.ndarray], normalizer: EffectNormalizer, seed: int, dry: bool, path: Path
-) -> None:
+@dataclass(frozen=True)
+class Unmixed:
+    """What is drawn of stems; measured before they are mixed, so that nobody has to keep them.
+
+    Attributes:
+        total: of their sum.
+        impulse_responses: (1 or 2 channels, samples) by stem and use.
+    """
+
+    total: plots.Curves
+    impulse_responses: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, stems: Mapping[str, np.ndarray], normalizer: EffectNormalizer, seed: int, dry: bool) -> "Unmixed":
+        """Measure stems.
+
+        Args:
+            stems: (1 or 2 channels, samples) at 44.1 kHz.
+            normalizer: that of the Mixer.
+            seed: with which the mix is made.
+            dry: whether the stems are dry recordings.
+
+        Raises:
+            AudioError: audio as :func:`fxnorm.io.audio.check` refuses it.
+        """
+        total = np.zeros((2, max(stem.shape[1] for stem in stems.values())), np.float32)
+        for stem in stems.values():
+            total[:, : stem.shape[1]] += audio.to_stereo(stem)
+        impulse_responses = {
+            f"{stem}, {use}": response
+            for stem, samples in stems.items()
+            if not is_silent(samples)  # what is silent stays so
+            for use, response in normalizer.impulse_responses(stem, seed=seed, dry=dry).items()
+        }
+        return cls(plots.Curves.of(total, "sum of the stems"), impulse_responses)
+
+
+def plot_mix(mix: np.ndarray, stems: Unmixed, path: Path) -> None:
     """Draw a mix beside the sum of its stems, and the impulse responses of its normalization.
 
     Args:
         mix: (2, samples) at 44.1 kHz.
-        stems: what it was made of, (1 or 2 channels, samples) at 44.1 kHz.
-        normalizer: that of the Mixer.
-        seed: with which the mix was made.
-        dry: whether the stems are dry recordings.
+        stems: what it was made of.
         path: the ``.png`` or ``.svg`` file to write.
 
     Raises:
         AudioError: audio as :func:`fxnorm.io.audio.check` refuses it.
     """
-    longest = max(stem.shape[1] for stem in stems.values())
-    total = np.sum([audio.pad_to(audio.to_stereo(stem), longest) for stem in stems.values()], axis=0)
-    impulse_responses = {
-        f"{stem}, {use}": response
-        for stem, samples in stems.items()
-        if not is_silent(samples)  # what is silent stays so
-        for use, response in normalizer.impulse_responses(stem, seed=seed, dry=dry).items()
-    }
     figure = Figure(figsize=(pictures.WIDTH_INCHES, 9.6), dpi=pictures.DOTS_PER_INCH, layout="constrained")
     spectra, difference, loudness, decay = figure.subplots(4, height_ratios=[3, 2, 3, 3])
     for axes in figure.axes:
         pictures.prepare_axes(axes)
     difference.sharex(spectra)
-    mixes = {"sum of the stems": total, "mix": mix}
-    plots.draw_spectra(spectra, difference, mixes, SAMPLE_RATE)
-    plots.draw_loudness(loudness, mixes, SAMPLE_RATE)
-    _draw_decays(decay, impulse_responses)
+    curves = {"sum of the stems": stems.total, "mix": plots.Curves.of(mix, "mix")}
+    plots.draw_spectra(spectra, difference, curves)
+    plots.draw_loudness(loudness, curves)
+    _draw_decays(decay, stems.impulse_responses)
     for axes in (loudness, decay):
         if axes.lines:
             axes.legend(frameon=False, fontsize="small")

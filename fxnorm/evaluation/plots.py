@@ -3,7 +3,8 @@
 Everything is drawn with matplotlib's object-oriented interface, so no display and no global state is involved, and the
 same input gives the same bytes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fxnorm.constants import SAMPLE_RATE
-from fxnorm.effects import loudness
+from fxnorm.effects import dynamics, loudness
 from fxnorm.effects.spectrum import frames, window
-from fxnorm.evaluation.metrics import prepared, short_term_loudness
+from fxnorm.evaluation.metrics import prepared
 from fxnorm.io.pictures import COLOURS, DOTS_PER_INCH, WIDTH_INCHES, prepare_axes, write
 
 Mixes = Mapping[str, np.ndarray]
@@ -33,6 +34,41 @@ _ENVELOPE_COLUMNS = 400
 _METRICS_PER_ROW = 3
 
 
+@dataclass(frozen=True)
+class Curves:
+    """What is drawn of a mix's spectrum and loudness.
+
+    Attributes:
+        loudness_lufs: integrated; minus infinity where it has none.
+        levels: of bands of 1/6 octave, in dBFS.
+        short_term: loudness of every window of 3 s, ten a second, in LUFS.
+        seconds: its length.
+    """
+
+    loudness_lufs: float
+    levels: np.ndarray
+    short_term: np.ndarray
+    seconds: float
+
+    @classmethod
+    def of(cls, audio: np.ndarray, name: str, sample_rate: int = SAMPLE_RATE) -> "Curves":
+        """Those of ``audio`` (1 or 2 channels, samples), which errors call ``name``.
+
+        Raises:
+            AudioError: audio as :func:`fxnorm.io.audio.check` refuses it.
+        """
+        audio = prepared(audio, name, sample_rate)
+        left, right, _ = _band_powers(audio)
+        energies = loudness.step_energies(audio).sum(axis=0)
+        samples = audio.shape[1]
+        short_term = dynamics.short_term(energies, samples)
+        return cls(loudness.integrated(energies, samples), _decibels(left + right), short_term, samples / SAMPLE_RATE)
+
+
+def _curves(mixes: Mixes, sample_rate: int) -> dict[str, Curves]:
+    return {name: Curves.of(audio, name, sample_rate) for name, audio in mixes.items()}
+
+
 def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
     """Average spectra in bands of 1/6 octave at the first mix's loudness, and their differences from its spectrum.
 
@@ -45,23 +81,21 @@ def plot_spectra(mixes: Mixes, sample_rate: int, path: Path) -> None:
         AudioError: audio as :func:`fxnorm.io.audio.check` refuses it.
     """
     figure, (above, below) = _figure(4.8, [2, 1])
-    draw_spectra(above, below, mixes, sample_rate)
+    draw_spectra(above, below, _curves(mixes, sample_rate))
     write(figure, path, legend_of=above)
 
 
-def draw_spectra(above: Axes, below: Axes, mixes: Mixes, sample_rate: int) -> None:
+def draw_spectra(above: Axes, below: Axes, curves: Mapping[str, Curves]) -> None:
     """What :func:`plot_spectra` shows, into axes of a figure."""
-    mixes = _prepared(mixes, sample_rate)
-    target = loudness.measure(next(iter(mixes.values())), SAMPLE_RATE)
+    target = next(iter(curves.values())).loudness_lufs
     levels = {}
-    for name, audio in mixes.items():
-        left, right, _ = _band_powers(audio)
-        gain = target - loudness.measure(audio, SAMPLE_RATE)
-        levels[name] = _decibels(left + right) + (gain if np.isfinite(gain) else 0.0)
+    for name, curve in curves.items():
+        gain = target - curve.loudness_lufs
+        levels[name] = curve.levels + (gain if np.isfinite(gain) else 0.0)
     floor = np.max(list(levels.values())) - _SPECTRUM_RANGE_DB
     levels = {name: np.maximum(level, floor) for name, level in levels.items()}
     reference = next(iter(levels.values()))
-    for name, style in _styles(mixes):
+    for name, style in _styles(curves):
         above.plot(_CENTRES, levels[name], label=name, **style)
         below.plot(_CENTRES, levels[name] - reference, **style)
     _frequency_axis(below)
@@ -94,20 +128,18 @@ def plot_loudness(mixes: Mixes, sample_rate: int, path: Path) -> None:
     Arguments and errors as :func:`plot_spectra`.
     """
     figure, (axes,) = _figure(3.6, [1])
-    draw_loudness(axes, mixes, sample_rate)
+    draw_loudness(axes, _curves(mixes, sample_rate))
     write(figure, path, legend_of=axes)
 
 
-def draw_loudness(axes: Axes, mixes: Mixes, sample_rate: int) -> None:
+def draw_loudness(axes: Axes, curves: Mapping[str, Curves]) -> None:
     """What :func:`plot_loudness` shows, into axes of a figure."""
-    mixes = _prepared(mixes, sample_rate)
-    for name, style in _styles(mixes):
-        short_term = short_term_loudness(mixes[name], SAMPLE_RATE)
+    for name, style in _styles(curves):
+        short_term, integrated = curves[name].short_term, curves[name].loudness_lufs
         seconds = _SHORT_TERM_SECONDS + _SHORT_TERM_STEP * np.arange(len(short_term))
-        integrated = loudness.measure(mixes[name], SAMPLE_RATE)
         label = f"{name} ({integrated:.1f} LUFS)" if np.isfinite(integrated) else f"{name} (silent)"
         axes.plot(seconds, np.where(short_term >= _LOUDNESS_FLOOR, short_term, np.nan), label=label, **style)
-    longest = max(audio.shape[1] for audio in mixes.values()) / SAMPLE_RATE
+    longest = max(curve.seconds for curve in curves.values())
     axes.set(xlabel="End of the 3 s window, s", ylabel="Short-term loudness, LUFS", xlim=(0, longest))
 
 
@@ -168,8 +200,8 @@ def _prepared(mixes: Mixes, sample_rate: int) -> dict[str, np.ndarray]:
     return {name: prepared(audio, name, sample_rate) for name, audio in mixes.items()}
 
 
-def _styles(mixes: Mixes) -> Iterator[tuple[str, dict]]:
-    reference, *others = mixes
+def _styles(names: Iterable[str]) -> Iterator[tuple[str, dict]]:
+    reference, *others = names
     yield reference, _REFERENCE_STYLE
     for number, name in enumerate(others):
         yield name, {"color": COLOURS[number % len(COLOURS)], "linestyle": _DASHES[number % len(_DASHES)]}

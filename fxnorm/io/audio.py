@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -548,6 +549,28 @@ def _refuse_beyond(
         raise AudioError(f"{name}: {size} bytes of samples when decoded, expected at most {limits.bytes}")
 
 
+def _write_float_wav(file: BinaryIO, audio: np.ndarray, sample_rate: int, name: str) -> None:
+    """Write 32-bit float WAV, block by block.
+
+    libsndfile puts the time of day into float WAVs (the PEAK chunk), and SciPy needs a copy of all samples. The same
+    audio shall give the same bytes, in little memory: those are SciPy's, with the lengths of this audio in its header.
+    """
+    channels, samples = audio.shape
+    size = channels * samples * np.dtype(np.float32).itemsize
+    empty = io.BytesIO()
+    scipy.io.wavfile.write(empty, sample_rate, np.zeros((0, channels), np.float32))
+    header = bytearray(empty.getvalue())
+    if len(header) + size >= 2**32:
+        raise AudioError(f"{name}: {size} bytes of samples, of which WAV holds less than 4 GiB")
+    fact, data = header.index(b"fact") + 8, len(header) - 4
+    header[4:8] = struct.pack("<I", len(header) - 8 + size)
+    header[fact : fact + 4] = struct.pack("<I", samples)
+    header[data:] = struct.pack("<I", size)
+    file.write(header)
+    for start in range(0, samples, _BLOCK):
+        file.write(np.ascontiguousarray(audio[:, start : start + _BLOCK].T, dtype="<f4").data)
+
+
 def _write_open(
     file: BinaryIO, audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None, name: str
 ) -> None:
@@ -558,8 +581,7 @@ def _write_open(
     if clipped := clipping(audio, suffix, subtype):
         _logger.warning("%s: %s", name, clipped)
     if (suffix, subtype) == (".wav", "FLOAT"):
-        # libsndfile puts the time of day into float WAVs (the PEAK chunk); the same audio shall give the same bytes
-        scipy.io.wavfile.write(file, sample_rate, np.ascontiguousarray(audio.T, dtype=np.float32))
+        _write_float_wav(file, audio, sample_rate, name)
         return
     sink = _Sink(file)
     try:

@@ -104,7 +104,9 @@ class DeliveredMix:
         return resampled if self.trim == 1 else resampled * np.float32(self.trim)
 
 
-def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) -> DeliveredMix:
+def deliver(
+    mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics, overwrite: bool = False
+) -> DeliveredMix:
     """Bring a network's mix to the level and sample rate it is delivered at.
 
     A mix that carries no programme (:mod:`fxnorm.effects.programme`) is not turned up.
@@ -113,6 +115,7 @@ def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) 
         mix: (2, samples) at 44.1 kHz.
         delivery: level and sample rate.
         statistics: of the training songs.
+        overwrite: the result may take the place of ``mix``, which saves the memory of one.
     """
     target = delivery.target(statistics)
     level, peak = loudness.measure(mix, SAMPLE_RATE), None
@@ -122,14 +125,13 @@ def deliver(mix: np.ndarray, delivery: Delivery, statistics: DatasetStatistics) 
         if np.isfinite(level) and level < target and not programme.carried(mix, SAMPLE_RATE).any():
             remark = f"not turned up to {target:.1f} LUFS, because it carries no programme"
         else:
-            leveled = limiter.deliver(mix, level, target, delivery.true_peak)
+            leveled = limiter.deliver(mix, level, target, delivery.true_peak, out=mix if overwrite else None)
             mix, gains, gain, reduction = leveled.audio, leveled.gains, leveled.gain_db, leveled.reduction_db
             level, peak = leveled.loudness_lufs, leveled.true_peak_dbtp
             if leveled.shortfall_lu:
                 remark = (
                     f"{leveled.loudness_lufs:.1f} LUFS, {leveled.shortfall_lu:.1f} LU under the target of {target:.1f}:"
-                    f" more would turn peaks down by over {limiter.MOST_REDUCTION_DB:g} dB to stay under"
-                    f" {delivery.true_peak:g} dBTP"
+                    f" to stay under {delivery.true_peak:g} dBTP, the limiter would {leveled.bound}"
                 )
     audio, trim = audio_io.resample(mix, SAMPLE_RATE, delivery.sample_rate), 1.0
     if peak is None or audio is not mix:

@@ -4,9 +4,16 @@ The true peak is that of the signal between its samples (ITU-R BS.1770-5, Annex 
 times as fine, twice as fine as the standard asks for. The limiter works on a whole mix, so it looks ahead and back: its
 gain is the least that any peak within 5 ms needs, recovers exponentially, and is averaged over 5 ms to either side. No
 gain that is averaged so is higher than what the peak in its middle needs.
+
+How far a mix may be driven into it is bounded by how much of the music it holds down, and for how long. A few strokes
+that stand out may be turned down far, as in mastering, since what lasts milliseconds is little missed. A limiter that
+holds most of the music down by several decibels flattens it: listeners rate the highest amounts of limiting worse at
+equal loudness too (Croghan, Arehart and Kates, "Quality and loudness judgments for music subjected to compression
+limiting", JASA 132(2), 2012).
 """
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +23,15 @@ from fxnorm.effects import loudness
 from fxnorm.effects.levels import amplitude, checked, decibels, peaks
 from fxnorm.runtime.compiled import kernel
 
-MOST_REDUCTION_DB = 12.0
-"""The limiter never turns a peak down by more: a mix that is driven further into it is crushed."""
+CRUSHING_DB = 6.0
+"""Reduction, on average over 400 ms, from which on music counts as held down: half its amplitude. Meters of mastering
+limiters show 2 to 6 dB in loud passages of loud masters, for moments; the figure is ours."""
+
+MOST_CRUSHED = 0.5
+"""The most of a mix that may be held down, as a share of its programme: the limiter then works all the time."""
+
+MOST_REDUCTION_DB = 24.0
+"""The limiter never turns a peak down by more. A stroke that stands out by as much is a fault of its recording."""
 
 TOLERANCE_LU = 0.05
 """How far from its target the loudness of a delivered mix may lie."""
@@ -33,6 +47,10 @@ _SAMPLES_AT_ONCE = 2**20  # whose true peak is measured: bounds the memory
 _REACH_SECONDS = 0.005
 _RELEASE_SECONDS = 0.08  # in which the gain recovers to a factor of e
 _MOST_STEPS = 24  # of the search; it halves an interval of 60 dB at each, at worst
+_GAIN_STEP_DB = 0.001  # in which a gain is searched
+_USUAL_REDUCTION_DB = 12.0  # for which peaks are measured first; peaks for more take longer to measure
+_BLOCK_SECONDS = 0.4
+_FAINTEST = 1e-7  # mean square of a block that sounds: -70 dBFS
 _MOST_CORRECTIONS = 4
 
 
@@ -48,8 +66,8 @@ class Delivered:
         true_peak_dbtp: its true peak.
         gain_db: the gain before the limiter.
         reduction_db: the most by which the limiter turned a peak down, at least 0.
-        shortfall_lu: how far under the target it stays, because more gain would reduce peaks by more than
-            ``MOST_REDUCTION_DB``; 0 where the target is reached.
+        shortfall_lu: how far under the target it stays, because more gain would crush it; 0 where it is reached.
+        bound: what more gain would do, in words; None where the target is reached.
     """
 
     audio: np.ndarray
@@ -59,15 +77,20 @@ class Delivered:
     gain_db: float
     reduction_db: float
     shortfall_lu: float
+    bound: str | None = None
 
 
-def true_peak(audio: np.ndarray) -> float:
-    """True peak in dBTP of ``audio`` (channels, samples), at any sample rate; digital silence gives -600."""
+def true_peak(audio: np.ndarray, gains: np.ndarray | None = None) -> float:
+    """True peak in dBTP of ``audio`` (channels, samples), at any sample rate; digital silence gives -600.
+
+    ``gains`` (samples,) are what samples are multiplied by first, without a copy of the audio.
+    """
     audio = np.ascontiguousarray(audio, dtype=np.float32)
     highest = 0.0
     for start in range(0, audio.shape[1], _SAMPLES_AT_ONCE):
         first, stop = max(start - _TAPS, 0), start + _SAMPLES_AT_ONCE
-        found = _peaks_between(audio[:, first : stop + _TAPS], highest)
+        part = audio[:, first : stop + _TAPS]
+        found = _peaks_between(part if gains is None else part * gains[first : stop + _TAPS], highest)
         highest = max(highest, float(found[start - first : stop - first].max()))
     return float(decibels(highest))
 
@@ -82,7 +105,9 @@ def limit(audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE
     return audio * _Limiter(audio, ceiling_dbtp, sample_rate).gains(1.0)
 
 
-def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp: float) -> Delivered:
+def deliver(
+    audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp: float, out: np.ndarray | None = None
+) -> Delivered:
     """``audio`` brought to a loudness by one gain and the limiter behind it.
 
     Args:
@@ -90,6 +115,7 @@ def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp
         own_lufs: its integrated loudness; minus infinity where it has none, which leaves it as it is.
         target_lufs: integrated loudness (ITU-R BS.1770-4).
         ceiling_dbtp: the highest true peak.
+        out: where the result is written, which may be ``audio``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -101,32 +127,119 @@ def deliver(audio: np.ndarray, own_lufs: float, target_lufs: float, ceiling_dbtp
         return Delivered(audio, ones, own_lufs, true_peak(audio), 0.0, 0.0, 0.0)
     gain = _search(limiter, target_lufs, target_lufs - own_lufs)
     gains = limiter.gains(float(amplitude(gain)))
-    limited = audio * gains
+    reduction, bound = max(0.0, gain - limiter.headroom_db), limiter.bound(gain)
+    del limiter
+    limited = np.multiply(audio, gains, out=out)
     reached = loudness.measure(limited, SAMPLE_RATE)
     shortfall = target_lufs - reached
+    missed = shortfall > TOLERANCE_LU
     return Delivered(
         audio=limited,
         gains=gains,
         loudness_lufs=reached,
         true_peak_dbtp=true_peak(limited),
         gain_db=gain,
+        reduction_db=reduction,
+        shortfall_lu=shortfall if missed else 0.0,
+        bound=bound if missed else None,
+    )
+
+
+@dataclass(frozen=True)
+class Held:
+    """A mix under a ceiling.
+
+    Attributes:
+        audio: (channels, samples).
+        gain_db: by which all of it was turned down before the limiter, at most 0, lest it be crushed.
+        reduction_db: the most by which the limiter turned a peak down.
+        bound: what less of that would have done, in words; None where the gain is 0.
+    """
+
+    audio: np.ndarray
+    gain_db: float
+    reduction_db: float
+    bound: str | None
+
+
+def hold(audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE) -> Held:
+    """As :func:`limit`, of a mix that is turned down as a whole first where the limiter would crush it.
+
+    Raises:
+        AudioError: not one or two channels of samples.
+    """
+    audio = checked(audio, SAMPLE_RATE)
+    limiter = _Limiter(audio, ceiling_dbtp, sample_rate)
+    gain = 0.0
+    if limiter.crushes(gain):
+        gain, crushing = limiter.headroom_db, gain
+        while crushing - gain > _GAIN_STEP_DB:
+            middle = (gain + crushing) / 2
+            gain, crushing = (gain, middle) if limiter.crushes(middle) else (middle, crushing)
+    return Held(
+        audio=audio * limiter.gains(float(amplitude(gain))),
+        gain_db=gain,
         reduction_db=max(0.0, gain - limiter.headroom_db),
-        shortfall_lu=shortfall if shortfall > TOLERANCE_LU else 0.0,
+        bound=limiter.bound(gain) if gain else None,
     )
 
 
 class _Limiter:
-    """A limiter of one recording at any gain before it: the peaks are measured once."""
+    """A limiter of one recording at any gain before it: the peaks are measured once, or twice for high gains."""
 
     def __init__(self, audio: np.ndarray, ceiling_dbtp: float, sample_rate: int = SAMPLE_RATE) -> None:
         self.audio = audio
         self.sample_rate = sample_rate
         self.ceiling = float(amplitude(ceiling_dbtp - MARGIN_DB))
-        # the highest peak is turned down by so much at most, and peaks that are lower by as much not at all
-        least = float(peaks(audio).max() * amplitude(-MOST_REDUCTION_DB))
-        self.peaks = _peaks_between(audio, min(least, self.ceiling))
+        self._measure(_USUAL_REDUCTION_DB)
         self.highest = float(self.peaks.max(initial=0.0))
         self.headroom_db = float(decibels(self.ceiling) - decibels(self.highest))
+
+    def _measure(self, most_reduction_db: float) -> None:
+        """Look for peaks of the heights that are turned down where the highest is turned down by so much at most."""
+        least = float(peaks(self.audio).max(initial=0.0) * amplitude(-most_reduction_db))
+        self.peaks = _peaks_between(self.audio, min(least, self.ceiling))
+        self._most_reduction_db = most_reduction_db
+
+    @functools.cached_property
+    def _programme(self) -> np.ndarray:
+        """Numbers of the blocks of 400 ms that hold the music: no more than 10 dB under the mean of what sounds.
+
+        That is how BS.1770 gates loudness, without its weighting, which would be that of one sample rate.
+        """
+        size = self._block
+        count = max(1, self.audio.shape[1] // size)
+        powers = np.array(
+            [np.square(self.audio[:, n * size : (n + 1) * size], dtype=np.float64).mean() for n in range(count)]
+        )
+        audible = powers > _FAINTEST
+        return np.flatnonzero(audible & (powers > 0.1 * powers[audible].mean())) if audible.any() else np.arange(0)
+
+    @property
+    def _block(self) -> int:
+        return round(_BLOCK_SECONDS * self.sample_rate)
+
+    def crushes(self, gain_db: float, gains: np.ndarray | None = None) -> bool:
+        """Whether a gain before the limiter drives the mix too far into it; ``gains`` are its :meth:`rough_gains`."""
+        reduction = gain_db - self.headroom_db
+        if reduction > MOST_REDUCTION_DB + _GAIN_STEP_DB:
+            return True
+        if reduction <= CRUSHING_DB or not self._programme.size:
+            return False
+        gains = self.rough_gains(float(amplitude(gain_db))) if gains is None else gains
+        least = float(amplitude(gain_db - CRUSHING_DB))
+        crushed = 0
+        for number in self._programme:
+            block = gains[number * self._block : (number + 1) * self._block]
+            if block.min() < least:  # most blocks need no logarithm
+                crushed += float(np.log(block).mean(dtype=np.float64)) < math.log(least)
+        return crushed > MOST_CRUSHED * self._programme.size
+
+    def bound(self, gain_db: float) -> str:
+        """What more gain than this would do, in words."""
+        if gain_db - self.headroom_db > MOST_REDUCTION_DB - 2 * _GAIN_STEP_DB:
+            return f"turn its highest peak down by over {MOST_REDUCTION_DB:g} dB"
+        return f"hold over {MOST_CRUSHED:.0%} of it down by over {CRUSHING_DB:g} dB"
 
     def gains(self, gain: float) -> np.ndarray:
         """What each sample is multiplied by, where a gain stands before the limiter: float32 (samples,).
@@ -137,7 +250,7 @@ class _Limiter:
         ceiling = self.ceiling
         for _ in range(_MOST_CORRECTIONS):
             gains = self.rough_gains(gain, ceiling)
-            highest = float(amplitude(true_peak(self.audio * gains)))
+            highest = float(amplitude(true_peak(self.audio, gains)))
             if highest <= self.ceiling:
                 return gains
             ceiling *= self.ceiling / highest * (1 - 1e-6)
@@ -148,28 +261,34 @@ class _Limiter:
         ceiling = ceiling or self.ceiling
         if gain * self.highest <= ceiling:
             return np.full(self.peaks.size, gain, dtype=np.float32)
+        if float(decibels(gain * self.highest / self.ceiling)) > self._most_reduction_db:
+            self._measure(MOST_REDUCTION_DB + _USUAL_REDUCTION_DB)
         reach = round(_REACH_SECONDS * self.sample_rate) // 2
         release = float(np.exp(-1 / (_RELEASE_SECONDS * self.sample_rate)))
         return _gains(self.peaks, gain, ceiling, reach, release)
 
 
 def _search(limiter: _Limiter, target: float, start: float) -> float:
-    """The gain in dB behind whose limiting the loudness is ``target``, or the most that may be."""
-    highest = limiter.headroom_db + MOST_REDUCTION_DB
-    low, high = min(start, highest), highest
-    gain = low
+    """The gain in dB behind whose limiting the loudness is ``target``, or the most that does not crush the mix."""
+    low, high = min(start, limiter.headroom_db), limiter.headroom_db + MOST_REDUCTION_DB
+    gain = min(start, high)
     for _ in range(_MOST_STEPS):
-        reached = loudness.measure(limiter.audio * limiter.rough_gains(float(amplitude(gain))), SAMPLE_RATE)
-        missing = target - reached
-        if abs(missing) <= TOLERANCE_LU / 5:
+        gains = limiter.rough_gains(float(amplitude(gain)))
+        step = math.nan
+        if limiter.crushes(gain, gains):
+            high = gain
+        else:
+            energies = loudness.step_energies(limiter.audio, gains).sum(axis=0)
+            missing = target - loudness.integrated(energies, gains.size)
+            if abs(missing) <= TOLERANCE_LU / 5:
+                return gain
+            low, high = (gain, high) if missing > 0 else (low, gain)
+            # limiting takes a part of each decibel of gain: what is missing is a lower bound of the step
+            step = gain + 1.3 * missing
+        if high - low < _GAIN_STEP_DB:
             break
-        low, high = (gain, high) if missing > 0 else (low, gain)
-        if high - low < TOLERANCE_LU / 50:
-            break
-        # limiting takes a part of each decibel of gain: what is missing is a lower bound of the step
-        step = gain + 1.3 * missing
         gain = step if low < step < high else (low + high) / 2
-    return gain
+    return low
 
 
 @functools.cache
@@ -232,48 +351,47 @@ def _gains(heights: np.ndarray, gain: float, ceiling: float, reach: int, release
     for n in range(heights.size):
         if gain * heights[n] > ceiling:
             needed[edge + n] = ceiling / (gain * heights[n])
-    needed = _least_around(needed, edge)
+    _least_around(needed, edge)
     current = 1.0
     for n in range(needed.size):
         current = min(needed[n], 1 - (1 - current) * release)
         needed[n] = current
-    needed = _averages(needed, reach)
-    needed = _averages(needed, reach)
+    _average(needed, reach)
+    _average(needed, reach)
     for n in range(heights.size):
         needed[n] = np.float32(gain) * needed[edge + n]
     return needed[: heights.size]
 
 
 @kernel(error_model="numpy")
-def _least_around(values: np.ndarray, reach: int) -> np.ndarray:
-    """The least of each value and its ``reach`` neighbours on both sides, by a queue of those that may still be it."""
+def _least_around(values: np.ndarray, reach: int) -> None:
+    """The least of each value and its ``reach`` neighbours on both sides, in place, by a queue of what may be it."""
     count, room = values.size, 2 * reach + 2
-    least = np.empty(count, dtype=np.float32)
-    queue = np.empty(room, dtype=np.int64)
+    places = np.empty(room, dtype=np.int64)
+    queue = np.empty(room, dtype=np.float32)
     first = last = 0
     for n in range(count + reach):
         if n < count:
-            while last > first and values[queue[(last - 1) % room]] >= values[n]:
+            while last > first and queue[(last - 1) % room] >= values[n]:
                 last -= 1
-            queue[last % room] = n
+            places[last % room], queue[last % room] = n, values[n]
             last += 1
         if n >= reach:
-            while queue[first % room] < n - 2 * reach:
+            while places[first % room] < n - 2 * reach:
                 first += 1
-            least[n - reach] = values[queue[first % room]]
-    return least
+            values[n - reach] = queue[first % room]
 
 
 @kernel(error_model="numpy")
-def _averages(values: np.ndarray, reach: int) -> np.ndarray:
-    """Means of ``2 reach + 1`` values around each; those before the first and after the last count as 1."""
-    count = values.size
-    means = np.empty(count, dtype=np.float32)
+def _average(values: np.ndarray, reach: int) -> None:
+    """Means of ``2 reach + 1`` values around each, in place; those before the first and after the last count as 1."""
+    count, room = values.size, reach + 1
+    before = np.ones(room, dtype=np.float32)  # the last values that a mean has replaced
     total = reach + 1.0  # float64: whole steps of float32 add up in it without loss
     for n in range(min(reach, count)):
         total += values[n]
     total += max(0, reach - count)
     for n in range(count):
-        total += (values[n + reach] if n + reach < count else 1.0) - (values[n - reach - 1] if n > reach else 1.0)
-        means[n] = total / (2 * reach + 1)
-    return means
+        total += (values[n + reach] if n + reach < count else 1.0) - before[n % room]
+        before[n % room] = values[n]
+        values[n] = total / (2 * reach + 1)

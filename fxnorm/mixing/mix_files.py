@@ -2,7 +2,7 @@
 well."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from fxnorm.io import audio
 from fxnorm.io.files import whole_folder
 from fxnorm.mixing import parts as parts_folder
 from fxnorm.mixing.delivery import DeliveredMix, deliver, write
-from fxnorm.mixing.mixer import Mixer
+from fxnorm.mixing.mixer import Mixer, refuse_unusable
 from fxnorm.mixing.options import MixOptions
-from fxnorm.mixing.report import describe, measure_stems
+from fxnorm.mixing.report import MeasuredStem, describe, measure_stems
 from fxnorm.mixing.treatment import Measured
 from fxnorm.models.network import Progress
 
@@ -28,13 +28,13 @@ class PartsOut:
         folder: is made; an older one of parts is replaced.
         mixer: what the Mixer is called in the description.
         session: also write a REAPER project.
-        keep_stems: keep the stems for :meth:`FileMix.report`, which takes as much memory as they do.
+        tracks: stem and gain in dB of each track of a session, by file, for the description.
     """
 
     folder: Path
     mixer: str
     session: bool = False
-    keep_stems: bool = True
+    tracks: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class FileMix:
 
     Attributes:
         mixer: what mixed it.
-        stems: by name, (1 or 2 channels, samples) at 44.1 kHz, as they were read; none where they were not kept.
+        stems: what was measured of each, by name; none where no report was asked for.
         delivered: the mix as it was delivered.
         sample_rate: of the mix, in Hz.
         parts: the description of its parts, if they were written.
     """
 
     mixer: Mixer
-    stems: dict[str, np.ndarray]
+    stems: dict[str, MeasuredStem]
     delivered: DeliveredMix
     sample_rate: int
     parts: parts_folder.Description | None = None
@@ -62,7 +62,7 @@ class FileMix:
 
     def report(self) -> dict[str, Any]:
         """What an endpoint reports: sample rate, length and the fields of :class:`fxnorm.mixing.report.MixReport`."""
-        described = describe(measure_stems(self.stems), self.delivered, self.mixer.recipe.statistics)
+        described = describe(self.stems, self.delivered, self.mixer.recipe.statistics)
         return {"sample_rate": self.sample_rate, "seconds": self.seconds, **asdict(described)}
 
 
@@ -73,6 +73,7 @@ def mix_files(
     output: Path,
     progress: Progress | None = None,
     parts: PartsOut | None = None,
+    reported: bool = True,
 ) -> FileMix:
     """Read stems, mix them and write the mix, and perhaps its parts.
 
@@ -84,15 +85,15 @@ def mix_files(
         output: the file to write.
         progress: called with the fraction that is done.
         parts: where parts go, if they shall be written.
+        reported: measure the stems for :meth:`FileMix.report`.
 
     Raises:
         AudioError: a stem cannot be read, or no mix can be made of them.
         ModelError: the network's mix is not finite, or no sum of parts where they are asked for.
         OutputError: the mix or its parts cannot be written.
     """
-    return mix_samples(
-        mixer, read_stems(stems), options, output, progress, parts, {stem: str(path) for stem, path in stems.items()}
-    )
+    sources = {stem: str(path) for stem, path in stems.items()}
+    return mix_samples(mixer, read_stems(stems), options, output, progress, parts, sources, reported)
 
 
 def read_stems(stems: Mapping[str, str | Path]) -> dict[str, np.ndarray]:
@@ -112,24 +113,40 @@ def mix_samples(
     progress: Progress | None = None,
     parts: PartsOut | None = None,
     sources: Mapping[str, str] | None = None,
+    reported: bool = True,
 ) -> FileMix:
     """As :func:`mix_files`, of stems that were read already.
 
     Args:
         mixer: the Mixer.
-        samples: by stem, (1 or 2 channels, samples) at 44.1 kHz.
+        samples: by stem, (1 or 2 channels, samples) at 44.1 kHz. The dictionary is empty afterwards: each stem's memory
+            is free as soon as it is normalized, if nobody else holds it.
         options: of the mix.
         output: the file to write.
         progress: called with the fraction that is done.
         parts: where parts go, if they shall be written.
         sources: where each stem is from, for the description of the parts.
+        reported: measure the stems for :meth:`FileMix.report`.
     """
+    measured = {}
+    if reported:
+        refuse_unusable(samples)
+        measured = measure_stems(samples)
     if parts is not None:
-        return _mix_with_parts(mixer, samples, sources or {}, options, output, progress, parts)
-    mix = mixer.mix(samples, SAMPLE_RATE, bool(options.dry), options.seed, progress=progress, song=options.song)
-    delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
-    write(output, delivered.audio, options.sample_rate, options.bits)
-    return FileMix(mixer, samples, delivered, options.sample_rate)
+        delivered, description = _mix_with_parts(mixer, samples, sources or {}, options, output, progress, parts)
+    else:
+        delivered, description = _mixed(mixer, samples, options, progress), None
+        write(output, delivered.audio, options.sample_rate, options.bits)
+    return FileMix(mixer, measured, delivered, options.sample_rate, description)
+
+
+def _mixed(
+    mixer: Mixer, samples: dict[str, np.ndarray], options: MixOptions, progress: Progress | None
+) -> DeliveredMix:
+    mix = mixer.mix(
+        samples, SAMPLE_RATE, bool(options.dry), options.seed, progress=progress, song=options.song, taken=True
+    )
+    return deliver(mix, options.delivery, mixer.recipe.statistics, overwrite=True)
 
 
 def _mix_with_parts(
@@ -140,11 +157,10 @@ def _mix_with_parts(
     output: Path,
     progress: Progress | None,
     out: PartsOut,
-) -> FileMix:
-    kept = dict(samples) if out.keep_stems else {}
+) -> tuple[DeliveredMix, parts_folder.Description]:
     before = {stem: Measured(audio) for stem, audio in samples.items()}
     mix, contributions = mixer.mix_parts(samples, bool(options.dry), options.seed, progress, song=options.song)
-    delivered = deliver(mix, options.delivery, mixer.recipe.statistics)
+    delivered = deliver(mix, options.delivery, mixer.recipe.statistics, overwrite=True)
     del mix
     with whole_folder(out.folder, parts_folder.CONTENTS.refuse_others) as folder:
         description = parts_folder.write(
@@ -156,9 +172,13 @@ def _mix_with_parts(
             mixer=out.mixer,
             network=mixer.network.config,
             sources=dict(sources),
+            tracks={
+                file: parts_folder.TrackShare(stem=stem, gain_db=round(gain, 4))
+                for file, (stem, gain) in out.tracks.items()
+            },
         )
         del contributions
         if out.session:
             parts_folder.write_session(folder, description)
         write(output, delivered.audio, options.sample_rate, options.bits)
-    return FileMix(mixer, kept, delivered, options.sample_rate, description)
+    return delivered, description

@@ -158,6 +158,7 @@ class Mixer:
         target_loudness: float | None = None,
         true_peak: float = DEFAULT_TRUE_PEAK,
         song: str | None = None,
+        taken: bool = False,
     ) -> np.ndarray:
         """Mix stems.
 
@@ -173,6 +174,7 @@ class Mixer:
             true_peak: in dBTP, which a mix that is brought to a loudness does not pass.
             song: name of the song, with which each song has draws of its own, as in training and evaluation. With it
                 the mix is that of the evaluation, sample for sample.
+            taken: stems are taken out of ``stems``, a dictionary, one after the other, which frees their memory.
 
         Returns:
             float32 (2, samples) at ``sample_rate``, as long as the longest stem, within full scale.
@@ -183,11 +185,14 @@ class Mixer:
         """
         refuse_unusable(stems)
         length = max(stem.shape[1] for stem in stems.values())
-        prepared = {
-            name: audio.resample(np.asarray(stem, dtype=np.float32), sample_rate, SAMPLE_RATE)
-            for name, stem in stems.items()
-        }
-        mixed = self.mix_normalized(self.normalize(prepared, dry, self.seed_of(seed, song), progress), progress)
+        prepared = {}
+        for name in list(stems):
+            stem = stems.pop(name) if taken and isinstance(stems, dict) else stems[name]
+            prepared[name] = audio.resample(np.asarray(stem, dtype=np.float32), sample_rate, SAMPLE_RATE)
+            del stem
+        normalized = self.normalize(prepared, dry, self.seed_of(seed, song), progress, taken=True)
+        mixed = self.mix_normalized(normalized, progress)
+        del normalized
         _refuse_damaged(mixed)
         if target_loudness is None:
             resampled = audio.resample(mixed, SAMPLE_RATE, sample_rate)

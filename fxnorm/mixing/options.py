@@ -25,8 +25,7 @@ class MixOptions(BaseModel):
             is then that of the evaluation's report. Of up to 255 characters; nothing but draws depends on it.
         target_loudness: integrated loudness of the mix in LUFS (ITU-R BS.1770-4); the default is the average loudness
             of the mixtures that the model was trained on, where it is known. One gain and a true-peak limiter bring the
-            mix there; where peaks would have to be turned down by more than 12 dB it stays under the target, and a
-            warning says by how much.
+            mix there; where the limiter would crush it, it stays under the target, and a warning says by how much.
         true_peak: the highest true peak in dBTP (ITU-R BS.1770-5, Annex 2).
         as_is: the network's own level, with neither gain nor limiter.
         bits: of a sample: 16 and 24, with dither, for WAV and FLAC; 32f, which is float, for WAV. The default is 32f

@@ -64,6 +64,17 @@ class Part(_Strict):
     treatment: Treatment = Field(description="what was done to the stem")
 
 
+class TrackShare(_Strict):
+    """What became of a session's track before the mix.
+
+    A stem is the sum of its tracks with these gains, but the mix of a stem is no sum over its tracks: the dynamics of
+    its normalization answer to the sum.
+    """
+
+    stem: str = Field(description="which it went into")
+    gain_db: float = Field(description="by how much it was turned up in the sum that is this stem")
+
+
 class Description(_Strict):
     """What ``mix.json`` holds."""
 
@@ -77,6 +88,7 @@ class Description(_Strict):
     samples: int = Field(description="their length", ge=1)
     level: Level = Field(description="the level that the mix was delivered at")
     stems: dict[str, Part] = Field(description="the parts")
+    tracks: dict[str, TrackShare] = Field(default_factory=dict, description="of a session, by file; empty for stems")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -125,7 +137,7 @@ def write(
         parts: of the network's mix, float32 (4, 2, samples) in the order of STEMS; overwritten.
         before: the stems as they came in.
         options: of the mix.
-        origin: the fields ``mixer``, ``network`` and ``sources`` of :class:`Description`.
+        origin: the fields ``mixer``, ``network``, ``sources`` and ``tracks`` of :class:`Description`.
 
     Raises:
         OutputError: the system refuses to write them.
@@ -232,8 +244,8 @@ def remix(folder: Path, change: Change, options: MixOptions) -> DeliveredMix:
     """Another mix of the same parts. Without a change it is the mix again, but for the rounding of float32.
 
     Without a loudness asked for, a mix keeps the level that it gets by the change; the limiter alone holds it under
-    its ceiling. That is the one of the options where they have one, the first mix's otherwise. If peaks would have to
-    be turned down by more than 12 dB for it, all of the mix is turned down.
+    its ceiling. That is the one of the options where they have one, the first mix's otherwise. Where the limiter
+    would crush the mix (:mod:`fxnorm.mixing.limiter`), all of it is turned down.
 
     Args:
         folder: the parts.
@@ -280,16 +292,14 @@ def _sum(folder: Path, description: Description, change: Change) -> np.ndarray:
 
 def _limited(mix: np.ndarray, highest_dbtp: float, sample_rate: int) -> DeliveredMix:
     """A mix with no true peak over ``highest_dbtp``, and as it is where it has none."""
-    gain, remark = 0.0, None
     excess = limiter.true_peak(mix) - highest_dbtp
-    if excess > limiter.MOST_REDUCTION_DB:
-        gain = limiter.MOST_REDUCTION_DB - excess
-        mix = mix * np.float32(amplitude(gain))
-        most = f"{limiter.MOST_REDUCTION_DB:g} dB"
-        remark = f"all turned down by {-gain:.1f} dB: else the limiter would turn peaks down by over {most}"
-    if excess > _ROUNDING_DB:
-        mix = limiter.limit(mix, highest_dbtp + limiter.MARGIN_DB, sample_rate)
-    return _as_it_is(mix, sample_rate, gain, max(0.0, excess + gain), remark)
+    if excess <= _ROUNDING_DB:
+        return _as_it_is(mix, sample_rate, reduction=max(0.0, excess))
+    held = limiter.hold(mix, highest_dbtp + limiter.MARGIN_DB, sample_rate)
+    remark = None
+    if held.bound is not None:
+        remark = f"all turned down by {-held.gain_db:.1f} dB: else the limiter would {held.bound}"
+    return _as_it_is(held.audio, sample_rate, held.gain_db, held.reduction_db, remark)
 
 
 def _as_it_is(

@@ -9,6 +9,7 @@ to the average of the training songs anyway. With ``balance: as_is`` all levels 
 Tracks are read one at a time, so the memory is that of the four stems, of one source and of one track.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data import recordings as placing
 from fxnorm.effects import loudness, programme
-from fxnorm.effects.levels import amplitude, peaks
+from fxnorm.effects.levels import amplitude, decibels, peaks
 from fxnorm.errors import AudioError
 from fxnorm.io.audio import MAX_CHANNELS, MAX_DBFS, pad_to
 from fxnorm.sessions.recordings import Progress, Recording
@@ -38,10 +39,13 @@ class SessionStems:
     Attributes:
         stems: float32 (2, samples) at 44.1 kHz, by group, of groups that have a track.
         findings: sentences on how the tracks were put together.
+        gains_db: what each track was turned up by, by file: each stem is the sum of its tracks, placed in time and to a
+            side, with these gains.
     """
 
     stems: dict[str, np.ndarray]
     findings: tuple[str, ...]
+    gains_db: dict[str, float]
 
 
 def sum_groups(
@@ -65,14 +69,16 @@ def sum_groups(
     begins = {track.file: start for track, start in zip(used, starts, strict=True)}
     reader = _Reader(recordings, {track.file for track in used}, begins, findings, progress, most_samples)
     stems = {}
+    factors: dict[str, float] = {}
     for group in STEMS:
         sources: dict[str, list[Track]] = {}
         for track in used:
             if track.group == group:
                 sources.setdefault(track.source or track.file, []).append(track)
         if sources:
-            stems[group] = _sum_of(list(sources.values()), reader, balanced=table.balance == "loudness")
-    return SessionStems(stems, tuple(findings))
+            stems[group] = _sum_of(list(sources.values()), reader, table.balance == "loudness", factors)
+    gains_db = {file: float(decibels(factor)) for file, factor in factors.items()}
+    return SessionStems(stems, tuple(findings), gains_db)
 
 
 class _Reader:
@@ -111,24 +117,31 @@ class _Reader:
         return placing.on_side(samples, side), start
 
 
-def _sum_of(sources: Sequence[Sequence[Track]], reader: _Reader, balanced: bool) -> np.ndarray:
-    """The sum of a group's sources, (2, samples)."""
+def _sum_of(
+    sources: Sequence[Sequence[Track]], reader: _Reader, balanced: bool, factors: dict[str, float]
+) -> np.ndarray:
+    """The sum of a group's sources, (2, samples); what each track is multiplied by is added to ``factors``."""
     total = np.zeros((MAX_CHANNELS, 0), np.float32)
     for tracks in sources:
+        gain = 1.0
         if balanced:
-            total = _add_balanced(total, tracks, reader)
+            total, gain = _add_balanced(total, tracks, reader)
         else:
             for track in tracks:
                 samples, start = reader.samples(track)
                 total = _added(total, samples, start, float(amplitude(track.gain_db)))
+        factors.update({track.file: gain * float(amplitude(track.gain_db)) for track in tracks})
     if balanced and total.size:
-        total *= np.float32(_gain_to(total, STEM_LUFS))
+        gain = _gain_to(total, STEM_LUFS)
+        total *= np.float32(gain)
+        for track in itertools.chain.from_iterable(sources):
+            factors[track.file] *= gain
     _refuse_unbounded(total, sources[0][0].group)
     return total
 
 
-def _add_balanced(total: np.ndarray, tracks: Sequence[Track], reader: _Reader) -> np.ndarray:
-    """``total`` with one source at its loudness, and with the table's gains on top."""
+def _add_balanced(total: np.ndarray, tracks: Sequence[Track], reader: _Reader) -> tuple[np.ndarray, float]:
+    """``total`` with one source at its loudness, and with the table's gains on top of the gain that is given too."""
     source = np.zeros((MAX_CHANNELS, 0), np.float32)
     levels = {track.gain_db for track in tracks}
     # gains that differ within a source change its sum: its loudness is measured without them
@@ -140,8 +153,8 @@ def _add_balanced(total: np.ndarray, tracks: Sequence[Track], reader: _Reader) -
             turned = _added(turned, samples, start, float(amplitude(track.gain_db)))
     gain = _gain_to(source, SOURCE_LUFS)
     if turned is None:
-        return _added(total, source, 0, gain * float(amplitude(levels.pop())))
-    return _added(total, turned, 0, gain)
+        return _added(total, source, 0, gain * float(amplitude(levels.pop()))), gain
+    return _added(total, turned, 0, gain), gain
 
 
 def _gain_to(audio: np.ndarray, target: float) -> float:
