@@ -31,7 +31,7 @@ from fxnorm.data.dataset import shard_of
 from fxnorm.data.versions import made_by
 from fxnorm.errors import DatasetError, FxnormError, ModelError, OutputError, StoreError, printable
 from fxnorm.io import locks, object_store, outputs
-from fxnorm.io.files import write_json
+from fxnorm.io.files import whole_file, write_json
 from fxnorm.mixing.mixer import CONTENTS, MIXER_FILE, Mixer, mixer_digest
 from fxnorm.mixing.options import MixOptions
 from fxnorm.models.device import default_device
@@ -160,6 +160,15 @@ def _fetch(address: str, folder: Path) -> None:
         raise ModelError(f"{address}: expected a Mixer directory with {MIXER_FILE}, found none")
 
 
+def refuse_broken(mixer: Path) -> None:
+    """Refuse a Mixer that cannot be loaded: an error in it is raised at once, and not of each session.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    Mixer.load(mixer, torch.device("cpu"))
+
+
 def run(
     mixer: Path,
     sessions: str | Listing,
@@ -196,7 +205,7 @@ def run(
     found, notes = listing.found()
     source, sink = Source(listing.sessions), Sink(output)
     _check_places(mixer, source, sink)
-    Mixer.load(mixer, torch.device("cpu"))  # so that an error in it is raised at once, and not of each session
+    refuse_broken(mixer)
     job = Job(source, sink, mixer, mixer_digest(mixer), mixer_name or str(mixer), options, parts)
     with _claimed(sink, shard):
         sink.claim()
@@ -233,7 +242,15 @@ def shared_out(sessions: Sequence[Found], shard: tuple[int, int] | None) -> list
     return sorted(mine, key=lambda session: session.name)
 
 
-def finish(mixer: Path, listing: Listing, output: str, options: MixOptions, mixer_name: str, parts: bool) -> Summary:
+def finish(
+    mixer: Path,
+    listing: Listing,
+    output: str,
+    options: MixOptions,
+    mixer_name: str,
+    parts: bool,
+    page: Path | None = None,
+) -> Summary:
     """Write the table and the page of sessions that shards did; what a shard has not done counts as failed.
 
     Args:
@@ -243,6 +260,7 @@ def finish(mixer: Path, listing: Listing, output: str, options: MixOptions, mixe
         options: likewise.
         mixer_name: likewise.
         parts: likewise.
+        page: a file for another copy of the page, which has no players there.
     """
     found, notes = listing.found()
     job = Job(Source(listing.sessions), Sink(output), mixer, mixer_digest(mixer), mixer_name, options, parts)
@@ -254,7 +272,10 @@ def finish(mixer: Path, listing: Listing, output: str, options: MixOptions, mixe
         else failed(item, job, "no shard has mixed it").row
         for item in items
     )
-    _write(rows, job, (*notes, *named.notes))
+    content = _write(rows, job, (*notes, *named.notes))
+    if page is not None:
+        with whole_file(page) as temporary:
+            temporary.write_bytes(content)
     return Summary(rows, len(rows), (*notes, *named.notes))
 
 
@@ -367,7 +388,7 @@ def _tell(outcome: Outcome) -> None:
         tqdm.write(f"not mixed: {outcome.row.session}: {outcome.row.message}", file=sys.stderr)
 
 
-def _write(rows: Sequence[Row], job: Job, notes: Sequence[str]) -> None:
+def _write(rows: Sequence[Row], job: Job, notes: Sequence[str]) -> bytes:
     job.sink.write(TABLE_FILE, report.table(rows))
     options = job.options.model_dump(exclude={"song"}, exclude_defaults=True)
     facts = {
@@ -376,4 +397,6 @@ def _write(rows: Sequence[Row], job: Job, notes: Sequence[str]) -> None:
         **{name: str(value) for name, value in options.items() if name != "output_format"},
         "Parts": "yes" if job.parts else "no",
     }
-    job.sink.write(PAGE_FILE, report.page(rows, facts, notes))
+    content = report.page(rows, facts, notes)
+    job.sink.write(PAGE_FILE, content)
+    return content
