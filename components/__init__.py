@@ -1,4 +1,4 @@
-"""One Kubeflow component for each stage, all in the image of ``Containerfile``.
+"""One Kubeflow component for each task, all in the image of ``Containerfile``.
 
 A component is a few lines round a function of ``fxnorm.stages``: it declares which artifacts go in and come out, and
 fills in what Kubeflow shows of them. Each body is shipped as its text, so what it needs is imported inside.
@@ -8,11 +8,15 @@ from fxnorm.components.stages import (
     check,
     evaluate,
     fetch,
+    finish_mixes,
+    list_sessions,
     merge_statistics,
+    mix_sessions,
     normalize,
     register,
     resolve,
     statistics,
+    stop_at_failures,
     stop_at_findings,
     train,
 )
@@ -21,11 +25,15 @@ __all__ = [
     "check",
     "evaluate",
     "fetch",
+    "finish_mixes",
+    "list_sessions",
     "merge_statistics",
+    "mix_sessions",
     "normalize",
     "register",
     "resolve",
     "statistics",
+    "stop_at_failures",
     "stop_at_findings",
     "train",
 ]

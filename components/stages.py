@@ -224,3 +224,71 @@ def register(
     settings = Settings.of({"evaluate": evaluate_settings, "register": register_settings})
     dataset = Path(data.path) / Path(path).name
     return register.run(settings, Path(mixer.path), Path(report.path), dataset, once=True)["version"]
+
+
+@_component()
+def list_sessions(mixer: str, sessions: str, shards: int, model: Output[Model], listing: Output[Dataset]) -> list[str]:
+    """Find the sessions below a place, and bring the Mixer: all shards have the same; gives the shards' names."""
+    import shutil
+    from pathlib import Path
+
+    from fxnorm.stages import mix_all
+
+    found = mix_all.Listing.of(sessions)
+    found.save(Path(listing.path) / "sessions.json")
+    with mix_all.mixer_directory(mixer) as folder:
+        mix_all.refuse_broken(folder)
+        shutil.copytree(folder, model.path, dirs_exist_ok=True)
+    model.framework = "pytorch"
+    count = max(1, min(shards, len(found.found()[0])))
+    return [f"{number}/{count}" for number in range(1, count + 1)]
+
+
+@_component()
+def mix_sessions(
+    model: Input[Model], listing: Input[Dataset], shard: str, mixer: str, output: str, options: dict, parts: bool
+) -> int:
+    """Mix a shard of the sessions; gives how many could not be mixed."""
+    from pathlib import Path
+
+    from fxnorm.data.dataset import parse_shard
+    from fxnorm.mixing.options import MixOptions
+    from fxnorm.stages import mix_all
+
+    found = mix_all.Listing.load(Path(listing.path) / "sessions.json")
+    summary = mix_all.run(
+        Path(model.path), found, output, MixOptions.of(options), mixer_name=mixer, parts=parts, shard=parse_shard(shard)
+    )
+    return len(summary.failed)
+
+
+@_component()
+def finish_mixes(
+    model: Input[Model],
+    listing: Input[Dataset],
+    failed: list,
+    mixer: str,
+    output: str,
+    options: dict,
+    parts: bool,
+    page: Output[HTML],
+) -> int:
+    """Write the table and the page of all shards' mixes; gives how many sessions could not be mixed."""
+    from pathlib import Path
+
+    from fxnorm.mixing.options import MixOptions
+    from fxnorm.stages import mix_all
+
+    found = mix_all.Listing.load(Path(listing.path) / "sessions.json")
+    target = Path(page.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return len(mix_all.finish(Path(model.path), found, output, MixOptions.of(options), mixer, parts, target).failed)
+
+
+@_component()
+def stop_at_failures(failed: int, most_failed: int, output: str) -> None:
+    """Fail where more sessions could not be mixed than may be."""
+    from fxnorm.errors import DatasetError
+
+    if failed > most_failed:
+        raise DatasetError(f"{output}: {failed} sessions not mixed, at most {most_failed} may; mixes.csv lists them")

@@ -1,1 +1,1 @@
-"""The five stages as a Kubeflow pipeline: its graph, and running it here or on a cluster."""
+"""The five stages and the mixes of many sessions as Kubeflow pipelines: graphs, and running them."""

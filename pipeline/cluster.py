@@ -17,7 +17,7 @@ Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 """As Kubernetes has it: ``16Gi``, ``500M``."""
 TaskName = Literal[
     "resolve", "fetch", "check", "stop-at-findings", "statistics", "merge-statistics", "normalize", "train", "evaluate",
-    "register",
+    "register", "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
 ]  # fmt: skip
 
 
@@ -108,7 +108,16 @@ class Cluster(_Section):
             name="fxnorm-s3",
             optional=True,  # data may lie elsewhere
             # MLflow may have its clients write artifacts to the store themselves
-            tasks=("resolve", "fetch", "train", "evaluate", "register"),
+            tasks=(
+                "resolve",
+                "fetch",
+                "train",
+                "evaluate",
+                "register",
+                "list-sessions",
+                "mix-sessions",
+                "finish-mixes",
+            ),
             keys={
                 "access_key_id": "AWS_ACCESS_KEY_ID",
                 "secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -118,7 +127,7 @@ class Cluster(_Section):
         ),
         Secret(
             name="fxnorm-mlflow",  # without it each task would write into its container, and all be lost
-            tasks=("train", "evaluate", "register"),
+            tasks=("train", "evaluate", "register", "list-sessions"),
             keys={
                 "tracking_uri": "MLFLOW_TRACKING_URI",
                 "username": "MLFLOW_TRACKING_USERNAME",

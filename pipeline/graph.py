@@ -1,17 +1,19 @@
 """The pipeline: fetch, check, statistics and normalization over shards, training on a GPU node, evaluate, register."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from kfp import compiler, dsl, kubernetes
+from kfp import compiler, dsl
 from kfp.dsl.base_component import BaseComponent
 
 from fxnorm import components
 from fxnorm.io.files import whole_file
+from fxnorm.pipeline import batch
 from fxnorm.pipeline.cluster import Cluster
+from fxnorm.pipeline.tasks import on_any_node, on_training_node
 
 NAME = "fxnorm-automix"
-_SHARED_MEMORY = "/dev/shm"
-_DAY_SECONDS = 24 * 60 * 60
 
 
 def build(cluster: Cluster) -> BaseComponent:
@@ -53,24 +55,24 @@ def build(cluster: Cluster) -> BaseComponent:
         """
         # a branch moves on, and so does the image of a name: what they stand for is looked up each time, and all that
         # follows depends on it
-        now = _on(cluster, components.resolve(repository=repository, revision=revision), cached=False).outputs
-        fetched = _on(cluster, components.fetch(
+        now = on_any_node(cluster, components.resolve(repository=repository, revision=revision), cached=False).outputs
+        fetched = on_any_node(cluster, components.fetch(
             repository=repository, commit=now["commit"], path=path, remote=remote, shards=shards, code=now["fetching"]
         ))  # fmt: skip
         data = fetched.outputs["data"]
-        checked = _on(cluster, components.check(
+        checked = on_any_node(cluster, components.check(
             data=data, path=path, settings=check_settings, code=now["checking"]
         ))  # fmt: skip
-        sound = _on(cluster, components.stop_at_findings(findings=checked.outputs["findings"]))
+        sound = on_any_node(cluster, components.stop_at_findings(findings=checked.outputs["findings"]))
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            part = _on(cluster, components.statistics(
+            part = on_any_node(cluster, components.statistics(
                 data=data, path=path, shard=shard, settings=statistics_settings, code=now["measuring"]
             )).after(sound)  # fmt: skip
-        merged = _on(cluster, components.merge_statistics(
+        merged = on_any_node(cluster, components.merge_statistics(
             parts=dsl.Collected(part.outputs["part"]), code=now["measuring"]
         ))  # fmt: skip
         with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            normalized = _on(cluster, components.normalize(
+            normalized = on_any_node(cluster, components.normalize(
                 data=data, path=path, statistics=merged.output, shard=shard, settings=normalize_settings,
                 code=now["normalizing"],
             ))  # fmt: skip
@@ -83,14 +85,14 @@ def build(cluster: Cluster) -> BaseComponent:
             processes=max(cluster.training.accelerators, 1),
             checkpoints=checkpoints,
         )
-        _on_training_node(cluster, trained)
-        evaluated = _on(cluster, components.evaluate(
+        on_training_node(cluster, trained)
+        evaluated = on_any_node(cluster, components.evaluate(
             mixer=trained.outputs["mixer"], data=data, path=path,
             statistics_settings=statistics_settings, normalize_settings=normalize_settings,
             train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
         ), cached=False)  # fmt: skip
         with dsl.If(evaluated.outputs["Output"] == True, name="accepted"):  # noqa: E712  kfp's own equality
-            _on(cluster, components.register(
+            on_any_node(cluster, components.register(
                 mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], data=data, path=path,
                 evaluate_settings=evaluate_settings, register_settings=register_settings,
             ), cached=False)  # fmt: skip
@@ -98,39 +100,29 @@ def build(cluster: Cluster) -> BaseComponent:
     return automix
 
 
-def _on(cluster: Cluster, task: dsl.PipelineTask, cached: bool = True) -> dsl.PipelineTask:
-    """A task on any node. What gives the same for the same is not done again; what writes to MLflow always is."""
-    task.set_cpu_limit(cluster.cpu).set_memory_limit(cluster.memory)
-    return _anywhere(cluster, task, cached, cluster.retries.others, cluster.retries.others_days)
+@dataclass(frozen=True)
+class Pipeline:
+    """One of the pipelines.
+
+    Attributes:
+        name: in Kubeflow.
+        build: makes it for a cluster.
+        file: where it lies compiled.
+    """
+
+    name: str
+    build: Callable[[Cluster], BaseComponent]
+    file: Path
 
 
-def _on_training_node(cluster: Cluster, task: dsl.PipelineTask) -> None:
-    node = cluster.training
-    task.set_cpu_limit(node.cpu).set_memory_limit(node.memory)
-    if node.accelerators:
-        task.set_accelerator_type(node.accelerator).set_accelerator_limit(node.accelerators)
-    for key, value in node.node_selector.items():
-        kubernetes.add_node_selector(task, key, value)
-    for toleration in node.tolerations:
-        kubernetes.add_toleration(task, **toleration.model_dump())
-    kubernetes.empty_dir_mount(task, "shared-memory", _SHARED_MEMORY, medium="Memory", size_limit=node.shared_memory)
-    _anywhere(cluster, task, cached=False, repeats=cluster.retries.training, days=cluster.retries.training_days)
+PIPELINES = {
+    "training": Pipeline(NAME, build, Path("pipeline/pipeline.yaml")),
+    "batch": Pipeline(batch.NAME, batch.build, Path("pipeline/batch.yaml")),
+}
+"""By the names that the command and parameters have for them."""
 
 
-def _anywhere(cluster: Cluster, task: dsl.PipelineTask, cached: bool, repeats: int, days: int) -> dsl.PipelineTask:
-    task.set_container_image(cluster.image)
-    task.set_caching_options(cached)
-    if repeats:
-        # the factor stays 1: Kubeflow has no longest pause, and the tenth doubled one would be of eight hours; what it
-        # calls the longest back-off is the time after which it gives up
-        task.set_retry(repeats, f"{cluster.retries.pause_seconds}s", 1, f"{days * _DAY_SECONDS}s")
-    for secret in cluster.secrets:
-        if not secret.tasks or task.name in secret.tasks:
-            kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
-    return task
-
-
-def compile_to(path: Path, cluster: Cluster) -> None:
-    """Write the pipeline for a cluster as YAML, whole or not at all."""
+def compile_to(path: Path, cluster: Cluster, pipeline: str = "training") -> None:
+    """Write a pipeline for a cluster as YAML, whole or not at all."""
     with whole_file(path) as temporary:
-        compiler.Compiler().compile(build(cluster), str(temporary))
+        compiler.Compiler().compile(PIPELINES[pipeline].build(cluster), str(temporary))

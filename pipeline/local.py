@@ -16,14 +16,19 @@ from fxnorm.errors import FxnormError, SettingsError, first_line
 from fxnorm.io import outputs
 from fxnorm.pipeline import graph
 from fxnorm.pipeline.cluster import Cluster, Retries
-from fxnorm.pipeline.parameters import Parameters
+from fxnorm.pipeline.parameters import BatchParameters, Parameters
 
 _SHARED_MEMORY = "1g"
 _NONE = Retries(training=0, others=0)  # this machine is not taken away, and an error should be seen at once
 
 
 def run(
-    cluster: Cluster, parameters: Parameters, root: Path, containers: bool, environment: Iterable[str], cache: bool
+    cluster: Cluster,
+    parameters: Parameters | BatchParameters,
+    root: Path,
+    containers: bool,
+    environment: Iterable[str],
+    cache: bool,
 ) -> None:
     """Run all tasks.
 
@@ -69,7 +74,9 @@ def run(
         # nor has this machine nodes to choose from
         warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner")
         try:
-            graph.build(cluster.model_copy(update={"retries": _NONE}))(**parameters.arguments())
+            graph.PIPELINES[parameters.pipeline].build(cluster.model_copy(update={"retries": _NONE}))(
+                **parameters.arguments()
+            )
         except DockerException as error:
             raise FxnormError(f"no container engine answers ({first_line(error)})") from error
         except RuntimeError as error:

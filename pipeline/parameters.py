@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fxnorm.errors import SettingsError
 from fxnorm.io import object_store
+from fxnorm.mixing.options import MixOptions
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.settings import Settings, apply_override, read_yaml
 
@@ -33,6 +34,7 @@ class Parameters(BaseModel):
     """The pipeline's parameters, with the sections of ``params.yaml`` together as ``settings``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    pipeline: ClassVar = "training"
 
     repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
     """Address of the git repository that tracks the data with DVC, or a folder on this machine."""
@@ -67,14 +69,7 @@ class Parameters(BaseModel):
             apply_override(content, override)
         if params is not None:
             content["settings"] = _filled_up(content.get("settings") or {}, read_yaml(params))
-        try:
-            parameters = cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(cls.model_fields)
-            reason = f"unknown parameter; expected {known}" if first["type"] == "extra_forbidden" else first["msg"]
-            raise SettingsError(f"{source}: {name}: {reason}") from error
+        parameters = _validated(cls, content, source)
         parameters._check(Settings.of(parameters.settings, f"{source}: settings"), source)
         return parameters
 
@@ -106,6 +101,83 @@ class Parameters(BaseModel):
         """As the pipeline takes them: each section of the settings is a parameter of its own."""
         arguments = self.model_dump(exclude={"settings"})
         return arguments | {f"{section}_settings": values or {} for section, values in self.settings.items()}
+
+
+def _on_all_nodes(place: str) -> str:
+    if object_store.is_address(place):
+        object_store.split(place)
+    elif not place.startswith("models:/") and not PurePosixPath(place).is_absolute():
+        raise ValueError("expected s3://BUCKET/PREFIX, or an absolute path that all tasks see")
+    return place
+
+
+Place = Annotated[str, Field(min_length=1), AfterValidator(_on_all_nodes)]
+
+
+class BatchParameters(BaseModel):
+    """Parameters of the pipeline that mixes many sessions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    pipeline: ClassVar = "batch"
+
+    sessions: Place
+    """``s3://BUCKET/PREFIX`` with sessions and songs, or an absolute path of a folder that all tasks see."""
+    output: Place
+    """Likewise, for the mixes, ``mixes.csv`` and ``index.html``: new, empty, or of an earlier run, which goes on."""
+    mixer: Place = "models:/fxnorm-automix@champion"
+    """``models:/NAME@ALIAS``, ``s3://BUCKET/PREFIX``, or an absolute path. What it names when the run
+    begins is what mixes."""
+    shards: Annotated[int, Field(gt=0)] = 4
+    """Into how many parts the sessions are divided, by the size of their files."""
+    options: dict[str, Any] = {}
+    """Of each mix: those of the [endpoint](endpoint.md#params) but for ``song``."""
+    parts: bool = False
+    """Whether to write what each stem contributes beside each mix, too."""
+    most_failed: Annotated[int, Field(ge=0)] = 0
+    """How many sessions may fail before the run counts as failed. All others are mixed in any case."""
+
+    @classmethod
+    def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> Self:
+        """As :meth:`Parameters.load`; there are no settings of stages.
+
+        Raises:
+            SettingsError: likewise.
+        """
+        if params is not None:
+            raise SettingsError(f"--params {params}: mixing takes no settings of stages; expected --set options.NAME=…")
+        content = {} if file is None else read_yaml(file)
+        for override in overrides:
+            apply_override(content, override)
+        source = "--set" if file is None else str(file)
+        parameters = _validated(cls, content, source)
+        try:
+            if "song" in parameters.options:
+                raise SettingsError("song: each session has its own")
+            MixOptions.of(parameters.options)
+        except SettingsError as error:
+            raise SettingsError(f"{source}: options: {error}") from error
+        return parameters
+
+    def check_on(self, cluster: Cluster) -> None:
+        """Any cluster can do it."""
+
+    def arguments(self) -> dict[str, Any]:
+        """As the pipeline takes them."""
+        return self.model_dump()
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _validated(kind: type[Model], content: dict[str, Any], source: str) -> Model:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(kind.model_fields)
+        reason = f"unknown parameter; expected {known}" if first["type"] == "extra_forbidden" else first["msg"]
+        raise SettingsError(f"{source}: {name}: {reason}") from error
 
 
 def _filled_up(settings: Any, defaults: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from fxnorm.errors import FxnormError, SettingsError, StoppedError
 from fxnorm.pipeline import graph
 from fxnorm.pipeline.client import Connection, UnavailableError
 from fxnorm.pipeline.cluster import Cluster
-from fxnorm.pipeline.parameters import Parameters
+from fxnorm.pipeline.parameters import BatchParameters, Parameters
 
 _FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _PATIENCE_SECONDS = 300.0
@@ -38,7 +38,7 @@ class Job:
     """What to start, and under which names."""
 
     cluster: Cluster
-    parameters: Parameters
+    parameters: Parameters | BatchParameters
     experiment: str
     name: str | None = None
     """Of the run; the pipeline's with the time if None."""
@@ -70,7 +70,7 @@ def start(connection: Connection, job: Job, patience: Patience | None, report: R
     with _compiled(job) as package:
         run = client.run_pipeline(
             experiment.experiment_id,
-            job.name or f"{graph.NAME} {datetime.now():%Y-%m-%d %H-%M-%S}",
+            job.name or f"{_name_of(job)} {datetime.now():%Y-%m-%d %H-%M-%S}",
             pipeline_package_path=str(package),
             params=job.parameters.arguments(),
             service_account=job.service_account,
@@ -104,7 +104,7 @@ def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, 
     with _compiled(job) as package:
         recurring = client.create_recurring_run(
             experiment.experiment_id,
-            job.name or graph.NAME,
+            job.name or _name_of(job),
             cron_expression=cron,
             max_concurrency=max_concurrency,
             no_catchup=True,  # after a pause, the newest data once, not as often as was missed
@@ -114,6 +114,10 @@ def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, 
         )
     report(f"recurring run {recurring.recurring_run_id}: {cron}, {max_concurrency} at a time")
     report(f"{connection.host.rstrip('/')}/#/recurringrun/details/{recurring.recurring_run_id}")
+
+
+def _name_of(job: Job) -> str:
+    return graph.PIPELINES[job.parameters.pipeline].name
 
 
 def _prepare(connection: Connection, job: Job) -> tuple[kfp.Client, kfp_server_api.V2beta1Experiment]:
@@ -129,7 +133,7 @@ def _compiled(job: Job) -> Iterator[Path]:
     """The pipeline's YAML, for as long as the block lasts."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        graph.compile_to(package, job.cluster)
+        graph.compile_to(package, job.cluster, job.parameters.pipeline)
         if not job.cache:
             _forbid_cache(package)
         yield package

@@ -5,20 +5,54 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fxnorm.errors import SettingsError
-from fxnorm.pipeline import graph
+from fxnorm.errors import FxnormError, SettingsError
+from fxnorm.io import audio
+from fxnorm.pipeline import graph, local
 from fxnorm.pipeline.cluster import Cluster
-from fxnorm.pipeline.parameters import Parameters
+from fxnorm.pipeline.parameters import BatchParameters, Parameters
 from tests.cluster import surroundings
+from tests.conftest import noise
 from tests.project import Project
 
 COMPILED = Path(graph.__file__).with_name("pipeline.yaml")
 
 
-def test_the_compiled_pipeline_is_that_of_the_code(tmp_path: Path) -> None:
-    graph.compile_to(tmp_path / "pipeline.yaml", Cluster())
-    found, expected = (list(yaml.safe_load_all(path.read_text())) for path in (COMPILED, tmp_path / "pipeline.yaml"))
+@pytest.mark.parametrize("name", graph.PIPELINES)
+def test_the_compiled_pipeline_is_that_of_the_code(tmp_path: Path, name: str) -> None:
+    graph.compile_to(tmp_path / "pipeline.yaml", Cluster(), name)
+    compiled = COMPILED.with_name(graph.PIPELINES[name].file.name)
+    found, expected = (list(yaml.safe_load_all(path.read_text())) for path in (compiled, tmp_path / "pipeline.yaml"))
     assert found == expected, "stale: run 'fxnorm pipeline compile'"
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ("output=mixes", "output: .*expected s3://BUCKET/PREFIX, or an absolute path"),
+        ("sessions=s3://bucket", "expected s3://BUCKET/KEY"),
+        ("options.target_loudnes=-14", "options: target_loudnes: unknown"),
+        ("options.song=A", "options: song: each session has its own"),
+        ("repository=here", "repository: unknown parameter; expected sessions, output, mixer"),
+        ("most_failed=-1", "most_failed"),
+    ],
+)
+def test_parameters_of_the_batch_are_checked_before_anything_runs(wrong: str, said: str) -> None:
+    given = ["sessions=s3://songs/inbox", "output=/mixes", "options.target_loudness=-14"]
+    assert BatchParameters.load(None, given).arguments()["options"] == {"target_loudness": -14}
+    with pytest.raises(SettingsError, match=said):
+        BatchParameters.load(None, [*given, wrong])
+
+
+def test_the_batch_reads_the_registry_once_and_its_stores_in_every_task_that_mixes() -> None:
+    _, platforms = yaml.safe_load_all(COMPILED.with_name("batch.yaml").read_text())
+    executors = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = {
+        name.removeprefix("exec-"): {secret["secretName"] for secret in executor.get("secretAsEnv", [])}
+        for name, executor in executors.items()
+    }
+    assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == {"list-sessions"}
+    storing = {"list-sessions", "mix-sessions", "finish-mixes"}
+    assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == storing
 
 
 def test_parameters_are_checked_before_anything_runs() -> None:
@@ -135,3 +169,21 @@ def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(
         assert run.data.tags["data.dvc"] == tracked
         assert run.info.status == "FINISHED"
         assert version.run_id == run.info.run_id
+
+
+@pytest.mark.system
+def test_a_run_of_the_batch_mixes_what_it_can_and_fails_by_what_it_could_not(
+    mixer_folder: Path, tmp_path: Path
+) -> None:
+    sessions, output = tmp_path / "sessions", tmp_path / "mixes"
+    for name in ("Kick", "Bass"):
+        audio.write(sessions / f"One/{name}.wav", noise(0.4, 0.2, channels=1))
+    (sessions / "Two").mkdir()
+    (sessions / "Two/Kick.wav").write_bytes(b"")
+    given = [f"sessions={sessions}", f"output={output}", f"mixer={mixer_folder}", "shards=1", "options.bits='16'"]
+    with pytest.raises(FxnormError, match="stop-at-failures"):
+        local.run(Cluster(), BatchParameters.load(None, given), tmp_path / "runs", False, (), False)
+    assert {path.name for path in output.iterdir()} == {".mixes", "One.flac", "mixes.csv", "index.html"}
+    (page,) = (tmp_path / "runs").rglob("finish-mixes/page")
+    assert page.read_bytes() == (output / "index.html").read_bytes()
+    assert "Two,failed" in (output / "mixes.csv").read_text()

@@ -4,6 +4,7 @@ The kind: whatever ends the work (Ctrl-C, SIGTERM, SIGKILL, a defect, a worker t
 and what was finished before stays. Real processes, with songs that do no more than sleep.
 """
 
+import functools
 import os
 import signal
 import subprocess
@@ -303,3 +304,35 @@ def test_an_interrupted_hash_of_a_dataset_does_not_wait_for_the_others(monkeypat
         dataset.digest(songs(*map(str, range(500))))
     assert time.monotonic() - began < 1
     assert len(begun) < 400
+
+
+def killed_in_company(item: str, folder: Path) -> str:
+    """Gives the item; one of "alone" ends its process whenever it comes, one of "crowd" the first time."""
+    if item.startswith("alone") or (item.startswith("crowd") and not (folder / item).exists()):
+        (folder / item).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_a_process_that_the_system_ends_costs_its_item_alone_and_the_others_are_done(tmp_path: Path) -> None:
+    items = ["alone", "a", "crowd", "b", "c"]
+    found = {}
+    work = functools.partial(killed_in_company, folder=tmp_path)
+    for index, future in parallel.each_surviving(work, items, 2, "work"):
+        assert items[index] not in found
+        found[items[index]] = future.exception() or future.result()
+    lost = found.pop("alone")
+    assert isinstance(lost, parallel.LostError)
+    assert str(lost).startswith("alone: its process was ended from outside, alone as well")
+    assert found == {item: item for item in items[1:]}
+
+
+def test_items_in_hand_need_no_more_than_there_is_or_are_alone() -> None:
+    loads = [5.0, 2.0, 2.0, 1.0]
+    work = parallel._Work(str, ["large", "b", "c", "d"], range(4), 3, loads, 4.0)
+    assert work.fits(0, [])
+    assert not work.fits(1, [0])
+    assert work.fits(2, [1])
+    assert not work.fits(3, [1, 2])
+    assert not parallel._Work(str, ["a", "b", "c"], range(3), 2).fits(2, [0, 1])
+    assert 0 < parallel.available_memory() < float("inf")

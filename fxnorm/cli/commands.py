@@ -15,8 +15,10 @@ from fxnorm import __version__
 from fxnorm.cli import parts
 from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
+from fxnorm.cli.mix_all import mix_all
 from fxnorm.cli.options import bits as bits_option
 from fxnorm.cli.options import on_error as _on_error
+from fxnorm.cli.options import shard as _shard
 from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
 from fxnorm.cli.remix import remix
@@ -78,6 +80,7 @@ def main() -> None:
 
 main.add_command(import_data)
 main.add_command(listening_test)
+main.add_command(mix_all)
 main.add_command(pipeline)
 main.add_command(remix)
 main.add_command(tracks)
@@ -99,20 +102,6 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     add_set = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting.")
     add_params = click.option("--params", type=_FILE, help="Settings file; default: params.yaml, if it is there.")
     return add_params(add_set(with_settings))
-
-
-def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    from fxnorm.data.dataset import parse_shard
-
-    return None if value is None else parse_shard(value)
-
-
-_shard = click.option(
-    "--shard",
-    callback=_parse_shard,
-    metavar="NUMBER/COUNT",
-    help="Only this part of the songs, such as 2/8: for several machines.",
-)
 
 
 def _report_left_out(skipped: dict[str, str]) -> None:

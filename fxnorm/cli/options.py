@@ -15,3 +15,17 @@ on_error = click.option(
     show_default=True,
     help="At a song that cannot be used: stop, or leave it out and list it at the end.",
 )
+
+
+def _parse_shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    from fxnorm.data.dataset import parse_shard
+
+    return None if value is None else parse_shard(value)
+
+
+shard = click.option(
+    "--shard",
+    callback=_parse_shard,
+    metavar="NUMBER/COUNT",
+    help="Only this part of the songs, such as 2/8: for several machines.",
+)

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fxnorm.pipeline.parameters import Parameters
-
-_COMPILED = Path("pipeline/pipeline.yaml")
+    from fxnorm.pipeline.parameters import BatchParameters, Parameters
 
 _FILE = click.Path(path_type=Path)
+_NAMES = ("training", "batch")  # fxnorm.pipeline.graph's, which takes seconds to import
 
 
 @click.group()
 def pipeline() -> None:
-    """The five stages as a Kubeflow pipeline."""
+    """The five stages as a Kubeflow pipeline, and another one that mixes many sessions."""
 
 
 _cluster = click.option("--cluster", type=_FILE, help="Image, training node, secrets, retries (YAML); else defaults.")
@@ -28,13 +27,16 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_parameters(
-        parameter_file: Path | None, params: Path | None, overrides: tuple[str, ...], **arguments: Any
+        name: str, parameter_file: Path | None, params: Path | None, overrides: tuple[str, ...], **arguments: Any
     ) -> None:
-        from fxnorm.pipeline.parameters import Parameters
+        from fxnorm.pipeline.parameters import BatchParameters, Parameters
 
-        command(parameters=Parameters.load(parameter_file, overrides, params), **arguments)
+        kind = BatchParameters if name == "batch" else Parameters
+        command(parameters=kind.load(parameter_file, overrides, params), **arguments)
 
     for add in reversed((
+        click.option("--pipeline", "name", type=click.Choice(_NAMES), default=_NAMES[0], show_default=True,
+                     help="The five stages, or the mixes of many sessions."),
         click.option("--parameters", "parameter_file", type=_FILE, help="Pipeline parameters (YAML)."),
         click.option("--params", type=_FILE, help="Settings of the stages (params.yaml), where these are not given."),
         click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter."),
@@ -44,17 +46,22 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pipeline.command("compile")
-@click.option("--output", type=_FILE, default=_COMPILED, show_default=True, help="The file to write.")
+@click.option("--pipeline", "name", type=click.Choice(_NAMES), help="Only this one.")
+@click.option("--output", type=_FILE, help="The file to write; default: pipeline/pipeline.yaml, pipeline/batch.yaml.")
 @_cluster
-def compile_(output: Path, cluster: Path | None) -> None:
-    """Write the pipeline as the YAML that Kubeflow takes."""
+def compile_(name: str | None, output: Path | None, cluster: Path | None) -> None:
+    """Write the pipelines as the YAML that Kubeflow takes: both to their places, or one to a file."""
     from fxnorm.io import outputs
     from fxnorm.pipeline import graph
     from fxnorm.pipeline.cluster import Cluster
 
-    outputs.check([cluster], files=[output])
-    graph.compile_to(output, Cluster.load(cluster))
-    click.echo(f"{output}: written")
+    chosen = [name or _NAMES[0]] if name is not None or output is not None else _NAMES
+    written = {one: output or graph.PIPELINES[one].file for one in chosen}
+    outputs.check([cluster], files=written.values())
+    settings = Cluster.load(cluster)
+    for one, file in written.items():
+        graph.compile_to(file, settings, one)
+        click.echo(f"{file}: written")
 
 
 @pipeline.command()
@@ -70,7 +77,7 @@ def run(
     environment: tuple[str, ...],
     cache: bool,
     cluster: Path | None,
-    parameters: "Parameters",
+    parameters: "Parameters | BatchParameters",
 ) -> None:
     """Run the pipeline on this machine, each task in a process or a container of its own."""
     from fxnorm.pipeline import local
@@ -119,7 +126,7 @@ def submit(
     timeout: float | None,
     poll: float,
     cluster: Path | None,
-    parameters: "Parameters",
+    parameters: "Parameters | BatchParameters",
     **connection: Any,
 ) -> None:
     """Start the pipeline on a cluster, once or by a schedule; exit status 0 when the run that was waited for succeeds.

@@ -6,6 +6,7 @@ never begin. Processes end with the one that started them, whatever ends that.
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -13,11 +14,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import joblib
 from threadpoolctl import threadpool_limits
@@ -36,12 +39,37 @@ _WORKERS_THREAD_SETTINGS = (*_THREAD_SETTINGS, "NUMBA_NUM_THREADS")
 _GRACE_SECONDS = 3
 """Time that a process has to clean up when it is ended; a compiled function that it runs has to return first."""
 
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""A container's limit and what it uses, of both versions of Linux' control groups."""
+
 _log = logging.getLogger(__name__)
 
 
 def available_cores() -> int:
     """Cores that this process may use: those it is bound to, within the limit of a container or a batch system."""
     return int(joblib.cpu_count())
+
+
+def available_memory() -> float:
+    """Bytes that this process and its own may still use, within the limit of a container; infinite if unknown."""
+    free = [_meminfo_available()]
+    for limit, used in _CGROUP_FILES:
+        try:
+            free.append(float(Path(limit).read_text()) - float(Path(used).read_text()))
+        except (OSError, ValueError):  # no such group, or its limit is 'max'
+            continue
+    return max(0.0, min(free))
+
+
+def _meminfo_available() -> float:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return math.inf
 
 
 def map_songs(
@@ -111,49 +139,155 @@ def each(
     Raises:
         FxnormError: a process was ended from outside, or none can be started.
     """
+    work = _Work(function, items, range(len(items)), workers)
     with terminable(), contextlib.ExitStack() as stack:
         pool = stack.enter_context(_pool(workers, description)) if workers > 1 else None
-        if pool is not None:
-            yield from _in_processes(pool, function, items, workers, description)
+        if pool is None:
+            yield from _here(work)
             return
-        stack.enter_context(_one_thread())
-        for index, item in enumerate(items):
-            future: Future[Result] = Future()
-            try:
-                future.set_result(function(item))
-            except Exception as error:
-                future.set_exception(_naming(error, item))
-            yield index, future
+        try:
+            yield from _in_processes(pool, work, description)
+        except _BrokenError as error:
+            raise _ended_from_outside(description, items, error.in_hand) from error
 
 
-def _in_processes(
-    pool: ProcessPoolExecutor,
+def each_surviving(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int,
     description: str,
+    loads: Sequence[float] = (),
+    capacity: float = math.inf,
 ) -> Generator[tuple[int, "Future[Result]"], None, None]:
-    waiting = iter(enumerate(items))
+    """As :func:`each`, always in processes of their own, and none that is lost ends the others' work.
+
+    Where a process is ended from outside, the items that were in hand are done again, one at a time in a new process,
+    which has all the memory. One that ends this process too gets an error of its own. If none does, they were too many
+    at a time, and half as many processes go on.
+
+    Args:
+        function: as in :func:`each`.
+        items: likewise.
+        workers: processes; where the system has no semaphores for them to share, items are done in this one.
+        description: beginning of the errors' texts.
+        loads: what each item needs of ``capacity``, such as memory; an item waits until there is enough of it, or
+            nothing else in hand.
+        capacity: what items in hand may need together.
+
+    Raises:
+        FxnormError: no process can be started.
+    """
+    waiting = list(range(len(items)))
+    with terminable():
+        while waiting:
+            suspects: list[int] = []
+            with contextlib.ExitStack() as stack:
+                pool = stack.enter_context(_pool(min(workers, len(waiting)), description))
+                work = _Work(function, items, waiting, workers, loads, capacity)
+                done = _in_processes(pool, work, description) if pool is not None else _here(work)
+                try:
+                    for index, future in done:
+                        waiting = [number for number in waiting if number != index]
+                        yield index, future
+                except _BrokenError as error:
+                    suspects = error.in_hand
+            waiting = [number for number in waiting if number not in suspects]
+            lost = False
+            for index in suspects:
+                future = _alone(function, items, index, description)
+                lost = lost or isinstance(future.exception(), LostError)
+                yield index, future
+            workers = workers if lost else max(1, workers // 2)
+
+
+@dataclass(frozen=True)
+class _Work(Generic[Item, Result]):
+    """What is to be done: the items of ``order``, at most so many at a time, with at most so much load."""
+
+    function: Callable[[Item], Result]
+    items: Sequence[Item]
+    order: Sequence[int]
+    workers: int
+    loads: Sequence[float] = ()
+    capacity: float = math.inf
+
+    def fits(self, index: int, in_hand: Iterable[int]) -> bool:
+        """Whether an item can be done beside others."""
+        numbers = [index, *in_hand]
+        if len(numbers) == 1:
+            return True
+        return len(numbers) <= self.workers and (
+            not self.loads or sum(self.loads[number] for number in numbers) <= self.capacity
+        )
+
+
+class LostError(FxnormError):
+    """The process that did an item was ended from outside."""
+
+
+class _BrokenError(Exception):
+    """A process was ended from outside while some items were in hand."""
+
+    def __init__(self, in_hand: list[int]) -> None:
+        super().__init__(in_hand)
+        self.in_hand = sorted(in_hand)
+
+
+def _here(work: _Work[Item, Result]) -> Generator[tuple[int, "Future[Result]"], None, None]:
+    """Items one after the other in this process."""
+    with _one_thread():
+        for index in work.order:
+            future: Future[Result] = Future()
+            try:
+                future.set_result(work.function(work.items[index]))
+            except Exception as error:
+                future.set_exception(_naming(error, work.items[index]))
+            yield index, future
+
+
+def _alone(function: Callable[[Item], Result], items: Sequence[Item], index: int, description: str) -> "Future[Result]":
+    """One item in a process of its own."""
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(_pool(1, description))
+        work = _Work(function, items, [index], 1)
+        try:
+            ((_, future),) = _in_processes(pool, work, description) if pool is not None else _here(work)
+            return future
+        except _BrokenError:
+            lost: Future[Result] = Future()
+            lost.set_exception(
+                LostError(
+                    f"{_name(items[index])}: its process was ended from outside, alone as well, as the system does when"
+                    " memory runs out"
+                )
+            )
+            return lost
+
+
+def _in_processes(
+    pool: ProcessPoolExecutor, work: _Work[Item, Result], description: str
+) -> Generator[tuple[int, "Future[Result]"], None, None]:
+    waiting = list(reversed(work.order))
     in_hand: dict[Future[Result], int] = {}
     while True:
         # no more are handed out than there are processes, so that none begins after an error
-        while len(in_hand) < workers and (following := next(waiting, None)) is not None:
-            index, item = following
+        while waiting and work.fits(waiting[-1], in_hand.values()):
+            index = waiting.pop()
             try:
                 with signals_blocked():  # a new process inherits this, and is not hit before it is prepared
-                    in_hand[pool.submit(_work, function, item)] = index
+                    in_hand[pool.submit(_work, work.function, work.items[index])] = index
             except BrokenProcessPool as error:
-                raise _ended_from_outside(description, items, [*in_hand.values(), index]) from error
+                raise _BrokenError([*in_hand.values(), index]) from error
             except OSError as error:
                 raise FxnormError(f"{description}: no process can be started ({error.strerror or error})") from error
         if not in_hand:
             return
         finished, _ = wait(in_hand, return_when=FIRST_COMPLETED)
-        for future in finished:
-            if isinstance(future.exception(), BrokenProcessPool):
-                raise _ended_from_outside(description, items, list(in_hand.values())) from future.exception()
-        for future in finished:
+        lost = [future for future in finished if isinstance(future.exception(), BrokenProcessPool)]
+        for future in finished.difference(lost):
             yield in_hand.pop(future), future
+        if lost:
+            raise _BrokenError(list(in_hand.values())) from lost[0].exception()
 
 
 @contextlib.contextmanager

@@ -100,6 +100,8 @@ def mean_curves(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         centred, 0 for what is on one side only, and 1 where both sides are silent.
     """
     magnitude, similarity = np.zeros(BINS), np.zeros(BINS)
+    if len(audio) > 1 and np.array_equal(audio[0], audio[1]):
+        audio = audio[:1]  # a mono recording on both sides: one spectrum, and the same bits
     silent = count = frame_count(audio.shape[1], FFT_SIZE, HOP)
     for spectra in frames(_sounding_frames(audio), FFT_SIZE, HOP, _FRAMES_AT_ONCE, "float64"):
         _accumulate(spectra[0], spectra[-1], magnitude, similarity)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,25 @@ def _is_missing(error: BaseException | None) -> bool:
     return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_FOUND)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An object below a folder of a store.
+
+    Attributes:
+        name: its key without that of the folder.
+        size: bytes.
+        tag: the store's own mark of its content (ETag).
+    """
+
+    name: str
+    size: int
+    tag: str
+
+
+def _name_of(stored: Stored) -> str:
+    return stored.name
+
+
 class Folder:
     """All objects whose keys begin with that of ``address``, as files of one folder without folders in it.
 
@@ -144,10 +164,33 @@ class Folder:
         # some tools make an empty object of the folder itself
         return sorted(key.removeprefix(self._prefix) for key in keys if key != self._prefix)
 
+    def below(self) -> list[Stored]:
+        """All objects below the folder, in folders of their own too, by name."""
+        with _as_user_error(self.address, "listed"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            found = [
+                Stored(item["Key"].removeprefix(self._prefix), int(item["Size"]), str(item.get("ETag", "")))
+                for page in pages
+                for item in page.get("Contents", [])
+            ]
+        return sorted((stored for stored in found if not stored.name.endswith("/") and stored.name), key=_name_of)
+
     def read(self, name: str) -> bytes | None:
         """The content of a small object; None if it is not there."""
         try:
             return read(f"{self.address}/{name}")
+        except StoreError:
+            raise
+        except FxnormError as error:
+            if _is_missing(error.__cause__):
+                return None
+            raise
+
+    def tag(self, name: str) -> str | None:
+        """The store's mark of an object's content; None if it is not there."""
+        try:
+            with _as_user_error(f"{self.address}/{name}", "read"):
+                return str(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name).get("ETag", ""))
         except StoreError:
             raise
         except FxnormError as error:
