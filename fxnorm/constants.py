@@ -11,3 +11,9 @@ MIXTURE = "mixture"
 
 SILENCE_DBFS = -50.0
 """A stem whose peak does not pass this level counts as silent: it is neither measured nor processed."""
+
+MIXER_FILE = "mixer.json"
+"""In a Mixer directory, what its network is."""
+
+WEIGHTS_FILE = "weights.safetensors"
+"""In a Mixer directory, the network's weights."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
-import scipy.signal
+import scipy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

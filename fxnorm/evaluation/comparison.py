@@ -7,8 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from fxnorm.errors import DatasetError
-from fxnorm.evaluation import report, significance
-from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS
+from fxnorm.evaluation import significance
+from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, rivals
 from fxnorm.evaluation.datasets import songs_of
 from fxnorm.evaluation.songs import MetricsBySystem, distances, finite, nearest_references, read_references
 from fxnorm.io import audio
@@ -58,11 +58,11 @@ class SplitMetrics:
     def pairs(self) -> dict[str, list[significance.PairedTest]]:
         """metric -> the tests between all systems that can differ in it."""
         tests = {}
-        rivals = report.rivals(self.means())
+        compared = rivals(self.means())
         for metric in COMPARED:
             values: dict[str, dict[str, float]] = {}
             for song, systems in self.songs.items():
-                for system in rivals:
+                for system in compared:
                     if metric in systems[system] and not (METRICS[metric].sums_match and system in SUMS):
                         values.setdefault(system, {})[song] = systems[system][metric]
             if len(values) > 1:

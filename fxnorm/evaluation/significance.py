@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy
 
 CONFIDENCE = 0.95
 FEWEST_SONGS = 10

@@ -23,7 +23,6 @@ from fxnorm.data.dataset import Song
 from fxnorm.data.versions import made_by
 from fxnorm.effects import loudness, programme
 from fxnorm.errors import ModelError
-from fxnorm.evaluation import plots
 from fxnorm.evaluation.catalogue import DECISIVE, INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
 from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.metrics import Family, compare_all
@@ -43,12 +42,6 @@ MetricsBySystem = dict[str, dict[str, float]]
 _MEASURED_FILE, _NEAREST_FILE = "metrics.json", "references.json"
 _LISTENING_PEAK = 0.99
 _FAMILIES = ("loudness", "spectral", "panning", "dynamic")
-_PLOTS = {
-    "spectra": plots.plot_spectra,
-    "panning": plots.plot_panning,
-    "loudness": plots.plot_loudness,
-    "waveforms": plots.plot_waveforms,
-}
 
 
 def _code() -> str:
@@ -128,8 +121,12 @@ def evaluate(song: Song, task: EvaluationTask) -> Result:
 
 def write_pictures(mixes: Mapping[str, np.ndarray], folder: Path) -> None:
     """The plots of a song's mixes."""
+    # matplotlib takes a second to import, and a registration reads metrics alone
+    from fxnorm.evaluation.plots import plot_loudness, plot_panning, plot_spectra, plot_waveforms
+
+    plots = {"spectra": plot_spectra, "panning": plot_panning, "loudness": plot_loudness, "waveforms": plot_waveforms}
     titled = {title_of(name): mix for name, mix in mixes.items()}
-    for name, plot in _PLOTS.items():
+    for name, plot in plots.items():
         plot(titled, SAMPLE_RATE, folder / PICTURES / f"{name}.svg")
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from fxnorm import models
-from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS, STEMS
+from fxnorm.constants import MIXER_FILE, SAMPLE_RATE, SILENCE_DBFS, STEMS, WEIGHTS_FILE
 from fxnorm.errors import AudioError, ModelError, SettingsError, printable
 from fxnorm.io import audio, bounded
 from fxnorm.io.files import whole_folder, write_json
@@ -28,8 +28,6 @@ from fxnorm.models.network import Progress
 from fxnorm.normalization.recipe import FILES as RECIPE_FILES
 from fxnorm.normalization.recipe import STATISTICS_FILE, Recipe, files_of, song_seed
 
-MIXER_FILE = "mixer.json"
-WEIGHTS_FILE = "weights.safetensors"
 FRONT_END_PREFIX = "front_end."
 """Of the names of a front-end's weights, in a network and by themselves."""
 

@@ -4,28 +4,34 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import mlflow
 from tqdm import tqdm
 
+from fxnorm.constants import MIXER_FILE, WEIGHTS_FILE
 from fxnorm.errors import FxnormError, ModelError
-from fxnorm.mixing.mixer import MIXER_FILE, WEIGHTS_FILE, Mixer
 from fxnorm.registry import served_model
 from fxnorm.registry.aliases import MODEL_PREFIX, Version
 from fxnorm.registry.served_model import MIXER_ARTIFACT
 from fxnorm.tracking import runs
 from fxnorm.tracking.errors import as_user_error, registry_server
 
+if TYPE_CHECKING:
+    from fxnorm.mixing.mixer import Mixer
+
 _LARGEST_MIXER_BYTES = 4 * 2**30
 _MOST_FILES = 10_000
 
 
-def open_mixer(name: str) -> Mixer:
+def open_mixer(name: str) -> "Mixer":
     """A Mixer from its directory, or from the registry under ``models:/name@alias`` (or ``models:/name/version``).
 
     Raises:
         ModelError: it is not there, or not a Mixer.
     """
+    from fxnorm.mixing.mixer import Mixer  # PyTorch takes seconds to import, and whoever looks a model up mixes nothing
+
     with mixer_directory(name) as folder:
         return Mixer.load(folder)
 

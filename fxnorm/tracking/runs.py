@@ -20,7 +20,6 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-import torch
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
@@ -38,7 +37,6 @@ from fxnorm.io import object_store
 from fxnorm.io.files import write_json
 from fxnorm.io.folders import files_below
 from fxnorm.io.names import file_part
-from fxnorm.mixing.mixer import Mixer, mixer_digest
 from fxnorm.tracking import embedded_store, system_metrics
 from fxnorm.tracking.errors import as_user_error, first_line, server, shown, unless_missing
 from fxnorm.tracking.system_metrics import SystemMetrics
@@ -345,6 +343,8 @@ def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
     """
     run = TrackedRun.resume(mixer)
     if run is None:
+        from fxnorm.mixing.mixer import mixer_digest  # PyTorch takes seconds to import, and most runs are known
+
         digest = mixer_digest(mixer)
         left = _left_in(report)
         if left is not None and left.mixer == digest:  # not that of a Mixer that was evaluated there before
@@ -411,6 +411,10 @@ def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
     if left is not None and left.experiment is not None:
         experiment = left.experiment
     else:
+        import torch
+
+        from fxnorm.mixing.mixer import Mixer
+
         opened = Mixer.load(mixer, torch.device("cpu"))
         sizes = {f"train.sizes.{key}": str(value) for key, value in opened.network.config.items() if key != "name"}
         experiment = Experiment(
