@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from fxnorm.data.recordings import Take
 from fxnorm.effects import loudness
 from fxnorm.io import audio
 from fxnorm.mixing import limiter
+from fxnorm.mixing.options import MixOptions
 from fxnorm.registry import served_model
 from fxnorm.sessions.recordings import Recording
 from fxnorm.sessions.stems import sum_groups
@@ -266,6 +268,18 @@ def test_the_command_sums_a_session_and_has_the_endpoint_mix_it(
         }  # fmt: skip
         mixes[name] = audio.read(tmp_path / f"{name}.wav")[0]
     assert np.abs(mixes["here"] - mixes["there"]).max() < 1e-4, "the stems are sent with 24 bits"
+
+
+def test_the_page_on_the_endpoint_names_what_the_served_model_takes_and_gives() -> None:
+    page = (Path(__file__).parents[1] / "docs/endpoint.md").read_text(encoding="utf-8")
+    signature = served_model.signature()
+    requests_, params, answers = (
+        {name for row in rows.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+        for rows in re.findall(r"(?:^\|.*\n)+", page.partition("## Request")[2], re.MULTILINE)[:3]
+    )
+    assert requests_ == set(signature.inputs.input_names())
+    assert params == {spec.name for spec in signature.params.params} == set(MixOptions.model_fields)
+    assert answers == set(signature.outputs.input_names())
 
 
 @pytest.mark.parametrize("options", [[], ["mixer", "--endpoint", "http://127.0.0.1:9"]])

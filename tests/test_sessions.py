@@ -2,7 +2,9 @@
 
 import json
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyloudnorm
@@ -259,6 +261,60 @@ def test_what_the_command_cannot_do_is_one_line_and_leaves_nothing(
     assert said in capfd.readouterr().err
     assert not (folder.parent / "mix.wav").exists()
     np.testing.assert_array_equal(audio.read(folder / "01_Kick.wav")[0], mono(1))
+
+
+def nothing_usable(folder: Path) -> None:
+    (folder / "Kick.wav").unlink()
+    (folder / "notes.txt").write_text("none")
+
+
+def unknown_key(folder: Path) -> None:
+    (folder / "tracks.yaml").write_text(yaml.safe_dump({"tracks": [{"file": "Kick.wav", "group": "drums", "pan": 1}]}))
+
+
+def leaving_path(folder: Path) -> None:
+    (folder / "tracks.yaml").write_text(yaml.safe_dump({"tracks": [{"file": "../Kick.wav", "group": "drums"}]}))
+
+
+def leaving_link(folder: Path) -> None:
+    audio.write(folder.parent / "Snare.wav", mono(2))
+    (folder / "Snare.wav").symlink_to("../Snare.wav")
+
+
+def two_for_one_side(folder: Path) -> None:
+    for seed, name in enumerate(("OHL", "OH_L", "OH_R")):
+        audio.write(folder / f"{name}.wav", mono(seed + 2))
+
+
+def surround(folder: Path) -> None:
+    soundfile.write(folder / "Snare.wav", np.full((4_410, 6), 0.1), SAMPLE_RATE)
+
+
+BAD_SESSIONS: dict[Callable[[Path], Any], str] = {
+    nothing_usable: "expected audio files, found notes.txt",
+    two_for_one_side: "OHL.wav, OH_L.wav, OH_R.wav: more files for one side of a stereo pair than for the other",
+    surround: "Snare.wav: expected 1 or 2 channels, found 6",
+    lambda folder: (folder / "Snare.wav").touch(): "Snare.wav: the file is empty",
+    unknown_key: "tracks.yaml: Kick.wav: pan: unknown key",
+    leaving_path: "tracks.yaml: ../Kick.wav: leaves the folder",
+    leaving_link: "Snare.wav is a link that leaves the folder",
+}
+
+
+@pytest.mark.parametrize("spoil", BAD_SESSIONS)
+def test_a_bad_session_is_one_line_that_names_what_is_bad(
+    spoil: Callable[[Path], Any], mixer_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    audio.write(tmp_path / "song/Kick.wav", mono(1))
+    spoil(tmp_path / "song")
+    output = [str(mixer_folder), "--output", str(tmp_path / "mix.wav"), "--stems-out", str(tmp_path / "parts")]
+    with pytest.raises(SystemExit) as ended:
+        main.main(["mix", "--tracks", str(tmp_path / "song"), *output], prog_name="fxnorm")
+    assert ended.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("fxnorm: ")
+    assert BAD_SESSIONS[spoil] in line
+    assert not (tmp_path / "mix.wav").exists() and not (tmp_path / "parts").exists()
 
 
 def test_the_loudness_that_is_documented_is_the_one_that_is_used() -> None:

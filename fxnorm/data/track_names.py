@@ -16,17 +16,22 @@ from typing import Literal
 
 from fxnorm.data.track_words import (
     CHANNELS,
+    COMPOUNDS,
     DOUBLED,
     DRUMS,
     EQUIPMENT,
     GLUED_SOURCES,
+    HOOK,
+    KEYS_WITH_A_BASS,
     LOW_WINDS,
+    NAMES_OF_PEOPLE,
     NEUTRAL,
     NO_TRACK,
     NUMBERED_VERSIONS,
     PHRASES,
     PLAIN_VERSION,
     ROOM,
+    SECTIONS,
     SUNG,
     SYNTHETIC,
     TRIGGERS,
@@ -64,12 +69,13 @@ class Track:
     source: str = ""
 
 
-_LEFT = ("l", "left", "lft", "links", "gauche", "izq", "izquierda")
-_RIGHT = ("r", "right", "rgt", "rechts", "droite", "derecha")
+_LEFT = ("l", "left", "lft", "links", "gauche", "izq", "izquierda", "sx", "esq", "esquerda", "hidari")
+_RIGHT = ("r", "right", "rgt", "rechts", "droite", "derecha", "dx", "direita", "migi")
 _SIDES: dict[str, Side] = {**dict.fromkeys(_LEFT, "left"), **dict.fromkeys(_RIGHT, "right")}
 _PARTS = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _LEADING_NUMBER = re.compile(r"\d{1,3}(?=\D|$)")
 _KNOWN = (NEUTRAL, NO_TRACK, TRIGGERS, VERSIONS, WHOLE_BAND, UNUSED, _SIDES)
+_LEADING = frozenset(("lead", "ld", "leads"))
 _SHORTEST_GLUED, _LONGEST_GLUED = 2, 24
 _MOST_OF_ONE_KIND = 40  # guitars; greater numbers are those of microphones and amplifiers
 
@@ -215,12 +221,16 @@ def _entry(word: str) -> tuple[str, Weight] | None:
         return WORDS[word[:-1]]
     if SUNG.fullmatch(word):
         return "vocals", Weight.STRONG
-    return None
+    # from the second letter on: what stands alone is a word of its own
+    ends = [word[start:] for start in range(1, len(word)) if word[start:] in COMPOUNDS]
+    return WORDS[COMPOUNDS[ends[0]]] if ends else None
 
 
 def _group(words: Sequence[str]) -> tuple[str, By]:
     hits = [(word, *entry) for word in words if (entry := _entry(word)) is not None]
     if not hits:
+        if _is_sung(words):
+            return "vocals", "guess"
         return ("drums" if any(map(ROOM.fullmatch, words)) else "other"), "guess"
     hits = _without_adjectives(words, hits)
     strongest = max(weight for _, _, weight in hits)
@@ -234,15 +244,30 @@ def _group(words: Sequence[str]) -> tuple[str, By]:
 
 
 def _without_adjectives(words: Sequence[str], hits: list[tuple[str, str, Weight]]) -> list[tuple[str, str, Weight]]:
-    """Hits without words that say which one of another word is meant: a bass clarinet, a synthetic tom."""
-    dropped = set()
+    """Hits without words that say which one of another word is meant: a bass clarinet, a synthetic tom, Tom's voice."""
+    dropped: set[str] = set()
+    if any(group == "vocals" and weight == Weight.STRONG for _, group, weight in hits):
+        dropped |= NAMES_OF_PEOPLE
+    if any(word in _LEADING for word, _, _ in hits) and any(
+        group != "vocals" and weight == Weight.WEAK for _, group, weight in hits
+    ):
+        dropped |= _LEADING
     for first, second in itertools.pairwise(words):
         if first in ("bass", "bs") and (second in LOW_WINDS or second.removesuffix("s") in LOW_WINDS):
             dropped.add(first)
         if first in SYNTHETIC and second in DRUMS:
             dropped.add(first)
+        if first in KEYS_WITH_A_BASS and second in ("bass", "bs"):
+            dropped.add(second)
     kept = [hit for hit in hits if hit[0] not in dropped]
     return kept or hits
+
+
+def _is_sung(words: Sequence[str]) -> bool:
+    """Whether a name without a word of a group is that of a voice: a hook, a second verse, doubles of a chorus."""
+    if HOOK in words or (len(words) > 1 and words[0] == "v" and words[1].isdigit()):
+        return True
+    return any(word in SECTIONS for word in words) and any(word in DOUBLED for word in words)
 
 
 def _is_sub_bass(hits: Sequence[tuple[str, str, Weight]]) -> bool:

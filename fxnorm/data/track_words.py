@@ -16,54 +16,68 @@ class Weight(IntEnum):
 
 _STRONG = {
     "vocals": """
-        vox voc vocs vocal vocalist vocalists voice singer singers vx vocoder backing backings backvox bvox bvx bv
-        bgv bgvx bgvox bkgvox bkv bvoc bgvoc ldvox ldv ldvx leadvox lvox lv vo choir choirs rap rapper adlib shout
-        scream growl speech spoken whisper chant falsetto hum humming ooh aah ah yeah hey woah whoa acapella
-        narration narrator dialog dialogue beatbox beatboxing talkbox voix gesang stimme stimmen voz voces coro coros
-        choeur choeurs vozes voce chor hauptstimme backup backups
+        vox voc vocs vocal vocalist vocalists voice singer singers vx vocoder backing backings backvox bvox bvx bv bgv
+        bgvx bgvox bkgvox bkv bvoc bgvoc ldvox ldv ldvx leadvox lvox lv vo choir choirs rap rapper adlib shout scream
+        growl speech spoken whisper chant falsetto hum humming ooh aah ah yeah hey woah whoa acapella narration
+        narrator dialog dialogue beatbox beatboxing talkbox voix gesang stimme stimmen voz voces coro coros choeur
+        choeurs vozes voce chor hauptstimme backup backups topline toplines singing sings sing vocais vocale vocali
+        corista coristas coristi cori cantante cantor cantora canto controcanto chanteur chanteuse sprecher sprecherin
+        sprechgesang hamori
     """,
     "bass": """
-        bass basses bassdi bassamp bassmic basspod contrabass upbass bs bassguitar bassgtr bss cbass kontrabass
-        basse bajo baixo reese bassline basslines
+        bass basses bassdi bassamp bassmic basspod contrabass upbass bs bassguitar bassgtr bss cbass kontrabass basse
+        bajo baixo reese bassline basslines basso bassi contrebasse contrabbasso contrabajo contrabaixo beesu pbass
+        jbass
     """,
     "drums": """
-        kick kik kck kic bd bassdrum snare snr sn snre hihat hihats hat hats hh hhat tom toms rototom rototoms
-        cymbal cymb cym cyms ride crash china splash overhead overheads oh ohs ovh ovhd drum drums drm drms drumkit
-        kit perc percs percussion shaker shkr shake tamb tambo tambourine tamborine clap claps handclap conga congas
-        bongo bongos djembe cajon cowbell maraca maracas woodblock timp timpani taiko timbale timbales cabasa guiro
-        clave claves rim rimshot sidestick xstick stick sticks snap snaps stomp stomps brush brushes tabla gong dhol
-        darbuka doumbek dumbek sleigh castanet castanets vibraslap rainstick triangle agogo surdo pandeiro udu
-        caxixi cuica bodhran fok schlagzeug bateria batterie caja bombo becken platillo platillos charley
-        charleston palmas
+        kick kik kck kic bd bassdrum snare snr sn snre hihat hihats hat hats hh hhat tom toms rototom rototoms cymbal
+        cymb cym cyms ride crash china splash overhead overheads oh ohs ovh ovhd drum drums drm drms drumkit kit perc
+        percs percussion shaker shkr shake tamb tambo tambourine tamborine clap claps handclap conga congas bongo
+        bongos djembe cajon cowbell maraca maracas woodblock timp timpani taiko timbale timbales cabasa guiro clave
+        claves rim rimshot sidestick xstick stick sticks snap snaps stomp stomps brush brushes tabla gong dhol darbuka
+        doumbek dumbek sleigh castanet castanets vibraslap rainstick triangle agogo surdo pandeiro udu caxixi cuica
+        bodhran fok schlagzeug bateria batterie caja bombo becken platillo platillos charley charleston palmas trommel
+        trommeln standtom hangetom schellenkranz schellen rassel rasseln pauke pauken klatschen klatscher besen
+        cymbale tambour tambourin caisse percu percus cassa rullante piatto piatti panoramici tamburello tamburo
+        nacchere batteria aereo aereos redoblante tarola pandereta cencerro tambor bumbo caixa chimbal prato pratos
+        tamborim washboard kuhglocke platos chimbau grancassa triangolo triangulo shekere ganza zabumba atabaque
+        repique daiko tsuzumi hyoshigi doramu bata
     """,
     "other": """
-        gtr gtrs gt guitar guit git egtr agtr elgtr acgtr gitarre guitarra guitare strat dobro piano pno klavier
-        keys key keyboard keyb keybs kbd teclado teclados synth syn synths synthesizer supersaw organ org orgel
-        hammond leslie rhodes wurli wurly wurlitzer clav clavinet epiano epno harpsichord celeste celesta mellotron
-        mello melotron moog juno prophet nord korg jupiter virus pad pads arp arps arpeggio lick string strings strs
-        violin violins vln vlns viola violas vla vlas cello celli cellos vlc fiddle harp sax saxes saxophone trumpet
-        trumpets tpt trombone trombones tbn bone bones tuba sousaphone horn horns hrn brass flute flutes flt
+        gtr gtrs gt guitar guit git egtr agtr elgtr acgtr gitarre guitarra guitare strat dobro piano pno klavier keys
+        key keyboard keyb keybs kbd teclado teclados synth syn synths synthesizer supersaw organ org orgel hammond
+        leslie rhodes wurli wurly wurlitzer clav clavinet epiano epno harpsichord celeste celesta mellotron mello
+        melotron moog juno prophet nord korg jupiter virus pad pads arp arps arpeggio lick string strings strs violin
+        violins vln vlns viola violas vla vlas cello celli cellos vlc fiddle harp sax saxes saxo saxofon saxophone
+        trumpet trumpets tpt trombone trombones tbn bone bones tuba sousaphone horn horns hrn brass flute flutes flt
         clarinet clar oboe bassoon bsn piccolo recorder harmonica accordion accord akkordeon bandoneon concertina
         melodica harmonium banjo mandolin mando mandola uke ukulele sitar bouzouki charango oud zither dulcimer
         autoharp bell bells glock glocken glockenspiel vibes vibraphone vibe xylo xylophone marimba kalimba chime
         chimes whistle bagpipe bagpipes pipes didgeridoo theremin sfx saw noise sweep swell riser uplifter downlifter
         stab stabs pluck drone orchestra orch woodwind woodwinds winds scratch scratches turntable foley atmos
-        atmosphere texture
+        atmosphere texture fluegel flugel streicher blaser geige geigen bratsche querflote blockflote posaune trompete
+        gerausche saiten clavier claviers nappe nappes orgue violon violons cordes cuivres accordeon chitarra chitarre
+        pianoforte tastiera tastiere archi fiati tromba trombe fisarmonica violoncello arpa organo violao cavaquinho
+        cavaco trompeta trompetas cuerdas cordas sanfona acordeon metais metales sopros flauta gita akogi kiibodo koto
+        shamisen shakuhachi shinobue biwa erhu guzheng pipa dizi yangqin
     """,
 }
 _WEAK = {
     "vocals": """
         lead ld leads bg bgs back bkg bkgd harm harms harmony harmonies gang crowd group soprano alto tenor baritone
-        duet stack stacks audience
+        duet stack stacks audience sop mezzo
     """,
     "bass": "sub",
-    "drums": "loop loops beat beats break breaks fill fills 808 909 mpc rack floor flr ft egg eggs spd spds",
-    "other": "fx",
+    "drums": """
+        loop loops beat beats break breaks fill fills 808 909 mpc rack floor flr ft egg eggs spd spds drummer groove
+        grooves
+    """,
+    "other": "fx melody melodies",
 }
 _DOUBTFUL = {
-    "vocals": "male female girl girls boys kids",
-    "bass": "upright fretless 303",
-    "drums": "sd t beater batter reso crotch trash crush knee",
+    "vocals": "male female girl girls boys kids mc cho uta koe",
+    "bass": "upright fretless 303 db ba stingray",
+    "drums": "sd t beater batter reso crotch trash crush knee gc cc gu kane shime timpano charlie",
     "other": """
         sample samples smp acoustic acou acc ac acstc electric elec el nylon crunch distorted dist clean rhythm rhy
         rhtm solo riff slide twang tele telecaster marshall fender mesa amp reverse
@@ -123,6 +137,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pedal", "steel"): ("guitar",),
     ("lap", "steel"): ("guitar",),
     ("music", "box"): ("glock",),
+    ("dx", "7"): ("synth",),
     ("beat", "box"): ("beatbox",),
     ("ad", "lib"): ("adlib",),
     ("ad", "libs"): ("adlib",),
@@ -146,9 +161,25 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 """Words that together mean something else than each, with a word of that meaning."""
 
-_LOW_WINDS = "sax saxes saxophone clarinet clar trombone tbn bone flute flt recorder harmonica marimba oboe tuba"
+_LOW_WINDS = (
+    "sax saxes saxo saxophone clarinet clar cl trombone tbn bone flute flt recorder harmonica marimba oboe tuba"
+)
 LOW_WINDS = frozenset(_LOW_WINDS.split())
 """Instruments that have a bass among them: a bass clarinet is no bass."""
+KEYS_WITH_A_BASS = frozenset(("piano", "pno", "klavier", "grand", "flugel", "fluegel", "accordion", "akkordeon"))
+"""Instruments whose low end has a microphone of its own: the bass of a piano is no bass."""
+NAMES_OF_PEOPLE = frozenset(("tom", "charlie"))
+"""Words for drums that are names of singers as well."""
+SECTIONS = frozenset(("verse", "vrs", "ver", "chorus", "chrs", "chr", "bridge", "brdg", "pre", "refrain", "strophe"))
+HOOK = "hook"
+"""Parts of a song. What nothing else is said of is sung there: a hook, or doubles of a chorus."""
+COMPOUNDS = {
+    "gesang": "gesang", "stimme": "stimme", "stimmen": "stimmen", "chor": "chor", "trommel": "trommel",
+    "trommeln": "trommeln", "becken": "becken", "bass": "bass", "basse": "basse", "gitarre": "gitarre",
+    "gitarren": "gitarre", "klavier": "klavier", "orgel": "orgel", "flote": "querflote", "geige": "geige",
+    "posaune": "posaune", "trompete": "trompete", "daiko": "daiko",
+}  # fmt: skip
+"""Ends of words that are written in one (German, Japanese), by the word that says the same: ``Hintergrundgesang``."""
 DRUMS = frozenset(_STRONG["drums"].split())
 SYNTHETIC = frozenset(("synth", "syn"))
 

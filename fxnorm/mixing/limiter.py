@@ -247,14 +247,18 @@ class _Limiter:
         A gain that changes moves the peaks between samples a little; where one passes the ceiling by that, all is
         limited once more with a ceiling that is lower by as much.
         """
-        ceiling = self.ceiling
-        for _ in range(_MOST_CORRECTIONS):
-            gains = self.rough_gains(gain, ceiling)
-            highest = float(amplitude(true_peak(self.audio, gains)))
-            if highest <= self.ceiling:
-                return gains
-            ceiling *= self.ceiling / highest * (1 - 1e-6)
-        return gains * np.float32(self.ceiling / highest)
+        return self._gains_under(self.ceiling, gain, _MOST_CORRECTIONS)
+
+    def _gains_under(self, ceiling: float, gain: float, looks: int) -> np.ndarray:
+        gains = self.rough_gains(gain, ceiling)
+        highest = float(amplitude(true_peak(self.audio, gains)))
+        if highest <= self.ceiling:
+            return gains
+        if looks == 1:
+            gains *= np.float32(self.ceiling / highest)
+            return gains
+        del gains  # else they would be there beside the next ones
+        return self._gains_under(ceiling * self.ceiling / highest * (1 - 1e-6), gain, looks - 1)
 
     def rough_gains(self, gain: float, ceiling: float | None = None) -> np.ndarray:
         """As :meth:`gains`, without the second look at the peaks between samples."""
@@ -285,6 +289,7 @@ def _search(limiter: _Limiter, target: float, start: float) -> float:
             low, high = (gain, high) if missing > 0 else (low, gain)
             # limiting takes a part of each decibel of gain: what is missing is a lower bound of the step
             step = gain + 1.3 * missing
+        del gains  # else they would be there beside the next ones
         if high - low < _GAIN_STEP_DB:
             break
         gain = step if low < step < high else (low + high) / 2
@@ -308,7 +313,13 @@ def _peaks_between(audio: np.ndarray, least: float) -> np.ndarray:
     Where the samples around a block show that no peak reaches ``least``, their own magnitudes stand instead.
     """
     filters = _interpolation()
-    return _oversampled_peaks(audio, filters, float(np.abs(filters).sum(axis=1).max()), least)
+    bound = float(np.abs(filters).sum(axis=1).max())
+    found = np.empty(audio.shape[1], dtype=np.float32)
+    for start in range(0, found.size, _SAMPLES_AT_ONCE):
+        first, stop = max(start - _TAPS, 0), min(start + _SAMPLES_AT_ONCE, found.size)
+        part = _oversampled_peaks(audio[:, first : stop + _TAPS], filters, bound, least)
+        found[start:stop] = part[start - first : stop - first]
+    return found
 
 
 @kernel(fastmath=True, error_model="numpy")
