@@ -46,7 +46,7 @@ class Limits(BaseModel):
     """Of all tracks of a request together: 60 tracks of four minutes, which take a minute and a half of one core before
     they are mixed."""
     max_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Of all songs of a request together."""
+    """Of all songs of a request together; and as much again of the references that they are brought to."""
     max_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = MAX_CHANNELS
     """Of a stem."""
     max_decoded_mb: _Megabytes = 1_000.0

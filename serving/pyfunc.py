@@ -32,11 +32,12 @@ from fxnorm.io import audio
 from fxnorm.mixing.delivery import DeliveredMix, Delivery, deliver, encode
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.reference import MatchedMix, Reference, check_reference, delivered_mix
 from fxnorm.mixing.report import describe, measure_stems
 from fxnorm.serving import request_limiter
 from fxnorm.serving.deadline import CURRENT, Deadline, OutOfTimeError
 from fxnorm.serving.limits import Limits
-from fxnorm.serving.stems import StemReader
+from fxnorm.serving.stems import REFERENCE, StemReader
 
 _WARM_UP_SECONDS = 3.0
 _WARM_UP_LOUDNESS = -6.0  # LUFS, at which the limiter has something to do
@@ -84,11 +85,13 @@ class StemMixer(PythonModel):
             model_input: columns ``vocals``, ``bass``, ``drums``, ``other`` with the bytes of WAV, FLAC or MP3 files, or
                 ``vocals_uri`` and so on with ``s3://`` URIs below ``FXNORM_S3_PREFIXES``; any may be missing. Or
                 ``tracks`` with such files, in base64, or URIs by name, and ``table`` with what is to be done with them.
+                ``reference`` or ``reference_uri``, a song that the mix is brought to.
             params: the fields of :class:`MixOptions`.
 
         Returns:
             columns ``mix`` (bytes of an audio file), ``sample_rate`` (Hz), ``seconds`` that the mix took, ``groups``
-            of the tracks, and the fields of :class:`fxnorm.mixing.report.MixReport`.
+            of the tracks, ``reference`` with what brought the mix to a song, and the fields of
+            :class:`fxnorm.mixing.report.MixReport`.
 
         Raises:
             AnsweredError: a stem cannot be read, there is nothing to mix, a limit is passed, the object store does not
@@ -123,33 +126,42 @@ class StemMixer(PythonModel):
     def _mix_row(
         self, row: dict[str, Any], reader: StemReader, options: MixOptions, deadline: Deadline
     ) -> dict[str, Any]:
+        reference = reader.read_reference(row)
+        check_reference(reference, options)
         tracks = reader.read_tracks(row, self.mixer.recipe.statistics)
         if tracks is None:
-            return self._mix(reader.read(row), options, deadline) | {"groups": None}
-        mixed = self._mix(tracks.stems, options.for_tracks(), deadline)
+            return self._mix(reader.read(row), options, deadline, reference) | {"groups": None}
+        mixed = self._mix(tracks.stems, options.for_tracks(), deadline, reference)
         return mixed | {"groups": tracks.groups, "warnings": [*tracks.warnings, *mixed["warnings"]]}
 
-    def _mix(self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline) -> dict[str, Any]:
+    def _mix(
+        self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline, reference: Reference | None
+    ) -> dict[str, Any]:
         with ThreadPoolExecutor(1) as beside:  # the network leaves a part of the cores idle
             measured = beside.submit(measure_stems, stems)
-            mix, seconds = self._mix_alone(stems, options, deadline)
+            mix, seconds = self._mix_alone(stems, options, deadline, reference)
             report = describe(measured.result(), mix, self.mixer.recipe.statistics)
         deadline.check()
         suffix = f".{options.output_format}"
         if clipped := audio.clipping(mix.audio, suffix):
             report.warnings.append(f"mix: {clipped}")
+        matched = None
+        if isinstance(mix, MatchedMix):
+            matched = mix.match.model_dump()
+            report.warnings.extend(f"{REFERENCE}: {remark}" for remark in mix.match.remarks)
         content = encode(mix.audio, options.sample_rate, suffix, options.bits)
-        return {"mix": content, "sample_rate": options.sample_rate, "seconds": seconds} | asdict(report)
+        answer = {"mix": content, "sample_rate": options.sample_rate, "seconds": seconds, "reference": matched}
+        return answer | asdict(report)
 
     def _mix_alone(
-        self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline
+        self, stems: dict[str, np.ndarray], options: MixOptions, deadline: Deadline, reference: Reference | None
     ) -> tuple[DeliveredMix, float]:
         """A mix, and the seconds that it took, in the thread that mixes one song after another."""
 
         def mix() -> tuple[DeliveredMix, float]:
             start = time.perf_counter()
             deadline.check()
-            mixed = self.mixer.mix(
+            mixed = self.mixer.keeping(options.keep).mix(
                 stems,
                 SAMPLE_RATE,
                 bool(options.dry),
@@ -157,7 +169,7 @@ class StemMixer(PythonModel):
                 progress=deadline.check,
                 song=options.song,
             )
-            delivered = deliver(mixed, options.delivery, self.mixer.recipe.statistics)
+            delivered = delivered_mix(mixed, options, self.mixer.recipe.statistics, reference)
             return delivered, time.perf_counter() - start
 
         mixing = self._mixing.submit(mix)

@@ -13,14 +13,15 @@ from fxnorm.errors import AudioError, SettingsError, printable
 from fxnorm.io import object_store
 from fxnorm.mixing.options import MixOptions
 from fxnorm.serving.limits import Limits
-from fxnorm.serving.stems import refuse_both, refuse_malformed
+from fxnorm.serving.stems import REFERENCE, refuse_both, refuse_malformed
 from fxnorm.serving.tracks import TABLE, TRACKS, check_table, check_tracks
 
-URI_COLUMNS = {f"{stem}_uri": stem for stem in STEMS}
-"""The stem that each column of URIs is for."""
+_FILES = (*STEMS, REFERENCE)
+URI_COLUMNS = {f"{name}_uri": name for name in _FILES}
+"""The stem, or the reference, that each column of URIs is for."""
 
 _RECORDS, _SPLIT, _PARAMS = "dataframe_records", "dataframe_split", "params"
-_COLUMNS = (*STEMS, *URI_COLUMNS, TRACKS, TABLE)
+_COLUMNS = (*_FILES, *URI_COLUMNS, TRACKS, TABLE)
 _MARKS = b"{[,"
 _MARKS_PER_ROW = 2 * len(_COLUMNS)
 _MARKS_BESIDE = 64  # of columns, index and params
@@ -111,7 +112,7 @@ def _check_rows(rows: list[dict[str, Any]], limits: Limits) -> None:
                 continue
             if not isinstance(value, str):
                 raise SettingsError(f"{name}: expected {_expected(name)} in row {number}, or no such column")
-            if name in STEMS and not _is_base64(value):
+            if name in _FILES and not _is_base64(value):
                 raise SettingsError(f"{name}: expected {_expected(name)}, found in row {number} what is no base64")
             if name in URI_COLUMNS and value:
                 refuse_malformed(value)

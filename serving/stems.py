@@ -9,10 +9,14 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import AudioError, printable
 from fxnorm.io import audio, object_store
 from fxnorm.io.audio import DecodingLimits
+from fxnorm.mixing.reference import Reference
 from fxnorm.serving.deadline import Deadline
 from fxnorm.serving.limits import Limits
 from fxnorm.serving.tracks import TABLE, TRACKS, SummedTracks, TrackReader, check_table, check_tracks
 from fxnorm.statistics import DatasetStatistics
+
+REFERENCE = "reference"
+"""Column: a song that the row's mix is brought to; ``reference_uri`` is its address."""
 
 _SHOWN = 200  # characters of a URI
 _KEY_BYTES = 1_024  # S3's own limit
@@ -25,6 +29,7 @@ class StemReader:
         self._limits = limits
         self._deadline = deadline
         self._seconds = limits.max_seconds
+        self._reference_seconds = limits.max_seconds
         self._object_bytes = limits.request_bytes
         self._tracks = TrackReader(limits, deadline, self._fetch)
 
@@ -67,6 +72,27 @@ class StemReader:
         summed = self._tracks.read(files, table, statistics, self._seconds)
         self._seconds -= max(samples.shape[1] for samples in summed.stems.values()) / SAMPLE_RATE
         return summed
+
+    def read_reference(self, row: Mapping[str, Any]) -> Reference | None:
+        """The song that the row's mix is brought to, measured; None for a row without.
+
+        Raises:
+            AudioError: it is there twice, cannot be read, is no reference, lies outside the prefixes, or is beyond the
+                limits.
+        """
+        content, uri = (_given(row, column) for column in (REFERENCE, f"{REFERENCE}_uri"))
+        if content and uri:
+            raise AudioError(f"{REFERENCE}: expected the file or its URI, found both")
+        if uri:
+            content = self._fetch(str(uri))
+        if not content:
+            return None
+        limits = DecodingLimits(self._reference_seconds, self._limits.decoded_bytes, self._limits.max_channels)
+        name = printable(str(uri), _SHOWN) if uri else REFERENCE
+        samples = audio.decode(content, name, limits=limits)[0]
+        self._reference_seconds -= samples.shape[1] / SAMPLE_RATE
+        self._deadline.check()
+        return Reference.of(samples, name)
 
     def _fetch(self, uri: str) -> bytes:
         refuse_outside(uri, self._limits.s3_prefixes)

@@ -289,6 +289,11 @@ HOSTILE: dict[str, Callable[[], Request]] = {
     "a file and an address": _row(
         "found both", bass=base64.b64encode(b"RIFF").decode(), bass_uri="s3://fxnorm/stems/bass.wav"
     ),
+    "a reference of words": _row("reference: not readable", reference=base64.b64encode(b"words").decode()),
+    "a reference that is too short": _row(
+        "too short for a reference", reference=base64.b64encode(audio.encode(noise(0.1), SAMPLE_RATE, ".flac")).decode()
+    ),
+    "a reference from another folder": _row("not below a prefix", reference_uri="s3://fxnorm/secret/bass.wav"),
     "an address for a file": _row("no base64", bass="s3://fxnorm/secret/bass.wav"),
     # tracks
     "no tracks": _row("at least one stem", tracks={}),

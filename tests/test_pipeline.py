@@ -73,7 +73,8 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
             }
             assert all(np.isfinite(value) for value in found.values())
     headline = json.loads((project.folder / "reports/headline.json").read_text())
-    assert headline.pop("mlflow_run") == json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
+    run_id = json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
+    assert headline.pop("mlflow_run") == run_id
     for split, chosen in headline.items():
         network, baseline = metrics[split]["crafx2"], metrics[split]["normalized_sum"]
         assert chosen.pop("stereo_loss_b_over_sum") == network["stereo_loss_b"] / baseline["stereo_loss_b"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxnorm import __version__
-from fxnorm.cli import parts
+from fxnorm.cli import answers, parts
 from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
 from fxnorm.cli.mix_all import mix_all
@@ -456,10 +456,26 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--seed", type=int, help="Draws the normalization's impulse responses; default: the training's seed.")
 @click.option("--song", metavar="NAME", help="Reverberation of its own, as evaluation gives the song of this name.")
 @click.option(
+    "--keep",
+    type=click.Choice(["panning", "dynamics"]),
+    help="Leave the panning or the dynamics of the stems as they are.",
+)
+@click.option(
+    "--reference",
+    metavar="FILE",
+    help="Bring loudness, thirds of an octave, width and dynamics of the mix to those of this song.",
+)
+@click.option(
+    "--alternatives",
+    type=int,
+    metavar="N",
+    help="Mix in N ways: the others go beside OUTPUT, and a comparison into OUTPUT-alternatives.json.",
+)
+@click.option(
     "--target-loudness",
     type=float,
     metavar="LUFS",
-    help="Bring the mix there by a gain and a limiter; default: the training mixtures' average.",
+    help="Bring the mix there by a gain and a limiter; default: the reference's, or the training mixtures' average.",
 )
 @click.option("--true-peak", type=float, metavar="DBTP", help="The highest true peak; default: -1.")
 @click.option("--as-is", is_flag=True, help="The network's own level, with neither gain nor limiter.")
@@ -480,6 +496,9 @@ def mix(
     dry: bool | None,
     seed: int | None,
     song: str | None,
+    keep: str | None,
+    reference: str | None,
+    alternatives: int | None,
     target_loudness: float | None,
     true_peak: float | None,
     as_is: bool,
@@ -506,24 +525,29 @@ def mix(
         raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
     if stems_out is not None and endpoint is not None:
         raise click.UsageError("--stems-out: an endpoint answers with the mix alone; expected MIXER")
+    if alternatives is not None and endpoint is not None:
+        raise click.UsageError("--alternatives: an endpoint mixes in one way at a time; see --seed, --keep and --wet")
+    if reference is not None and as_is:
+        raise click.UsageError("expected either --reference or --as-is")
     if session is not None and stems_out is None:
         raise click.UsageError("--session: expected --stems-out as well")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     given = {"dry": dry, "seed": seed, "song": song, "as_is": as_is, "bits": bits, "sample_rate": sample_rate}
-    options = MixOptions.for_file(output, **given, target_loudness=target_loudness, true_peak=true_peak)
+    options = MixOptions.for_file(output, **given, keep=keep, target_loudness=target_loudness, true_peak=true_peak)
     sources = {stem: source for stem, source in stems.items() if source is not None}
     if tracks is not None and sources:
         raise click.UsageError("expected either --tracks or stems")
     # a folder that is no Mixer gets the error that names it as such, below
     is_mixer = mixer is not None and (Path(mixer) / _MIXER_FILE).is_file()
-    inputs = [mixer if is_mixer else None, *sources.values(), *inputs_of(tracks)]
-    outputs.check(inputs, parts.folders(stems_out), files=[output, plot, report])
+    inputs = [mixer if is_mixer else None, *sources.values(), *inputs_of(tracks), reference]
+    compared = answers.comparison_files(output, alternatives)
+    outputs.check(inputs, parts.folders(stems_out), files=[output, plot, report, *compared])
     if endpoint is not None:
-        _mix_at_endpoint(endpoint, tracks or sources, options, output, report, timeout)
+        _mix_at_endpoint(endpoint, tracks or sources, options, output, report, timeout, reference)
     elif mixer is not None:
         asked_for = parts.asked_for(stems_out, mixer, session)
-        _mix_here(mixer, tracks or sources, options, output, plot, report, asked_for)
+        _mix_here(mixer, tracks or sources, options, output, plot, report, asked_for, reference, alternatives)
 
 
 def _mix_here(
@@ -534,6 +558,8 @@ def _mix_here(
     plot: Path | None,
     report: Path | None,
     parts_out: "PartsOut | None",
+    reference: str | None,
+    alternatives: int | None,
 ) -> None:
     from tqdm import tqdm
 
@@ -541,6 +567,7 @@ def _mix_here(
     from fxnorm.mixing.mix_files import mix_samples, read_stems
 
     opened = _opened(mixer)
+    song = answers.read_reference(reference)
     groups = None
     if isinstance(sources, Path):
         options = options.for_tracks()
@@ -556,7 +583,8 @@ def _mix_here(
 
         refuse_unusable(stems)
         seed = opened.seed_of(options.seed, options.song)
-        unmixed = Unmixed.of(stems, opened.recipe.normalizer(), seed, bool(options.dry))
+        normalizer = opened.keeping(options.keep).recipe.normalizer()
+        unmixed = Unmixed.of(stems, normalizer, seed, bool(options.dry))
     with contextlib.ExitStack() as stack:
         bars: list[tqdm] = []
 
@@ -566,7 +594,16 @@ def _mix_here(
                 bars.append(stack.enter_context(tqdm(total=100, desc="mix", unit="%", bar_format=format_)))
             bars[0].update(round(100 * done) - bars[0].n)
 
-        mixed = mix_samples(opened, stems, options, output, show, parts_out, names, reported=report is not None)
+        reported = report is not None
+        if alternatives is None:
+            made, mixed = None, mix_samples(opened, stems, options, output, show, parts_out, names, song, reported)
+        else:
+            from fxnorm.mixing.alternatives import mix_alternatives
+
+            made = mix_alternatives(
+                opened, stems, options, output, alternatives, show, parts_out, names, song, reported
+            )
+            mixed = made.first
         show(1.0)
     if plot is not None and unmixed is not None:
         from fxnorm.evaluation.mix_plot import plot_mix
@@ -575,11 +612,15 @@ def _mix_here(
     if report is not None:
         from fxnorm.io.files import write_json
 
-        write_json(report, mixed.report() | ({"groups": groups} if groups is not None else {}))
+        content = mixed.report() | ({"groups": groups} if groups is not None else {})
+        write_json(report, content | ({} if made is None else made.for_report()))
     delivered = mixed.delivered
     click.echo(f"{output}: {mixed.seconds:.1f} s, {delivered.sentence()}")
     if delivered.remark is not None:
         click.echo(f"{output}: {delivered.remark}", err=True)
+    answers.report_match(output, mixed.match)
+    if made is not None:
+        answers.report_alternatives(output, made)
     if parts_out is not None and mixed.parts is not None:
         parts.report(parts_out.folder, mixed.parts)
 
@@ -602,6 +643,7 @@ def _mix_at_endpoint(
     output: Path,
     report: Path | None,
     timeout: float | None,
+    reference: str | None,
 ) -> None:
     from fxnorm.cli.mix_tracks import summed
     from fxnorm.io.files import whole_file, write_json
@@ -615,7 +657,7 @@ def _mix_at_endpoint(
         stems = files_of(summed_stems)
     else:
         stems = sources
-    served = request_mix(endpoint, stems, options, timeout or TIMEOUT_SECONDS)
+    served = request_mix(endpoint, stems, options, timeout or TIMEOUT_SECONDS, reference)
     with whole_file(output) as temporary:
         temporary.write_bytes(served.content)
     if report is not None:

@@ -32,10 +32,18 @@ def measure(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
     """
+    return levels(np.sqrt(mean_power(audio, sample_rate).mean(axis=0)))
+
+
+def mean_power(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Mean power of each channel of ``audio`` (channels, samples), (channels, bins), from 0 Hz to half of 44.1 kHz.
+
+    Raises:
+        AudioError: not one or two channels at 44.1 kHz.
+    """
     audio = checked(audio, sample_rate)
     hop = _FFT_SIZE // 2  # squares of the windows add up to one
-    power = np.zeros(_FFT_SIZE // 2 + 1)
+    power = np.zeros((len(audio), _FFT_SIZE // 2 + 1))
     for spectra in spectrum.frames(audio, _FFT_SIZE, hop, _FRAMES_AT_ONCE, padding=_FFT_SIZE):
-        power += np.square(np.abs(spectra)).sum(axis=(0, 1), dtype=np.float64)
-    power *= 2 / (_FFT_SIZE * audio.shape[0] * audio.shape[1])
-    return levels(np.sqrt(power))
+        power += np.square(np.abs(spectra)).sum(axis=1, dtype=np.float64)
+    return power * 2 / (_FFT_SIZE * audio.shape[1])

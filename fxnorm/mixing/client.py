@@ -43,7 +43,11 @@ class ServedMix:
 
 
 def request_mix(
-    endpoint: str, stems: Mapping[str, str | Path | bytes], options: MixOptions, timeout: float = TIMEOUT_SECONDS
+    endpoint: str,
+    stems: Mapping[str, str | Path | bytes],
+    options: MixOptions,
+    timeout: float = TIMEOUT_SECONDS,
+    reference: str | Path | None = None,
 ) -> ServedMix:
     """Have an endpoint mix ``stems``.
 
@@ -53,6 +57,7 @@ def request_mix(
             may be missing.
         options: of the mix.
         timeout: seconds to wait for the answer.
+        reference: the file, or the ``s3://`` address, of a song that the mix is brought to.
 
     Raises:
         FxnormError: a file cannot be read, the server cannot be reached, or it refuses the stems.
@@ -60,7 +65,8 @@ def request_mix(
     url = f"{endpoint.rstrip('/')}/invocations"
     if not url.startswith(("http://", "https://")):
         raise FxnormError(f"{endpoint}: expected an address that begins with http:// or https://")
-    content = {"dataframe_records": [_row(stems)], "params": options.model_dump(exclude_none=True)}
+    files = stems if reference is None else {**stems, "reference": reference}
+    content = {"dataframe_records": [_row(files)], "params": options.model_dump(exclude_none=True)}
     request = urllib.request.Request(url, json.dumps(content).encode("ascii"), {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:

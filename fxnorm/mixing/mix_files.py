@@ -12,9 +12,10 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.io import audio
 from fxnorm.io.files import whole_folder
 from fxnorm.mixing import parts as parts_folder
-from fxnorm.mixing.delivery import DeliveredMix, deliver, write
+from fxnorm.mixing.delivery import DeliveredMix, write
 from fxnorm.mixing.mixer import Mixer, refuse_unusable
 from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.reference import MatchedMix, Reference, ReferenceMatch, check_reference, delivered_mix
 from fxnorm.mixing.report import MeasuredStem, describe, measure_stems
 from fxnorm.mixing.treatment import Measured
 from fxnorm.models.network import Progress
@@ -61,9 +62,18 @@ class FileMix:
         return self.delivered.audio.shape[1] / self.sample_rate
 
     def report(self) -> dict[str, Any]:
-        """What an endpoint reports: sample rate, length and the fields of :class:`fxnorm.mixing.report.MixReport`."""
+        """What an endpoint reports: sample rate, length and the fields of :class:`fxnorm.mixing.report.MixReport`.
+
+        And ``reference``, of a mix that was brought to a song.
+        """
         described = describe(self.stems, self.delivered, self.mixer.recipe.statistics)
-        return {"sample_rate": self.sample_rate, "seconds": self.seconds, **asdict(described)}
+        content = {"sample_rate": self.sample_rate, "seconds": self.seconds, **asdict(described)}
+        return content if self.match is None else content | {"reference": self.match.model_dump()}
+
+    @property
+    def match(self) -> ReferenceMatch | None:
+        """What was done to bring it to a song, if there is one."""
+        return self.delivered.match if isinstance(self.delivered, MatchedMix) else None
 
 
 def mix_files(
@@ -73,6 +83,7 @@ def mix_files(
     output: Path,
     progress: Progress | None = None,
     parts: PartsOut | None = None,
+    reference: Reference | None = None,
     reported: bool = True,
 ) -> FileMix:
     """Read stems, mix them and write the mix, and perhaps its parts.
@@ -85,6 +96,7 @@ def mix_files(
         output: the file to write.
         progress: called with the fraction that is done.
         parts: where parts go, if they shall be written.
+        reference: a song that the mix is brought to.
         reported: measure the stems for :meth:`FileMix.report`.
 
     Raises:
@@ -93,7 +105,7 @@ def mix_files(
         OutputError: the mix or its parts cannot be written.
     """
     sources = {stem: str(path) for stem, path in stems.items()}
-    return mix_samples(mixer, read_stems(stems), options, output, progress, parts, sources, reported)
+    return mix_samples(mixer, read_stems(stems), options, output, progress, parts, sources, reference, reported)
 
 
 def read_stems(stems: Mapping[str, str | Path]) -> dict[str, np.ndarray]:
@@ -113,6 +125,7 @@ def mix_samples(
     progress: Progress | None = None,
     parts: PartsOut | None = None,
     sources: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
     reported: bool = True,
 ) -> FileMix:
     """As :func:`mix_files`, of stems that were read already.
@@ -126,27 +139,35 @@ def mix_samples(
         progress: called with the fraction that is done.
         parts: where parts go, if they shall be written.
         sources: where each stem is from, for the description of the parts.
+        reference: a song that the mix is brought to.
         reported: measure the stems for :meth:`FileMix.report`.
     """
+    check_reference(reference, options)
+    mixer = mixer.keeping(options.keep)
     measured = {}
     if reported:
         refuse_unusable(samples)
         measured = measure_stems(samples)
     if parts is not None:
-        delivered, description = _mix_with_parts(mixer, samples, sources or {}, options, output, progress, parts)
+        made = _mix_with_parts(mixer, samples, sources or {}, options, output, progress, parts, reference)
+        delivered, description = made
     else:
-        delivered, description = _mixed(mixer, samples, options, progress), None
+        delivered, description = _mixed(mixer, samples, options, progress, reference), None
         write(output, delivered.audio, options.sample_rate, options.bits)
     return FileMix(mixer, measured, delivered, options.sample_rate, description)
 
 
 def _mixed(
-    mixer: Mixer, samples: dict[str, np.ndarray], options: MixOptions, progress: Progress | None
+    mixer: Mixer,
+    samples: dict[str, np.ndarray],
+    options: MixOptions,
+    progress: Progress | None,
+    reference: Reference | None,
 ) -> DeliveredMix:
     mix = mixer.mix(
         samples, SAMPLE_RATE, bool(options.dry), options.seed, progress=progress, song=options.song, taken=True
     )
-    return deliver(mix, options.delivery, mixer.recipe.statistics, overwrite=True)
+    return delivered_mix(mix, options, mixer.recipe.statistics, reference, overwrite=True)
 
 
 def _mix_with_parts(
@@ -157,10 +178,11 @@ def _mix_with_parts(
     output: Path,
     progress: Progress | None,
     out: PartsOut,
+    reference: Reference | None,
 ) -> tuple[DeliveredMix, parts_folder.Description]:
     before = {stem: Measured(audio) for stem, audio in samples.items()}
     mix, contributions = mixer.mix_parts(samples, bool(options.dry), options.seed, progress, song=options.song)
-    delivered = deliver(mix, options.delivery, mixer.recipe.statistics, overwrite=True)
+    delivered = delivered_mix(mix, options, mixer.recipe.statistics, reference, overwrite=True)
     del mix
     with whole_folder(out.folder, parts_folder.CONTENTS.refuse_others) as folder:
         description = parts_folder.write(
@@ -176,6 +198,7 @@ def _mix_with_parts(
                 file: parts_folder.TrackShare(stem=stem, gain_db=round(gain, 4))
                 for file, (stem, gain) in out.tracks.items()
             },
+            reference=delivered.match if isinstance(delivered, MatchedMix) else None,
         )
         del contributions
         if out.session:

@@ -6,8 +6,8 @@ A Mixer directory holds all that mixing needs and nothing that has to be unpickl
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from fxnorm.normalization.recipe import STATISTICS_FILE, Recipe, files_of, song_
 
 FRONT_END_PREFIX = "front_end."
 """Of the names of a front-end's weights, in a network and by themselves."""
+
+KEPT = {"panning": "panning", "dynamics": "compression"}
+"""The effect that a normalization leaves out, by what stays of the stems."""
 
 _FORMAT = 1
 _LONGEST_RUN_IN_SECONDS = 3_600.0
@@ -104,6 +107,8 @@ class Mixer:
         seed: int | None = None,
         progress: Progress | None = None,
         taken: bool = False,
+        into: np.ndarray | None = None,
+        unchanged: Collection[str] = (),
     ) -> np.ndarray:
         """What the network is given: normalized stems.
 
@@ -113,6 +118,8 @@ class Mixer:
             seed: draws impulse responses and shelves; the default is the training's.
             progress: called before each stem; with 0, because all of this is a small part of a mix.
             taken: stems are taken out of ``stems``, a dictionary, one after the other, which frees their memory.
+            into: what an earlier call returned for these stems, to be overwritten and returned again.
+            unchanged: stems that are right in ``into``.
 
         Returns:
             (8, samples), in the order of STEMS with left before right.
@@ -120,9 +127,9 @@ class Mixer:
         length = max(stem.shape[1] for stem in stems.values())
         seed = self.seed_of(seed)
         normalizer = self.recipe.normalizer()
-        normalized = np.zeros((2 * len(STEMS), length), dtype=np.float32)
+        normalized = np.zeros((2 * len(STEMS), length), dtype=np.float32) if into is None else into
         for number, stem in enumerate(STEMS):
-            if stem in stems:
+            if stem in stems and stem not in unchanged:
                 if progress is not None:
                     progress(0.0)
                 samples = stems.pop(stem) if taken and isinstance(stems, dict) else stems[stem]
@@ -132,6 +139,21 @@ class Mixer:
                     padded, SAMPLE_RATE, stem, seed=seed, dry=dry
                 )
         return normalized
+
+    def keeping(self, keep: str | None) -> "Mixer":
+        """A Mixer with the same network whose normalization leaves an effect out: ``panning`` or ``dynamics``.
+
+        Raises:
+            SettingsError: the normalization does not have it; so nothing would stay that does not stay anyway.
+        """
+        if keep is None:
+            return self
+        effect, settings = KEPT[keep], self.recipe.settings
+        if effect not in settings.effects:
+            raise SettingsError(f"keep: {keep} stays anyway: this Mixer's normalization has no {effect}")
+        effects = tuple(name for name in settings.effects if name != effect)
+        recipe = replace(self.recipe, settings=settings.model_copy(update={"effects": effects}))
+        return replace(self, recipe=recipe)
 
     def seed_of(self, seed: int | None = None, song: str | None = None) -> int:
         """What :meth:`normalize` takes as ``seed`` to draw as :meth:`mix` does with this seed and song."""
@@ -191,7 +213,7 @@ class Mixer:
         normalized = self.normalize(prepared, dry, self.seed_of(seed, song), progress, taken=True)
         mixed = self.mix_normalized(normalized, progress)
         del normalized
-        _refuse_damaged(mixed)
+        refuse_damaged(mixed)
         if target_loudness is None:
             resampled = audio.resample(mixed, SAMPLE_RATE, sample_rate)
         else:
@@ -237,7 +259,7 @@ class Mixer:
         with torch.inference_mode():
             given = torch.from_numpy(normalized).to(self.device)  # on a CPU the same memory, which parts overwrite
             mixed = self.network.mix_parts(given, parts, self._run_in, progress).float().cpu().numpy()
-        _refuse_damaged(mixed)
+        refuse_damaged(mixed)
         return mixed, parts.numpy()
 
     @property
@@ -245,7 +267,12 @@ class Mixer:
         return round(self.run_in_seconds * SAMPLE_RATE)
 
 
-def _refuse_damaged(mix: np.ndarray) -> None:
+def refuse_damaged(mix: np.ndarray) -> None:
+    """Refuse a network's mix that is not finite.
+
+    Raises:
+        ModelError: it is not.
+    """
     if not np.isfinite(audio.peak_dbfs(mix)):
         raise ModelError("the network's mix holds NaN or infinite samples; its weights may be damaged")
 

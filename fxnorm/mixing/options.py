@@ -9,6 +9,8 @@ from fxnorm.errors import AudioError, SettingsError, printable
 from fxnorm.io.audio import OUTPUT_SUFFIXES
 from fxnorm.mixing.delivery import BITS, DEFAULT_TRUE_PEAK, Delivery
 
+Keep = Literal["panning", "dynamics"]
+
 _MP3_RATES = (22_050, 32_000, 44_100, 48_000)
 
 
@@ -23,6 +25,8 @@ class MixOptions(BaseModel):
             trained with it, and of the pre-reverb of dry vocals and other. The default is the training's seed.
         song: name of the song, with which its draws differ from those of others as in training and evaluation: the mix
             is then that of the evaluation's report. Of up to 255 characters; nothing but draws depends on it.
+        keep: what stays of the stems as they are: an effect that the normalization leaves out, panning, or dynamics,
+            which is its compression. The default is none, as in training.
         target_loudness: integrated loudness of the mix in LUFS (ITU-R BS.1770-4); the default is the average loudness
             of the mixtures that the model was trained on, where it is known. One gain and a true-peak limiter bring the
             mix there; where the limiter would crush it, it stays under the target, and a warning says by how much.
@@ -39,6 +43,7 @@ class MixOptions(BaseModel):
     output_format: Literal["wav", "flac", "mp3"] = "flac"
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     song: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    keep: Keep | None = None
     target_loudness: Annotated[float, Field(ge=-70, le=0)] | None = None
     true_peak: Annotated[float, Field(ge=-20, le=0)] = DEFAULT_TRUE_PEAK
     as_is: bool = False

@@ -26,6 +26,7 @@ from fxnorm.io.outputs import Contents
 from fxnorm.mixing import limiter, reaper
 from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, DeliveredMix, deliver
 from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.reference import ReferenceMatch
 from fxnorm.mixing.treatment import Measured, Treatment, compare
 from fxnorm.statistics import DatasetStatistics
 
@@ -87,6 +88,9 @@ class Description(_Strict):
     sample_rate: int = Field(description="of all files here, in Hz", ge=8_000, le=192_000)
     samples: int = Field(description="their length", ge=1)
     level: Level = Field(description="the level that the mix was delivered at")
+    reference: ReferenceMatch | None = Field(
+        default=None, description="what was done to bring the mix to a song; null: none was given"
+    )
     stems: dict[str, Part] = Field(description="the parts")
     tracks: dict[str, TrackShare] = Field(default_factory=dict, description="of a session, by file; empty for stems")
 
@@ -137,7 +141,8 @@ def write(
         parts: of the network's mix, float32 (4, 2, samples) in the order of STEMS; overwritten.
         before: the stems as they came in.
         options: of the mix.
-        origin: the fields ``mixer``, ``network``, ``sources`` and ``tracks`` of :class:`Description`.
+        origin: the fields ``mixer``, ``network``, ``sources``, ``tracks`` and perhaps ``reference`` of
+            :class:`Description`.
 
     Raises:
         OutputError: the system refuses to write them.

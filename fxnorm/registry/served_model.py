@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Map, Object, Property
+from mlflow.types.schema import AnyType, Array, Map, Object, Property
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -40,6 +40,7 @@ _PARAM_TYPES = {
     "output_format": "string",
     "seed": "long",
     "song": "string",
+    "keep": "string",
     "target_loudness": "double",
     "true_peak": "double",
     "as_is": "boolean",
@@ -86,6 +87,10 @@ def signature() -> ModelSignature:
         ColSpec(Map(DataType.string), "tracks", required=False),
         ColSpec(DataType.string, "table", required=False),
     ]
+    reference = [
+        ColSpec(DataType.binary, "reference", required=False),
+        ColSpec(DataType.string, "reference_uri", required=False),
+    ]
     texts = [Property(name, DataType.string) for name in ("group", "by", "source", "why")]
     by_stem = Map(DataType.double)
     mix = Schema(
@@ -100,12 +105,13 @@ def signature() -> ModelSignature:
             ColSpec(by_stem, "stem_loudness_lufs"),
             ColSpec(Map(by_stem), "drift"),
             ColSpec(Array(DataType.string), "warnings"),
+            ColSpec(AnyType(), "reference", required=False),
             ColSpec(Map(Object([*texts, Property("use", DataType.boolean)])), "groups", required=False),
         ]
     )
     defaults = MixOptions().model_dump()
     params = ParamSchema([ParamSpec(name, data_type, defaults[name]) for name, data_type in _PARAM_TYPES.items()])
-    return ModelSignature(inputs=Schema([*stems, *uris, *tracks]), outputs=mix, params=params)
+    return ModelSignature(inputs=Schema([*stems, *uris, *tracks, *reference]), outputs=mix, params=params)
 
 
 def input_example() -> pd.DataFrame:

@@ -130,7 +130,8 @@ class TrackedRun:
             created = client.create_run(_experiment(client, uri), run_name=name)
         run = cls(created.info.run_id)
         run.set_params(params)
-        run.set_tags({MLFLOW_SOURCE_NAME: f"fxnorm {__version__}", **_user(), **code_version(), **_experiment_of_dvc(), **tags})
+        own = {MLFLOW_SOURCE_NAME: f"fxnorm {__version__}", **_user(), **code_version(), **_experiment_of_dvc()}
+        run.set_tags({**own, **tags})
         return run
 
     @classmethod
