@@ -477,7 +477,7 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--alternatives",
-    type=int,
+    type=click.IntRange(2, 12),
     metavar="N",
     help="Mix in N ways: the others go beside OUTPUT, and a comparison into OUTPUT-alternatives.json.",
 )
@@ -606,7 +606,7 @@ def _mix_here(
         from fxnorm.evaluation.mix_plot import plot_mix
 
         seed = opened.seed_of(options.seed, options.song)
-        plot_mix(mixed.delivered.mix, mixed.stems, opened.recipe.normalizer(), seed, bool(options.dry), plot)
+        plot_mix(mixed.delivered.mix, mixed.stems, mixed.mixer.recipe.normalizer(), seed, bool(options.dry), plot)
     if report is not None:
         from fxnorm.io.files import write_json
 

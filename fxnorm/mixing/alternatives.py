@@ -283,7 +283,7 @@ def mix_alternatives(
     else:
         delivered = session.deliver(taken[0], reference, show)
         write(output, delivered.audio, options.sample_rate, options.bits)
-        first = FileMix(mixer, dict(samples), delivered, options.sample_rate)
+        first = FileMix(mixer.keeping(options.keep), dict(samples), delivered, options.sample_rate)
     compared = _Compared(first.delivered, mixer)
     done = [compared.add(taken[0], output, first.delivered)]
     left_out: list[str] = []

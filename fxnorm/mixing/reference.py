@@ -58,8 +58,8 @@ _TAPS = 32_767  # resolves a third of an octave at 30 Hz
 _PHASE_FFT_SIZE = 2**18
 _DESIGN_STEPS, _DESIGN_STEP_SIZE = 40, 0.7  # of the fixed-point iteration
 _LEAST_DB = 0.05  # smaller changes are none
-_PASSES = 4  # compressor and limiter change the spectrum a little, which the next pass takes into account
-_ENOUGH_DB = 0.3  # off after which there is no other pass
+_PASSES = 3  # compressor and limiter change the spectrum a little, which the next pass takes into account
+_ENOUGH_DB = 0.5  # off after which there is no other pass
 _REACHED_DB = 1.0  # off from which a remark says so
 _SAMPLES_AT_ONCE = 2**20
 
@@ -332,7 +332,7 @@ def deliver_to(reference: Reference, mix: np.ndarray, delivery: Delivery, statis
         matched = mix.copy()
         chain.filter(matched)
         chain = _compressed(chain, matched, aim)
-        under = replace(delivery, true_peak=round(_reachable(matched, aim, highest) + limiter.MARGIN_DB, 2))
+        under = replace(delivery, true_peak=round(_reachable(matched, aim, highest) + limiter.MARGIN_DB, 4))
         delivered = deliver(matched, under, statistics)
         del matched
         after, passes = _Measured.of(delivered.mix), passes + 1
