@@ -467,7 +467,7 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--alternatives",
-    type=int,
+    type=click.IntRange(2, 12),
     metavar="N",
     help="Mix in N ways: the others go beside OUTPUT, and a comparison into OUTPUT-alternatives.json.",
 )

@@ -286,7 +286,8 @@ def mix_alternatives(
     else:
         delivered = session.deliver(taken[0], reference, show)
         write(output, delivered.audio, options.sample_rate, options.bits)
-        first = FileMix(mixer, measure_stems(samples) if reported else {}, delivered, options.sample_rate)
+        measured = measure_stems(samples) if reported else {}
+        first = FileMix(mixer.keeping(options.keep), measured, delivered, options.sample_rate)
     compared = _Compared(first.delivered, mixer)
     done = [compared.add(taken[0], output, first.delivered)]
     left_out: list[str] = []

@@ -53,13 +53,15 @@ _LOWER_CEILING_DB = 2.0  # under the song's true peak, which may stand so much o
 _CEILING_STEPS = 6  # of the bisection of a ceiling that would cost loudness
 _CLIPPING_STEPS = 3  # each gives back most of the loudness that clipping took
 _MOST_LIMITING_DB = 8.0  # that the limiter is given of the highest peak; the compressor takes the rest
-_MORE_COMPRESSION = 2.0  # dB less for the limiter for each LU that it could not reach
+_MORE_COMPRESSION = 3.0  # dB less for the limiter for each LU that it could not reach
 _TAPS = 32_767  # resolves a third of an octave at 30 Hz
 _PHASE_FFT_SIZE = 2**18
 _DESIGN_STEPS, _DESIGN_STEP_SIZE = 40, 0.7  # of the fixed-point iteration
 _LEAST_DB = 0.05  # smaller changes are none
-_PASSES = 4  # compressor and limiter change the spectrum a little, which the next pass takes into account
-_ENOUGH_DB = 0.3  # off after which there is no other pass
+_PASSES = 3  # compressor and limiter change the spectrum a little, which the next pass takes into account
+_PASSES_FOR_LOUDNESS = 5  # where the limiter does not reach it, and the compressor has to take more
+_LOUD_ENOUGH_LU = 0.1
+_ENOUGH_DB = 0.5  # off after which there is no other pass
 _REACHED_DB = 1.0  # off from which a remark says so
 _SAMPLES_AT_ONCE = 2**20
 
@@ -332,11 +334,12 @@ def deliver_to(reference: Reference, mix: np.ndarray, delivery: Delivery, statis
         matched = mix.copy()
         chain.filter(matched)
         chain = _compressed(chain, matched, aim)
-        under = replace(delivery, true_peak=round(_reachable(matched, aim, highest) + limiter.MARGIN_DB, 2))
+        under = replace(delivery, true_peak=round(_reachable(matched, aim, highest) + limiter.MARGIN_DB, 4))
         delivered = deliver(matched, under, statistics)
         del matched
         after, passes = _Measured.of(delivered.mix), passes + 1
-        if passes == _PASSES or _is_near(after, song, target, chain):
+        most = _PASSES if target - after.loudness <= _LOUD_ENOUGH_LU else _PASSES_FOR_LOUDNESS
+        if passes >= most or _is_near(after, song, target, chain):
             is_held = delivered.reduction_db > 0 and highest < own_peak - _LEAST_DB
             remarks = _remarks(before, after, song, chain, is_held)
             return _matched(reference, before, after, chain, delivered, remarks)
@@ -564,7 +567,9 @@ def _behind_limiter(audio: np.ndarray, target: float, ceiling: float) -> tuple[f
 def _is_near(after: _Measured, song: _Measured, target: float, chain: _Chain) -> bool:
     """Whether another pass would change little: all is near that is not at its limit."""
     free = np.abs(chain.bands) < MOST_EQUALIZATION_DB - _LEAST_DB
-    off = [target - after.loudness, *after.bands_off(song)[free]]
+    if target - after.loudness > _LOUD_ENOUGH_LU:
+        return False
+    off = [*after.bands_off(song)[free]]
     if abs(chain.side_db) < MOST_SIDE_DB - _LEAST_DB:
         off.append(after.width - song.width)
     if chain.compressor is not None or after.peaks > song.peaks:
