@@ -43,7 +43,7 @@ rate read half of it more or less."""
 _OVERSAMPLING = 8
 _TAPS = 32  # of each phase of the interpolation
 _BLOCK = 64  # samples that are screened at once
-_SAMPLES_AT_ONCE = 2**20  # whose true peak is measured: bounds the memory
+_SAMPLES_AT_ONCE = 2**18  # whose peaks are measured: bounds the memory
 _REACH_SECONDS = 0.005
 _RELEASE_SECONDS = 0.08  # in which the gain recovers to a factor of e
 _MOST_STEPS = 24  # of the search; it halves an interval of 60 dB at each, at worst
@@ -198,6 +198,7 @@ class _Limiter:
     def _measure(self, most_reduction_db: float) -> None:
         """Look for peaks of the heights that are turned down where the highest is turned down by so much at most."""
         least = float(peaks(self.audio).max(initial=0.0) * amplitude(-most_reduction_db))
+        self.peaks = np.zeros(0, np.float32)  # else those before would be there beside the new ones
         self.peaks = _peaks_between(self.audio, min(least, self.ceiling))
         self._most_reduction_db = most_reduction_db
 
