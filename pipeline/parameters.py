@@ -130,7 +130,7 @@ class BatchParameters(BaseModel):
     shards: Annotated[int, Field(gt=0)] = 4
     """Into how many parts the sessions are divided, by the size of their files."""
     options: dict[str, Any] = {}
-    """Of each mix: those of the [endpoint](endpoint.md#params) but for ``song``."""
+    """Of each mix: those of the [endpoint](endpoint.md#request) but for ``song``."""
     parts: bool = False
     """Whether to write what each stem contributes beside each mix, too."""
     most_failed: Annotated[int, Field(ge=0)] = 0
