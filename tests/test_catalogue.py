@@ -325,6 +325,8 @@ def test_sessions_of_a_store_are_mixed_into_a_store_as_from_folders(
     assert client.head_object(Bucket="fxnorm", Key="c/out/index.html")["ContentLength"]
     with pytest.raises(OutputError, match="s3://fxnorm/c: holds something"):
         mix_all.run(mixer_folder, str(originals), "s3://fxnorm/c", FLAC, workers=1)
+    with pytest.raises(OutputError, match="s3://fxnorm/c/sessions/x: lies in an input"):
+        mix_all.run(mixer_folder, "s3://fxnorm/c/sessions/", "s3://fxnorm/c/sessions/x", FLAC, workers=1)
 
 
 def test_the_load_of_a_session_is_that_of_its_longest_file(originals: Path) -> None:

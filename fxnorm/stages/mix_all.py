@@ -284,6 +284,8 @@ def finish(
 def _check_places(mixer: Path, source: Source, sink: Sink) -> None:
     if sink.is_stored:
         object_store.split(sink.address)
+        if f"{sink.address.rstrip('/')}/".startswith(f"{source.address.rstrip('/')}/"):
+            raise OutputError(f"{sink.address}: lies in an input of this command, {source.address}; name another place")
         sink.refuse_others()
         return
     inputs = [mixer, None if object_store.is_address(source.address) else source.address]
