@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fxnorm.errors import SettingsError
 from fxnorm.io import object_store
-from fxnorm.mixing.options import MixOptions
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.settings import Settings, apply_override, read_yaml
 
@@ -130,7 +129,7 @@ class BatchParameters(BaseModel):
     shards: Annotated[int, Field(gt=0)] = 4
     """Into how many parts the sessions are divided, by the size of their files."""
     options: dict[str, Any] = {}
-    """Of each mix: those of the [endpoint](endpoint.md#params) but for ``song``."""
+    """Of each mix: those of the [endpoint](endpoint.md#request) but for ``song``."""
     parts: bool = False
     """Whether to write what each stem contributes beside each mix, too."""
     most_failed: Annotated[int, Field(ge=0)] = 0
@@ -143,6 +142,8 @@ class BatchParameters(BaseModel):
         Raises:
             SettingsError: likewise.
         """
+        from fxnorm.mixing.options import MixOptions  # with all that audio takes, which the other pipeline does not
+
         if params is not None:
             raise SettingsError(f"--params {params}: mixing takes no settings of stages; expected --set options.NAME=…")
         content = {} if file is None else read_yaml(file)

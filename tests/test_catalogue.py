@@ -134,6 +134,12 @@ def test_a_key_that_leaves_the_folder_is_a_session_s_fault(name: str) -> None:
     assert len(bad) == 1 and "leaves the folder" in str(bad[0].fault)
 
 
+def test_a_file_whose_name_is_no_text_is_the_fault_of_its_session() -> None:
+    catalogue = found("One/a.wav", "One/sub/\udcff.wav", "Two/a.wav")
+    faults = {session.name: session.fault for session in catalogue.sessions}
+    assert faults == {"One": "One/sub/\\udcff.wav: expected a name in UTF-8; rename it", "Two": None}
+
+
 def test_mixes_lie_as_their_sessions_do_and_no_two_are_one_file() -> None:
     names = ["A/One", "A/one", "A/Who?", "B/One", "B/One.flac/Two", "index.html/Three", "mixes"]
     named = targets(names, ".flac", "root")
@@ -319,6 +325,8 @@ def test_sessions_of_a_store_are_mixed_into_a_store_as_from_folders(
     assert client.head_object(Bucket="fxnorm", Key="c/out/index.html")["ContentLength"]
     with pytest.raises(OutputError, match="s3://fxnorm/c: holds something"):
         mix_all.run(mixer_folder, str(originals), "s3://fxnorm/c", FLAC, workers=1)
+    with pytest.raises(OutputError, match="s3://fxnorm/c/sessions/x: lies in an input"):
+        mix_all.run(mixer_folder, "s3://fxnorm/c/sessions/", "s3://fxnorm/c/sessions/x", FLAC, workers=1)
 
 
 def test_the_load_of_a_session_is_that_of_its_longest_file(originals: Path) -> None:

@@ -13,7 +13,7 @@ The folder that is searched is a session itself only if nothing below it is one,
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from fxnorm.constants import MIXTURE, STEMS
@@ -119,7 +119,7 @@ def catalogue_of(files: Iterable[File]) -> Catalogue:
         if not is_listed(file.name):
             continue
         if fault := _unsafe(file.name):
-            faults[printable(file.name.rpartition("/")[0] or file.name, _SHOWN)] = fault
+            faults[file.name.rpartition("/")[0] or file.name] = fault
             continue
         folder = root
         *parents, _ = file.name.split("/")
@@ -127,8 +127,16 @@ def catalogue_of(files: Iterable[File]) -> Catalogue:
             folder = folder.at(part)
         folder.files.append(file)
     sessions, loose = _sessions(root)
-    found = [*sessions, *(Found(name, fault=fault) for name, fault in faults.items())]
-    return Catalogue(tuple(sorted(found, key=lambda session: session.name)), tuple(sorted(loose)))
+    found = {session.name: session for session in sessions}
+    for folder_name, fault in faults.items():
+        name = next((name for name in found if _holds(name, folder_name)), printable(folder_name, _SHOWN))
+        found[name] = replace(found.get(name, Found(name)), fault=fault)
+    return Catalogue(tuple(sorted(found.values(), key=lambda session: session.name)), tuple(sorted(loose)))
+
+
+def _holds(session: str, folder: str) -> bool:
+    """Whether a folder is that of a session, or lies in it."""
+    return not session or f"{folder}/".startswith(f"{session}/")
 
 
 def _unsafe(name: str) -> str | None:

@@ -177,25 +177,24 @@ def each_surviving(
     Raises:
         FxnormError: no process can be started.
     """
-    waiting = list(range(len(items)))
+    done: set[int] = set()
     with terminable():
-        while waiting:
+        while waiting := [index for index in range(len(items)) if index not in done]:
             suspects: list[int] = []
             with contextlib.ExitStack() as stack:
                 pool = stack.enter_context(_pool(min(workers, len(waiting)), description))
                 work = _Work(function, items, waiting, workers, loads, capacity)
-                done = _in_processes(pool, work, description) if pool is not None else _here(work)
                 try:
-                    for index, future in done:
-                        waiting = [number for number in waiting if number != index]
+                    for index, future in _in_processes(pool, work, description) if pool is not None else _here(work):
+                        done.add(index)
                         yield index, future
                 except _BrokenError as error:
                     suspects = error.in_hand
-            waiting = [number for number in waiting if number not in suspects]
             lost = False
             for index in suspects:
                 future = _alone(function, items, index, description)
                 lost = lost or isinstance(future.exception(), LostError)
+                done.add(index)
                 yield index, future
             workers = workers if lost else max(1, workers // 2)
 

@@ -50,6 +50,7 @@ _BY_VALUE = frozenset({"fxnorm.settings"})
 """Modules that are in results by their values, the defaults among them, which the keys of kept results hold."""
 
 _DATA = {
+    "fxnorm.catalogue.report": "catalogue/page",
     "fxnorm.evaluation.report": "evaluation/page",
     "fxnorm.quality.report": "quality/page",
     "fxnorm.listening_test.analyse": "listening_test/analysis.html",

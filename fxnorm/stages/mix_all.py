@@ -38,6 +38,8 @@ from fxnorm.models.device import default_device
 from fxnorm.runtime.signals import Terminated
 
 _DESCRIPTION = "mix-all"
+_WORKERS_OF_A_DEVICE = 2
+"""As of the evaluation: one works on the processor while the other one's network computes on the device."""
 _ASKED_AT_ONCE = 16  # records that a store is asked for
 _LISTED = 5  # files in a sentence
 _LARGEST_MIXER_BYTES = 4 * 2**30
@@ -282,6 +284,8 @@ def finish(
 def _check_places(mixer: Path, source: Source, sink: Sink) -> None:
     if sink.is_stored:
         object_store.split(sink.address)
+        if f"{sink.address.rstrip('/')}/".startswith(f"{source.address.rstrip('/')}/"):
+            raise OutputError(f"{sink.address}: lies in an input of this command, {source.address}; name another place")
         sink.refuse_others()
         return
     inputs = [mixer, None if object_store.is_address(source.address) else source.address]
@@ -347,6 +351,8 @@ def _outcomes(items: list[Item], job: Job, workers: int) -> list[Outcome]:
 
 def _mixed(items: list[Item], waiting: list[int], needs: list[float], job: Job, workers: int) -> dict[int, Outcome]:
     capacity = loads.usable(parallel.available_memory())
+    if not workers and default_device().type == "cuda":
+        workers = _WORKERS_OF_A_DEVICE
     work = functools.partial(mix_session, job=job)
     todo = [items[number] for number in waiting]
     count = min(workers or parallel.available_cores(), max(len(todo), 1))
@@ -385,7 +391,7 @@ def _tell(outcome: Outcome) -> None:
     if outcome.trace is not None:
         tqdm.write(outcome.trace, file=sys.stderr)
     if outcome.row.status == "failed":
-        tqdm.write(f"not mixed: {outcome.row.session}: {outcome.row.message}", file=sys.stderr)
+        tqdm.write(f"not mixed: {printable(outcome.row.session, _SHOWN)}: {outcome.row.message}", file=sys.stderr)
 
 
 def _write(rows: Sequence[Row], job: Job, notes: Sequence[str]) -> bytes:
