@@ -73,6 +73,8 @@ demo: check-repository $(INSTALLED)
 PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST = pytest --numprocesses $(PROCESSES) --no-loadscope-reorder
 
+# these wait for nothing, and each process takes seconds to import what they use
+quick: PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores : 4)))
 quick: $(INSTALLED)
 	$(PYTEST) -m "not slow and not system" --durations 10
 

@@ -1,4 +1,8 @@
-"""Sounds and songs that several tests use."""
+"""Sounds and songs that several tests use.
+
+The process that hands tests to others imports this and nothing else, so what takes seconds to import stands where it is
+used.
+"""
 
 import contextlib
 import os
@@ -6,24 +10,24 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
-from selenium.webdriver import Chrome as WebDriver
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.io import audio
-from tests import servers
-from tests.browser import Browser, chromium
 from tests.project import Project, reproduced
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+    from tests.browser import Browser
 
 # one thread, here and in the processes that tests start: networks this small gain nothing from more, and threads that
 # wait for each other spin
 os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1)
 # songs are done in one process where a test does not ask for more: each takes seconds to start, and the other cores
 # have other tests to run
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
@@ -68,7 +72,7 @@ def _group_of(path: str) -> str:
     return "project" if module in _OF_THE_PROJECT else module
 
 
-_OF_A_SYSTEM = frozenset(("browser", "project", "original_project", "s3_environment"))
+_OF_A_SYSTEM = frozenset(("browser", "project", "original_project", "s3_environment", "server"))
 """Fixtures that start a browser, a pipeline or a server."""
 
 
@@ -109,6 +113,13 @@ def noise(seconds: float, level: float = 0.1, seed: int = 0, channels: int = 2) 
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _quick_stores() -> None:
     """MLflow migrates no new SQLite file in this process; those of processes that tests start are its own work."""
     from tests import stores
@@ -119,19 +130,25 @@ def _quick_stores() -> None:
 @pytest.fixture(scope="session")
 def s3_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Environment variables that point to an S3 store with the bucket ``fxnorm``."""
+    from tests import servers
+
     with servers.s3(tmp_path_factory.mktemp("s3") / "log", "fxnorm") as environment:
         yield environment
 
 
 @pytest.fixture(scope="session")
-def _chromium() -> Iterator[WebDriver]:
+def _chromium() -> "Iterator[Chrome]":
+    from tests.browser import chromium
+
     with chromium() as driver:
         yield driver
 
 
 @pytest.fixture
-def browser(_chromium: WebDriver, tmp_path: Path) -> Iterator[Browser]:
+def browser(_chromium: "Chrome", tmp_path: Path) -> "Iterator[Browser]":
     """A new window of a browser; what it downloads goes into ``downloads`` of the test's folder."""
+    from tests.browser import Browser
+
     first = _chromium.current_window_handle
     _chromium.switch_to.new_window("tab")
     yield Browser(_chromium, tmp_path / "downloads")
@@ -169,6 +186,8 @@ def _copy_of_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_song(tmp_path: Path) -> Callable[..., Path]:
     """Writes a song folder of noise stems and a mixture, the sum of the stems with gains, and returns it."""
 
+    from fxnorm.io import audio
+
     def make(
         name: str = "dataset/train/A Song",
         seconds: float = 3.0,
@@ -191,6 +210,8 @@ def make_song(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Mixer whose network is untrained: it gives the sum of the normalized stems."""
+    import torch
+
     from fxnorm import Mixer, models
     from fxnorm.effects.impulse_responses import ImpulseResponses
     from fxnorm.normalization.recipe import Recipe
@@ -217,6 +238,7 @@ def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Path:
     """What ``fxnorm normalize`` leaves, of short songs, each not the sum of its stems; not to be written to."""
+    from fxnorm.io import audio
     from fxnorm.normalization.recipe import Recipe
 
     folder = tmp_path_factory.mktemp("normalized")

@@ -3,6 +3,7 @@
 ``make test-containers`` runs this; it is no part of ``make test``, which needs no engine.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -10,7 +11,7 @@ import pytest
 from docker.errors import DockerException
 
 from fxnorm.components.stages import IMAGE
-from tests.cluster import surroundings
+from tests.cluster import Surroundings, surroundings
 from tests.project import REPOSITORY, Project
 
 ENGINE = docker.from_env()
@@ -20,26 +21,33 @@ def in_container(*command: str) -> str:
     return ENGINE.containers.run(IMAGE, list(command), remove=True, network_mode="host").decode()
 
 
-def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_repro(
-    project: Project, s3_environment: dict[str, str], tmp_path: Path
-) -> None:
-    with surroundings(project, tmp_path, s3_environment) as around:
-        variables = [text for name in around.environment for text in ("--environment", name)]
-        output = around.run("docker", *variables)
-        _, run = around.champion()
-        expected = around.reproduced_metrics()
-        assert {name: run.data.metrics[name] for name in expected} == expected
-        assert run.data.tags["git.commit"] == in_container("printenv", "FXNORM_COMMIT").strip().removesuffix("-dirty")
-        assert s3_environment["AWS_SECRET_ACCESS_KEY"] not in output
+@pytest.fixture(scope="module")
+def around(
+    project: Project, s3_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Surroundings]:
+    """What the containers talk to."""
+    with surroundings(project, tmp_path_factory.mktemp("around"), s3_environment) as found:
+        yield found
 
 
-def test_a_task_that_fails_in_its_container_fails_the_pipeline(
-    project: Project, s3_environment: dict[str, str], tmp_path: Path
-) -> None:
-    with surroundings(project, tmp_path, s3_environment) as around:
-        variables = [text for name in around.environment for text in ("--environment", name)]
-        with pytest.raises(AssertionError, match=r"fxnorm: the pipeline failed: .*'resolve'"):
-            around.run("docker", *variables, "--set", "revision=nowhere")
+def run(around: Surroundings, *options: str) -> str:
+    """Run the pipeline with the environment variables that say where the stores are."""
+    variables = [text for name in around.environment for text in ("--environment", name)]
+    return around.run("docker", *variables, *options)
+
+
+def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_repro(around: Surroundings) -> None:
+    output = run(around)
+    _, tracked = around.champion()
+    expected = around.reproduced_metrics()
+    assert {name: tracked.data.metrics[name] for name in expected} == expected
+    assert tracked.data.tags["git.commit"] == in_container("printenv", "FXNORM_COMMIT").strip().removesuffix("-dirty")
+    assert around.environment["AWS_SECRET_ACCESS_KEY"] not in output
+
+
+def test_a_task_that_fails_in_its_container_fails_the_pipeline(around: Surroundings) -> None:
+    with pytest.raises(AssertionError, match=r"fxnorm: the pipeline failed: .*'resolve'"):
+        run(around, "--set", "revision=nowhere")
 
 
 def test_the_image_runs_as_nobody_in_particular_and_holds_no_build_tools() -> None:

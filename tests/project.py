@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from tests import prefork
+
 REPOSITORY = Path(__file__).parents[1]
 STAGES = ("inputs", "check", "statistics", "normalize", "train", "evaluate", "register")
 TINY = {
@@ -30,7 +32,9 @@ class Project:
         self.folder = folder
         hidden = ("MLFLOW_", "DVC_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # fxnorm, and with it each of DVC's stages, starts in a moment
+        paths = (prefork.programs(), Path(sys.executable).parent, os.environ["PATH"])
+        self.environment["PATH"] = os.pathsep.join(map(str, paths))
         self.environment["DVC_NO_ANALYTICS"] = "1"
         self.environment["OMP_NUM_THREADS"] = "1"  # sums, and so metrics, depend on it in their last digits
         self.environment["LOKY_MAX_CPU_COUNT"] = "1"  # songs one after another: another process takes seconds to start
@@ -60,8 +64,8 @@ class Project:
         self.run("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", message)
 
 
-def reproduced(folder: Path) -> Project:
-    """A new project in which all of DVC's stages have run once."""
+def checkout(folder: Path) -> Project:
+    """A new project with the code and DVC's files, and nothing else."""
     project = Project(folder)
     for name in ("fxnorm", "serving", "components", "pipeline"):
         # with what Numba has compiled, which lies beside the code
@@ -72,6 +76,12 @@ def reproduced(folder: Path) -> Project:
     project.run("git", "init", "-q", "-b", "main")
     project.run("dvc", "init", "-q")
     shutil.copy(REPOSITORY / ".dvcignore", folder / ".dvcignore")
+    return project
+
+
+def reproduced(folder: Path) -> Project:
+    """A new project in which all of DVC's stages have run once."""
+    project = checkout(folder)
     sizes = [text for split in ("train=2", "val=1", "test=1", "dry=1") for text in ("--songs", split)]
     project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
     project.run("dvc", "add", "-q", "data")

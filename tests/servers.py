@@ -44,7 +44,7 @@ def running(
         )
     try:
         deadline = time.monotonic() + _PATIENCE
-        while not _listens(port):
+        while not listens(port):
             assert process.poll() is None, log.read_text(encoding="utf-8")
             assert time.monotonic() < deadline, f"port {port}: no answer in time\n{log.read_text(encoding='utf-8')}"
             time.sleep(0.1)
@@ -54,7 +54,8 @@ def running(
         process.wait(_PATIENCE)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether a server listens at a port of this machine."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             return True

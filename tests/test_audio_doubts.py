@@ -89,6 +89,7 @@ def test_a_song_of_a_format_without_stretches_is_normalized_first(make_song: Mak
         StoredSong(song)
 
 
+@pytest.mark.system
 def test_a_doubt_is_one_line_of_the_command_also_from_its_workers(make_song: MakeSong, tmp_path: Path) -> None:
     for name in ("A", "B"):
         folder = make_song(f"data/{name}", seconds=1.0)

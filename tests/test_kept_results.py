@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import task
+from tests import prefork
 from tests.conftest import SIZES, noise
 from tests.folders import contents
 from tests.mixers import changed
@@ -354,7 +354,7 @@ class Library:
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "library")}
         environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.folder / 'mlflow.db'}"
         done = subprocess.run(
-            [sys.executable, "-m", "fxnorm", *map(str, command)],
+            [str(prefork.programs() / "fxnorm"), *map(str, command)],
             cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr

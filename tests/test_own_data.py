@@ -18,7 +18,7 @@ from fxnorm.errors import DatasetError
 from fxnorm.io import audio
 from fxnorm.stages import inputs
 from tests.conftest import noise
-from tests.project import REPOSITORY, STAGES, TINY, Project
+from tests.project import STAGES, TINY, Project, checkout
 
 pytestmark = pytest.mark.system
 
@@ -28,14 +28,7 @@ MakeSong = Callable[..., Path]
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with short wet songs and nothing else, in which all stages up to the evaluation have run."""
-    project = Project(tmp_path_factory.mktemp("own"))
-    for name in ("fxnorm", "serving"):
-        shutil.copytree(REPOSITORY / name, project.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
-        shutil.copy(REPOSITORY / name, project.folder / name)
-    project.run("git", "init", "-q", "-b", "main")
-    project.run("dvc", "init", "-q")
-    shutil.copy(REPOSITORY / ".dvcignore", project.folder / ".dvcignore")
+    project = checkout(tmp_path_factory.mktemp("own"))
     for number, split in enumerate(("train", "val", "test")):
         stems = {stem: noise(1.5, 0.2, 10 * number + index) for index, stem in enumerate(("Vocals", "bass", "drums"))}
         for stem, samples in (stems | {"mixture": np.sum(list(stems.values()), axis=0)}).items():

@@ -1,15 +1,18 @@
 """The whole path on tiny data: DVC's stages, MLflow's run and registry, and a real server that answers requests."""
 
 import base64
+import contextlib
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,12 @@ from fxnorm import Mixer
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.io import audio
 from fxnorm.tracking.runs import RUN_FILE
+from tests import servers
 from tests.project import REPOSITORY, Project
 
 pytestmark = pytest.mark.system
 
+PATIENCE_SECONDS = 600
 MODEL = "models:/fxnorm-automix@champion"
 
 
@@ -162,16 +167,24 @@ def printed_by_make_demo(what: str) -> str:
     return printed.removeprefix(what).strip()
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """A server of this machine."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+
 @pytest.fixture(scope="module")
-def endpoint(project: Project) -> Iterator[str]:
-    """The address of a server that serves the champion."""
+def server(project: Project) -> Iterator[Endpoint]:
+    """A server that serves the champion."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     log = project.folder / "server.log"
     # as it is printed, in a shell that knows nothing of the project's environment
-    command = ["bash", "-c", f"{printed_by_make_demo('The endpoint')} --port {port}"]
+    command = ["bash", "-c", f"exec {printed_by_make_demo('The endpoint')} --port {port}"]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(project.folder), "OMP_NUM_THREADS": "1"}
     (project.folder / ".venv").symlink_to(sys.prefix)
     with open(log, "w") as output:
@@ -179,18 +192,26 @@ def endpoint(project: Project) -> Iterator[str]:
             command, cwd=project.folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            for _ in range(240):
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            answered = False
+            while not answered:
                 assert server.poll() is None, log.read_text()
-                try:
-                    if requests.get(f"{address}/ping", timeout=5).status_code == 200:
-                        break
-                except requests.ConnectionError:
-                    time.sleep(0.5)
-            yield address
+                assert time.monotonic() < deadline, log.read_text()
+                with contextlib.suppress(requests.ConnectionError):
+                    answered = requests.get(f"{address}/ping", timeout=5).status_code == requests.codes.ok
+                time.sleep(0.3)
+            yield Endpoint(port, server)
         finally:
-            os.killpg(server.pid, 15)
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.killpg(server.pid, 15)
             server.wait(30)
             (project.folder / ".venv").unlink()
+
+
+@pytest.fixture
+def endpoint(server: Endpoint) -> str:
+    """The server's address."""
+    return f"http://127.0.0.1:{server.port}"
 
 
 def post(endpoint: str, row: Mapping[str, str | None], **params: Any) -> requests.Response:
@@ -262,3 +283,13 @@ def test_the_command_mixes_with_the_registered_model(project: Project) -> None:
     (song,) = (project.folder / "data/dry/test").iterdir()
     project.run("fxnorm", "mix", MODEL, "--dry", "--bass", str(song / "bass.wav"), "--output", "mix.flac")
     assert audio.read(project.folder / "mix.flac")[0].shape == audio.read(song / "bass.wav")[0].shape
+
+
+def test_the_endpoint_ends_with_ctrl_c_and_with_it_what_it_started(server: Endpoint) -> None:
+    server.process.send_signal(signal.SIGINT)  # to it alone
+    server.process.wait(60)
+    for _ in range(300):
+        if not servers.listens(server.port):
+            break
+        time.sleep(0.1)
+    assert not servers.listens(server.port)

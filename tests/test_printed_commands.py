@@ -212,24 +212,15 @@ def test_what_make_says_exists(demo: Project) -> None:
     assert all((demo.folder / result).exists() for result in results)
 
 
-@pytest.mark.parametrize(
-    "what, page, more, ended_by",
-    [("Experiments", "/health", "--workers 1", signal.SIGTERM), ("The endpoint", "/ping", "", signal.SIGINT)],
-)
-def test_a_server_starts_as_make_demo_says_and_ends_with_a_signal(
-    what: str,
-    page: str,
-    more: str,
-    ended_by: signal.Signals,
-    demo: Project,
-    environment: dict[str, str],
-    tmp_path: Path,
+def test_mlflows_pages_are_served_as_make_demo_says_until_a_signal(
+    demo: Project, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    """``test_pipeline.py`` has the same of the endpoint."""
     port = servers.free_port()
     log = tmp_path / "log"
     with open(log, "w", encoding="utf-8") as output:
         server = subprocess.Popen(
-            ["bash", "-c", f"exec {command_of(what)} --port {port} {more}"],
+            ["bash", "-c", f"exec {command_of('Experiments')} --port {port} --workers 1"],
             cwd=demo.folder,
             env=environment,
             stdout=output,
@@ -237,8 +228,8 @@ def test_a_server_starts_as_make_demo_says_and_ends_with_a_signal(
             start_new_session=True,
         )
     try:
-        answers_in_time(server, f"http://127.0.0.1:{port}{page}", log)
-        server.send_signal(ended_by)  # to it alone: what it started ends with it
+        answers_in_time(server, f"http://127.0.0.1:{port}/health", log)
+        server.send_signal(signal.SIGTERM)  # to it alone: what it started ends with it
         server.wait(60)
         for _ in range(300):
             if not listens(port):
@@ -319,7 +310,7 @@ def test_serve_says_in_one_line_what_is_not_there(
 
 
 def test_serve_names_a_model_that_the_registry_does_not_have(demo: Project) -> None:
-    command = [sys.executable, "-m", "fxnorm", "serve", "models:/another@champion"]
+    command = ["fxnorm", "serve", "models:/another@champion"]
     done = subprocess.run(
         command, cwd=demo.folder, env=demo.environment, capture_output=True, text=True, check=False, timeout=120
     )

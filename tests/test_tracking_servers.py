@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +24,7 @@ from fxnorm.registry.registered import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import register
 from fxnorm.tracking.runs import RUN_FILE
-from tests import mixers, servers
+from tests import mixers, prefork, servers
 from tests.conftest import noise
 
 pytestmark = pytest.mark.system
@@ -150,7 +149,7 @@ def test_registrations_at_the_same_time_leave_one_champion_that_serves_and_one_b
     for seed in (1, 2):
         folder = mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed)
         report = mixers.report(Path(f"report-{seed}"), folder, 5.0 - seed)
-        command = [sys.executable, "-m", "fxnorm", "register", str(folder), str(report)]
+        command = [str(prefork.programs() / "fxnorm"), "register", str(folder), str(report)]
         processes.append(subprocess.Popen([*command, "--set", f"register.name={name}"], env=os.environ | store))
     assert [process.wait(300) for process in processes] == [0, 0]
     numbers = {version.version for version in mlflow.MlflowClient().search_model_versions(f"name='{name}'")}

@@ -28,6 +28,8 @@ from fxnorm.training.tasks import guard_frames, task
 from tests.conftest import SIZES, noise
 from tests.servers import free_port
 
+pytestmark = pytest.mark.system  # it trains
+
 MakeSong = Callable[..., Path]
 SETTINGS = TrainSettings(
     sizes=dict(SIZES),

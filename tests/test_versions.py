@@ -5,6 +5,8 @@ any change of code that a result is made by gives another digest, and nothing el
 """
 
 import ast
+import dataclasses
+import functools
 import os
 import shutil
 import subprocess
@@ -69,10 +71,25 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copytree(REPOSITORY / name, folder / name, ignore=leave_out)
     before = versions._FXNORM
     monkeypatch.setattr(versions, "_FXNORM", folder / "fxnorm")
+    monkeypatch.setattr(versions, "_source", functools.cache(source))
     forget()
     yield folder / "fxnorm"
     monkeypatch.setattr(versions, "_FXNORM", before)
     forget()
+
+
+_parsed: dict[tuple[str, bytes], versions._Source] = {}
+_parse = versions._source.__wrapped__
+
+
+def source(module: str) -> versions._Source:
+    """As ``versions`` reads a module; the same text is parsed once, not for each test."""
+    path = versions._path_of(module)
+    assert path is not None
+    key = (module, path.read_bytes())
+    if key not in _parsed:
+        _parsed[key] = _parse(module)
+    return dataclasses.replace(_parsed[key], path=path)
 
 
 def forget() -> None:
