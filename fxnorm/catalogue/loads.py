@@ -8,8 +8,8 @@ from fxnorm.io import audio, object_store
 
 PROCESS_BYTES = 0.75e9
 """Of a process with PyTorch and a Mixer that mixes a short song."""
-SECOND_BYTES = 3.5e6
-"""More for each second of a song: one of ten minutes takes 2.55 GB, with its stems measured (benchmarks/parts.py)."""
+SECOND_BYTES = 2.5e6
+"""More for each second of a song: one of ten minutes takes 1.9 GB, with its parts (benchmarks/parts.py)."""
 
 _SHARE = 0.9  # of the free memory
 _LOSSLESS, _PACKED, _LOSSY = 132_300.0, 50_000.0, 12_000.0
