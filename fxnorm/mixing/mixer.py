@@ -6,7 +6,7 @@ A Mixer directory holds all that mixing needs and nothing that has to be unpickl
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fxnorm.io import audio, bounded
 from fxnorm.io.files import whole_folder, write_json
 from fxnorm.io.outputs import Contents
 from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, Delivery, deliver
+from fxnorm.mixing.shares import TrackSignals
 from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress, StemTracks
 from fxnorm.normalization.recipe import FILES as RECIPE_FILES
@@ -36,25 +37,6 @@ KEPT = {"panning": "panning", "dynamics": "compression"}
 
 _FORMAT = 1
 _LONGEST_RUN_IN_SECONDS = 3_600.0
-
-
-@dataclass(frozen=True)
-class TrackSignals:
-    """Tracks of a session, which add up to its stems: at first as they are in them, later their shares of a mix.
-
-    Attributes:
-        audio: float32 (tracks, 2, samples), as long as the longest stem. It may lie in a file.
-        stems: the stem of each.
-        files: the name of each.
-    """
-
-    audio: np.ndarray
-    stems: Sequence[str]
-    files: Sequence[str]
-
-    def of(self, stem: str) -> list[np.ndarray]:
-        """Those of one stem, (2, samples) each, to be overwritten."""
-        return [audio for audio, own in zip(self.audio, self.stems, strict=True) if own == stem]
 
 
 @dataclass
