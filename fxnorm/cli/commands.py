@@ -578,6 +578,8 @@ def _mix_here(
     groups = None
     if isinstance(sources, Path):
         options = options.for_tracks()
+        if tracks_out and not opened.network.has_parts:
+            raise opened.network.without_parts()
         found = summed(sources, opened.recipe.statistics)
         stems, groups, names = found.stems, found.groups, dict.fromkeys(found.stems, str(sources))
         if parts_out is not None:
