@@ -15,6 +15,7 @@ from torch.nn import functional
 from fxnorm import models
 from fxnorm.errors import ModelError, SettingsError
 from fxnorm.models import CRAFx2, filter_bank, whole_latents
+from fxnorm.models.network import StemTracks
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "models" / "crafx2.npz", allow_pickle=False)
 plain_crafx2 = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "networks.py"))["plain_crafx2"]
@@ -373,6 +374,28 @@ def test_the_part_of_a_silent_stem_is_silence() -> None:
     assert torch.allclose(parts.sum(0), mix, atol=1e-6)
     silent_mix, silent_parts = parts_of(network, torch.zeros(8, 500), 0)
     assert not silent_mix.any() and not silent_parts.any()
+
+
+@pytest.mark.parametrize(("samples", "run_in"), [(3_001, 1_000), (3_000, 8_000), (50, 10)])
+def test_tracks_add_up_to_the_parts(samples: int, run_in: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_bank, "_CACHED_SAMPLES", 5_000)
+    network, song = network_with_random_weights(**SMALL), stems(samples)[0]
+    mix, parts = parts_of(network, song, run_in)
+    of_stems = [3, 0, 1, 0, 3, 2, 0]
+    room = torch.zeros(len(of_stems), 2, samples + 20)  # as in a file with more in it
+    tracks = StemTracks(room[..., 10:-10], of_stems)
+    weights = torch.rand(len(of_stems))
+    for number, stem in enumerate(of_stems):
+        total = sum(weight for weight, other in zip(weights, of_stems, strict=True) if other == stem)
+        tracks.audio[number] = song[2 * stem : 2 * stem + 2] * weights[number] / total
+    tracks.audio[0, 0], tracks.audio[4, 0] = song[6], 0  # a channel that is in one track alone
+    again = torch.empty_like(parts)
+    assert torch.equal(network.mix_parts(song, again, run_in, tracks=tracks), mix)
+    assert torch.equal(again, parts)
+    for stem in range(4):
+        shares = [share for share, other in zip(tracks.audio, of_stems, strict=True) if other == stem]
+        assert torch.allclose(torch.stack(shares).sum(0), parts[stem], atol=1e-6)
+    assert not room[..., :10].any() and not room[..., -10:].any()
 
 
 def test_a_wave_u_net_has_no_parts() -> None:

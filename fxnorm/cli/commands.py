@@ -484,6 +484,7 @@ def _stem_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--stems-out", type=_FOLDER, help="Write what each stem contributes into this folder, and mix.json; see remix."
 )
+@click.option("--tracks-out", is_flag=True, help="Write the share of each of the --tracks into --stems-out as well.")
 @click.option("--session", type=click.Choice(["reaper"]), help="A DAW's project beside what --stems-out writes.")
 @click.option("--plot", type=_FILE, help="Draw spectra, loudness and reverberation into this .png or .svg file.")
 @click.option("--report", type=_FILE, help="Write levels, distance from the training songs and warnings (.json).")
@@ -505,6 +506,7 @@ def mix(
     bits: str | None,
     sample_rate: int | None,
     stems_out: Path | None,
+    tracks_out: bool,
     session: str | None,
     plot: Path | None,
     report: Path | None,
@@ -531,6 +533,8 @@ def mix(
         raise click.UsageError("expected either --reference or --as-is")
     if session is not None and stems_out is None:
         raise click.UsageError("--session: expected --stems-out as well")
+    if tracks_out and (stems_out is None or tracks is None):
+        raise click.UsageError("--tracks-out: expected --tracks and --stems-out as well")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise SettingsError(f"--plot {plot}: expected a file name that ends in {' or '.join(_PICTURES)}")
     given = {"dry": dry, "seed": seed, "song": song, "as_is": as_is, "bits": bits, "sample_rate": sample_rate}
@@ -547,7 +551,9 @@ def mix(
         _mix_at_endpoint(endpoint, tracks or sources, options, output, report, timeout, reference)
     elif mixer is not None:
         asked_for = parts.asked_for(stems_out, mixer, session)
-        _mix_here(mixer, tracks or sources, options, output, plot, report, asked_for, reference, alternatives)
+        _mix_here(
+            mixer, tracks or sources, options, output, plot, report, asked_for, reference, alternatives, tracks_out
+        )
 
 
 def _mix_here(
@@ -560,6 +566,7 @@ def _mix_here(
     parts_out: "PartsOut | None",
     reference: str | None,
     alternatives: int | None,
+    tracks_out: bool,
 ) -> None:
     from tqdm import tqdm
 
@@ -571,9 +578,13 @@ def _mix_here(
     groups = None
     if isinstance(sources, Path):
         options = options.for_tracks()
-        stems, groups, shares = summed(sources, opened.recipe.statistics)
-        names = dict.fromkeys(stems, str(sources))
-        parts_out = parts_out and replace(parts_out, tracks=shares)
+        if tracks_out and not opened.network.has_parts:
+            raise opened.network.without_parts()
+        found = summed(sources, opened.recipe.statistics)
+        stems, groups, names = found.stems, found.groups, dict.fromkeys(found.stems, str(sources))
+        if parts_out is not None:
+            shares = found.signals(parts_out.folder, options.sample_rate) if tracks_out else None
+            parts_out = replace(parts_out, tracks=found.gains, shares=shares)
     else:
         stems, names = read_stems(sources), sources
     unmixed = None
@@ -653,8 +664,8 @@ def _mix_at_endpoint(
     stems: Mapping[str, str | bytes]
     if isinstance(sources, Path):
         options = options.for_tracks()
-        summed_stems, groups, _ = summed(sources)
-        stems = files_of(summed_stems)
+        found = summed(sources)
+        stems, groups = files_of(found.stems), found.groups
     else:
         stems = sources
     served = request_mix(endpoint, stems, options, timeout or TIMEOUT_SECONDS, reference)

@@ -11,9 +11,9 @@ from fxnorm.errors import SettingsError, printable
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--gain", "gains", multiple=True, metavar="STEM=DB", help="Turn a stem up or down; repeatable.")
-@click.option("--mute", multiple=True, metavar="STEM", help="Leave a stem out; repeatable.")
-@click.option("--solo", multiple=True, metavar="STEM", help="Leave all others out; repeatable.")
+@click.option("--gain", "gains", multiple=True, metavar="NAME=DB", help="Turn a stem or track up or down; repeatable.")
+@click.option("--mute", multiple=True, metavar="NAME", help="Leave a stem or track out; repeatable.")
+@click.option("--solo", multiple=True, metavar="NAME", help="Leave all others out; repeatable.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The mix, .wav, .flac or .mp3.")
 @click.option(
     "--target-loudness",
@@ -35,7 +35,10 @@ def remix(
     bits: str | None,
     sample_rate: int | None,
 ) -> None:
-    """Mix the parts in DIR, what 'fxnorm mix --stems-out' wrote, again: without a change it is the same mix."""
+    """Mix the parts in DIR, what 'fxnorm mix --stems-out' wrote, again: without a change it is the same mix.
+
+    NAME is a stem or, where --tracks-out was given as well, a track of the session by its file.
+    """
     from fxnorm.io import outputs
     from fxnorm.mixing import parts
     from fxnorm.mixing.delivery import write
@@ -49,7 +52,7 @@ def remix(
         bits=bits,
         sample_rate=sample_rate or description.sample_rate,
     )
-    change = parts.Change.of(_parsed(gains), set(mute), set(solo), description.stems)
+    change = parts.Change.of(_parsed(gains), set(mute), set(solo), description.stems, description.tracks)
     outputs.check([folder], files=[output])
     delivered = parts.remix(folder, change, options)
     write(output, delivered.audio, options.sample_rate, options.bits)
@@ -62,17 +65,17 @@ def remix(
 
 
 def _parsed(gains: tuple[str, ...]) -> dict[str, float]:
-    """Gains in dB by stem."""
+    """Gains in dB by stem or track."""
     parsed: dict[str, float] = {}
     for item in gains:
-        stem, equals, text = item.partition("=")
+        name, equals, text = item.rpartition("=")  # a file's name may have the sign too
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (stem and equals and math.isfinite(value)):
+        if not (name and equals and math.isfinite(value)):
             raise SettingsError(f"--gain {printable(item)}: expected STEM=DB, such as vocals=+1.5")
-        if stem in parsed:
-            raise SettingsError(f"--gain {printable(item)}: {printable(stem)} has a gain already")
-        parsed[stem] = value
+        if name in parsed:
+            raise SettingsError(f"--gain {printable(item)}: {printable(name)} has a gain already")
+        parsed[name] = value
     return parsed

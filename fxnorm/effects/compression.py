@@ -10,6 +10,7 @@ import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import compressor, onsets
+from fxnorm.effects.controls import Control
 from fxnorm.effects.levels import amplitude, checked, decibels, peaks, sounding_part
 from fxnorm.runtime.compiled import kernel
 
@@ -92,13 +93,14 @@ def match(
     target: np.ndarray,
     settings: CompressionSettings,
     out: np.ndarray | None = None,
+    controls: list[Control] | None = None,
 ) -> np.ndarray:
     """``audio`` (channels, samples) at a peak of -10 dBFS per channel, compressed until its peaks fit ``target``.
 
     Peaks fit when their mean is under target[0] + target[1] (peak and deviation, dB). The first ratio and threshold
     that reaches this is taken, or the strongest of all if none does. What fits already is not compressed, and nothing
     is expanded. A channel that does not pass -50 dBFS stays as it is. The result is written to ``out``, which may be
-    ``audio``, if given.
+    ``audio``, if given. What was done is added to ``controls``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -106,18 +108,43 @@ def match(
     audio = checked(audio, sample_rate)
     part = sounding_part(audio, onsets.FRAME, _MARGIN)
     matched = np.empty_like(audio) if out is None else out
+    channel_gains: list[np.ndarray | None] = []  # of each sample of the part that sounds; None where a channel stays
     for channel, highest in enumerate(peaks(audio)):
+        gains = None
         if decibels(highest) > SILENCE_DBFS:
-            sound = audio[channel, part] * np.float32(amplitude(REFERENCE_PEAK_DBFS) / highest)
-            _compress_to_fit(sound, float(target[0] + target[1]), settings, matched[channel, part])
+            to_reference = np.float32(amplitude(REFERENCE_PEAK_DBFS) / highest)
+            sound = audio[channel, part] * to_reference
+            gains = np.ones_like(sound) if controls is not None else None
+            _compress_to_fit(sound, float(target[0] + target[1]), settings, matched[channel, part], gains)
             matched[channel, : part.start] = matched[channel, part.stop :] = 0
+            if gains is not None:
+                gains *= to_reference
         else:
             matched[channel] = audio[channel]
+        channel_gains.append(gains)
+
+    def same(other: np.ndarray) -> None:
+        for samples, gains in zip(other, channel_gains, strict=True):
+            if gains is not None:
+                samples[part] *= gains
+                samples[: part.start] = samples[part.stop :] = 0
+
+    if controls is not None:
+        controls.append(same)
     return matched
 
 
-def _compress_to_fit(audio: np.ndarray, limit: float, settings: CompressionSettings, output: np.ndarray) -> None:
-    """``audio`` (samples,) compressed with the first setting that brings the mean of its peaks under ``limit`` dB."""
+def _compress_to_fit(
+    audio: np.ndarray,
+    limit: float,
+    settings: CompressionSettings,
+    output: np.ndarray,
+    gains: np.ndarray | None = None,
+) -> None:
+    """``audio`` (samples,) compressed with the first setting that brings the mean of its peaks under ``limit`` dB.
+
+    The gain of each sample is written to ``gains`` (samples,), which holds ones.
+    """
     starts = onsets.detect(audio)
     if _peak(audio, starts) < limit:
         output[:] = audio
@@ -128,6 +155,9 @@ def _compress_to_fit(audio: np.ndarray, limit: float, settings: CompressionSetti
             break
     if search.best_buffer is not output:
         output[:] = search.best_buffer
+    if gains is not None:
+        one = np.broadcast_to(np.float32(1), gains.shape)
+        compressor.compress(one, search.level, *search.best_setting, *search.smoothing, gains)
 
 
 class _Search:
@@ -148,6 +178,7 @@ class _Search:
         # best_buffer holds the result of the latest threshold that fits, or else of the strongest. trial_buffer is
         # overwritten by every trial; a trial that is to be kept exchanges the two. Either may be ``buffer``.
         self.best_buffer, self._trial_buffer = np.empty_like(audio), buffer
+        self.best_setting = 0.0, 1.0  # threshold in dB and ratio of what best_buffer holds
 
     def run(self, ratio: int, starts: np.ndarray) -> bool:
         """Whether a threshold fits with this ratio; ``starts`` are the onsets before compression."""
@@ -175,6 +206,7 @@ class _Search:
         fits = _peak(self._trial_buffer, starts) < self.limit
         if fits or index == _THRESHOLDS.size - 1:
             self.best_buffer, self._trial_buffer = self._trial_buffer, self.best_buffer
+            self.best_setting = float(_THRESHOLDS[index]), float(ratio)
         return fits, starts
 
     def _estimate(self, ratio: int, starts: np.ndarray, after: int) -> int:

@@ -12,6 +12,7 @@ import scipy  # its parts are loaded at their first use: signal alone takes a se
 
 from fxnorm.constants import SAMPLE_RATE, SILENCE_DBFS
 from fxnorm.effects import loudness, spectrum
+from fxnorm.effects.controls import Control
 from fxnorm.effects.convolution import convolve
 from fxnorm.effects.levels import amplitude, checked, decibels, peaks
 
@@ -69,12 +70,13 @@ def match(
     target: np.ndarray,
     settings: EqualizationSettings | None = None,
     out: np.ndarray | None = None,
+    controls: list[Control] | None = None,
 ) -> np.ndarray:
     """``audio`` (channels, samples) with each channel at -30 LUFS filtered towards the spectrum ``target`` (32769,).
 
     A channel that does not pass -50 dBFS stays as it is. Outside of ``audio`` is silence: what the filter needs of
     its surroundings, up to its own length at both ends, is taken as zero. The result is written to ``out``, which may
-    be ``audio``, if given.
+    be ``audio``, if given. What was done is added to ``controls``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -85,14 +87,25 @@ def match(
     energies = loudness.step_energies(audio)
     magnitudes = spectrum.mean_magnitude(audio)
     matched = np.empty_like(audio) if out is None else out
+    kernels: list[np.ndarray | None] = []  # by channel; None where it stays
     for channel in range(audio.shape[0]):
         level = loudness.integrated(energies[channel], audio.shape[1])
         if decibels(highest[channel]) <= SILENCE_DBFS or not np.isfinite(level):
             matched[channel] = audio[channel]
+            kernels.append(None)
         else:
             gain = loudness.gain_to(level, REFERENCE_LOUDNESS, float(highest[channel]))
-            kernel = _design(gain * magnitudes[channel], target, settings)
-            matched[channel] = convolve(audio[channel], gain * kernel, start=kernel.size // 2)
+            kernel = gain * _design(gain * magnitudes[channel], target, settings)
+            matched[channel] = convolve(audio[channel], kernel, start=kernel.size // 2)
+            kernels.append(kernel)
+
+    def same(other: np.ndarray) -> None:
+        for samples, kernel in zip(other, kernels, strict=True):
+            if kernel is not None:
+                samples[:] = convolve(samples, kernel, start=kernel.size // 2)
+
+    if controls is not None:
+        controls.append(same)
     return matched
 
 

@@ -8,6 +8,8 @@ published statistics were measured: RBJ's audio EQ cookbook at 1,500 and 38 Hz.
 import numpy as np
 
 from fxnorm.constants import SAMPLE_RATE
+from fxnorm.effects.controls import Control
+from fxnorm.effects.controls import gain as gain_of
 from fxnorm.effects.filters import biquad
 from fxnorm.effects.levels import amplitude, checked, peaks
 from fxnorm.runtime.compiled import kernel
@@ -33,16 +35,25 @@ def measure(audio: np.ndarray, sample_rate: int) -> float:
     return integrated(step_energies(checked(audio, sample_rate)).sum(axis=0), audio.shape[1])
 
 
-def match(audio: np.ndarray, sample_rate: int, target: float, out: np.ndarray | None = None) -> np.ndarray:
+def match(
+    audio: np.ndarray,
+    sample_rate: int,
+    target: float,
+    out: np.ndarray | None = None,
+    controls: list[Control] | None = None,
+) -> np.ndarray:
     """``audio`` (channels, samples) at ``target`` LUFS, divided by its peak should that pass full scale.
 
     Audio without loudness comes back unchanged. The result is written to ``out``, which may be ``audio``, if given.
+    What was done is added to ``controls``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
     """
     audio = checked(audio, sample_rate)
     gain = np.float32(gain_to(measure(audio, sample_rate), target, float(peaks(audio).max())))
+    if controls is not None:
+        controls.append(gain_of(gain))
     return np.multiply(audio, gain, out=out)
 
 

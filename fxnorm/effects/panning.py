@@ -5,7 +5,7 @@ stereo mixes" (2003); the matching is that of Martínez-Ramírez et al., "Automa
 out-of-domain data" (ISMIR 2022).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,6 +14,7 @@ import scipy.fft
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import spectrum
+from fxnorm.effects.controls import Control
 from fxnorm.effects.levels import amplitude, checked, sounding_part
 from fxnorm.errors import AudioError
 from fxnorm.runtime.compiled import kernel
@@ -75,11 +76,16 @@ def measure(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def match(
-    audio: np.ndarray, sample_rate: int, target: np.ndarray, settings: PanningSettings | None = None
+    audio: np.ndarray,
+    sample_rate: int,
+    target: np.ndarray,
+    settings: PanningSettings | None = None,
+    controls: list[Control] | None = None,
 ) -> np.ndarray:
     """``audio`` (2, samples) with every frame and bin panned towards the similarity ``target`` (32769,).
 
-    The stem stays on the side it is on; what is in the centre goes to the right.
+    The stem stays on the side it is on; what is in the centre goes to the right. What was done is added to
+    ``controls``, if given: the gains of all frames and bins, three quarters of the audio's own memory.
 
     Raises:
         AudioError: not two channels at 44.1 kHz.
@@ -91,11 +97,14 @@ def match(
     # seen from the stem's own side there is only one case: the far channel first, the near one second
     order = slice(None) if _is_on_the_right(audio) else slice(None, None, -1)
     similarity = settings.scale * _coarse(target)
-    matched = _repan(audio, order, similarity, settings)
     for _ in range(settings.refinements):
+        matched = _Panner(order, similarity, settings).repan(audio)
         measured = spectrum.smooth(spectrum.mean_curves(matched)[1], _SMOOTHING)
         similarity = similarity + settings.scale * _coarse(target) - _coarse(measured)
-        matched = _repan(audio, order, similarity, settings)
+    panner = _Panner(order, similarity, settings, keeps=controls is not None)
+    matched = panner.repan(audio)
+    if controls is not None:
+        controls.append(panner.repan_alike)
     return matched
 
 
@@ -105,23 +114,52 @@ def _coarse(curve: np.ndarray) -> np.ndarray:
     return np.append(groups, curve[-1])
 
 
-def _repan(audio: np.ndarray, order: slice, similarity: np.ndarray, settings: PanningSettings) -> np.ndarray:
-    """``audio`` (2, samples) with its frames panned to ``similarity`` (bins,), up to the limit."""
-    far = np.clip(similarity, 0, 1) / 2
-    if settings.frequency_limit is not None:
-        far = far[: int(settings.frequency_limit * FFT_SIZE / SAMPLE_RATE)]
-    level_floor = 0.0 if settings.level_floor_db is None else float(amplitude(settings.level_floor_db))
-    gains = np.stack([far, 1 - far]).astype(np.float32)
-    narrowing = np.clip(_NARROWING_RATE * (similarity[: far.size] - 1), 0, 1).astype(np.float32)
-    repanned = np.zeros_like(audio)
-    part = sounding_part(audio, grid=HOP, margin=HOP)
-    position = part.start - FFT_SIZE
-    for spectra in spectrum.frames(audio[order, part], FFT_SIZE, HOP, _FRAMES_AT_ONCE, padding=FFT_SIZE):
-        _pan(spectra, gains, narrowing, level_floor)
+class _Panner:
+    """Pans frames to ``similarity`` (bins,), up to the limit, and with ``keeps`` others by the gains of these."""
+
+    def __init__(self, order: slice, similarity: np.ndarray, settings: PanningSettings, keeps: bool = False) -> None:
+        far = np.clip(similarity, 0, 1) / 2
+        if settings.frequency_limit is not None:
+            far = far[: int(settings.frequency_limit * FFT_SIZE / SAMPLE_RATE)]
+        self._order = order
+        self._level_floor = 0.0 if settings.level_floor_db is None else float(amplitude(settings.level_floor_db))
+        self._gains = np.stack([far, 1 - far]).astype(np.float32)
+        self._narrowing = np.clip(_NARROWING_RATE * (similarity[: far.size] - 1), 0, 1).astype(np.float32)
+        self._part = slice(0, 0)
+        # by group of frames that are panned at once: (far and near channel, frames, bins up to the limit)
+        self._kept: list[np.ndarray] | None = [] if keeps else None
+
+    def repan(self, audio: np.ndarray) -> np.ndarray:
+        """``audio`` (2, samples) with its frames panned."""
+        self._part = sounding_part(audio, grid=HOP, margin=HOP)
+        repanned = np.zeros_like(audio)
+        position = self._part.start - FFT_SIZE
+        for spectra in self._frames(audio):
+            kept = None
+            if self._kept is not None:
+                kept = np.empty((2, spectra.shape[1], self._gains.shape[1]), dtype=np.float32)
+                self._kept.append(kept)
+            _pan(spectra, self._gains, self._narrowing, self._level_floor, kept)
+            position = self._add(spectra, repanned, position)
+        return repanned
+
+    def repan_alike(self, other: np.ndarray) -> None:
+        """Overwrite another signal (2, samples), whose frames get the gains of those that were panned."""
+        repanned = np.zeros_like(other)
+        position = self._part.start - FFT_SIZE
+        for spectra, kept in zip(self._frames(other), self._kept or [], strict=True):
+            _pan_alike(spectra, kept, self._narrowing)
+            position = self._add(spectra, repanned, position)
+        other[:] = repanned
+
+    def _frames(self, audio: np.ndarray) -> Iterator[np.ndarray]:
+        yield from spectrum.frames(audio[self._order, self._part], FFT_SIZE, HOP, _FRAMES_AT_ONCE, padding=FFT_SIZE)
+
+    def _add(self, spectra: np.ndarray, repanned: np.ndarray, position: int) -> int:
+        """Add frames to what is panned from ``position`` on; where the next ones belong."""
         frames = scipy.fft.irfft(spectra, overwrite_x=True)
-        _overlap_add(frames, spectrum.window(FFT_SIZE), repanned[order], position)
-        position += spectra.shape[1] * HOP
-    return repanned
+        _overlap_add(frames, spectrum.window(FFT_SIZE), repanned[self._order], position)
+        return position + spectra.shape[1] * HOP
 
 
 def _is_on_the_right(audio: np.ndarray) -> bool:
@@ -148,9 +186,12 @@ def _accumulate_lean(spectra: np.ndarray, lean: np.ndarray) -> None:
 
 
 @kernel(fastmath=True, error_model="numpy")
-def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, level_floor: float) -> None:
+def _pan(
+    spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, level_floor: float, kept: np.ndarray | None
+) -> None:
     """Pan every frame and bin of ``spectra`` (far and near channel, frames, bins) in place, as far as ``gains`` go.
 
+    The factors, narrowing apart, are written to ``kept`` (far and near channel, frames, bins as far as ``gains`` go).
     The loops are many and small because the compiler vectorizes each of them.
     """
     bins = spectra.shape[2]
@@ -173,10 +214,30 @@ def _pan(spectra: np.ndarray, gains: np.ndarray, narrowing: np.ndarray, level_fl
                 total = power_far + power_near + _TINY
                 far_gain[k] = _FAR * gains[0, k] * total / (product + _TINY)
                 near_gain[k] = _NEAR * gains[1, k] * total / (total - product)
+        if kept is not None:
+            kept[0, frame], kept[1, frame] = far_gain[: gains.shape[1]], near_gain[: gains.shape[1]]
         for k in range(bins):
             far[k] = complex(far_gain[k] * far[k].real, far_gain[k] * far[k].imag)
         for k in range(bins):
             near[k] = complex(near_gain[k] * near[k].real, near_gain[k] * near[k].imag)
+        for k in range(narrowing.size):
+            if narrowing[k] > 0:
+                half = np.float32(0.5) * narrowing[k] * (near[k] - far[k])
+                far[k] += half
+                near[k] -= half
+
+
+@kernel(fastmath=True, error_model="numpy")
+def _pan_alike(spectra: np.ndarray, kept: np.ndarray, narrowing: np.ndarray) -> None:
+    """Pan ``spectra`` (far and near channel, frames, bins) in place by what :func:`_pan` kept."""
+    for frame in range(spectra.shape[1]):
+        far, near = spectra[0, frame], spectra[1, frame]
+        for k in range(kept.shape[2]):
+            far[k] *= kept[0, frame, k]
+            near[k] *= kept[1, frame, k]
+        for k in range(kept.shape[2], spectra.shape[2]):
+            far[k] *= _FAR
+            near[k] *= _NEAR
         for k in range(narrowing.size):
             if narrowing[k] > 0:
                 half = np.float32(0.5) * narrowing[k] * (near[k] - far[k])

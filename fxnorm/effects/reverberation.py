@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy  # its parts are loaded at their first use: signal alone takes a second
 
+from fxnorm.effects.controls import Control
 from fxnorm.effects.convolution import convolve
 from fxnorm.effects.filters import Response, biquad
 from fxnorm.effects.levels import checked
@@ -47,12 +48,13 @@ def apply(
     impulse_response: np.ndarray,
     settings: ReverberationSettings | None = None,
     out: np.ndarray | None = None,
+    controls: list[Control] | None = None,
 ) -> np.ndarray:
     """``audio`` (channels, samples) with the reverberation of ``impulse_response`` (1 or 2 channels, samples).
 
     The impulse response's peak is taken as time 0, so that the wet signal does not come late. A mono one serves all
     channels; of a stereo one mono audio takes the first channel. The tail after the end is cut off. The result is
-    written to ``out``, which may be ``audio``, if given.
+    written to ``out``, which may be ``audio``, if given. What was done is added to ``controls``, if given.
 
     Raises:
         AudioError: not one or two channels at 44.1 kHz.
@@ -69,6 +71,12 @@ def apply(
         np.multiply(dry, np.float32(settings.dry), out=reverberated[channel])
         reverberated[channel] += wet
         del wet  # else it would be there beside the next channel's
+
+    def same(other: np.ndarray) -> None:
+        apply(other, sample_rate, response, settings, out=other)
+
+    if controls is not None:
+        controls.append(same)
     return reverberated
 
 

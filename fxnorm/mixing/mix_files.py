@@ -17,6 +17,7 @@ from fxnorm.mixing.mixer import Mixer, refuse_unusable
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.reference import MatchedMix, Reference, ReferenceMatch, check_reference, delivered_mix
 from fxnorm.mixing.report import MeasuredStem, describe, measure_stems
+from fxnorm.mixing.shares import TrackSignals
 from fxnorm.mixing.treatment import Measured
 from fxnorm.models.network import Progress
 
@@ -30,12 +31,14 @@ class PartsOut:
         mixer: what the Mixer is called in the description.
         session: also write a REAPER project.
         tracks: stem and gain in dB of each track of a session, by file, for the description.
+        shares: the tracks as they are in their stems, whose shares of the mix shall be written as well.
     """
 
     folder: Path
     mixer: str
     session: bool = False
     tracks: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    shares: TrackSignals | None = None
 
 
 @dataclass(frozen=True)
@@ -181,9 +184,14 @@ def _mix_with_parts(
     reference: Reference | None,
 ) -> tuple[DeliveredMix, parts_folder.Description]:
     before = {stem: Measured(audio) for stem, audio in samples.items()}
-    mix, contributions = mixer.mix_parts(samples, bool(options.dry), options.seed, progress, song=options.song)
+    mix, contributions = mixer.mix_parts(
+        samples, bool(options.dry), options.seed, progress, song=options.song, tracks=out.shares
+    )
     delivered = delivered_mix(mix, options, mixer.recipe.statistics, reference, overwrite=True)
     del mix
+    share_files: dict[str, str] = {}
+    if out.shares is not None:
+        share_files = parts_folder.share_files(dict(zip(out.shares.files, out.shares.stems, strict=True)))
     with whole_folder(out.folder, parts_folder.CONTENTS.refuse_others) as folder:
         description = parts_folder.write(
             folder,
@@ -191,11 +199,12 @@ def _mix_with_parts(
             contributions,
             before,
             options,
+            out.shares,
             mixer=out.mixer,
             network=mixer.network.config,
             sources=dict(sources),
             tracks={
-                file: parts_folder.TrackShare(stem=stem, gain_db=round(gain, 4))
+                file: parts_folder.TrackShare(stem=stem, gain_db=round(gain, 4), file=share_files.get(file))
                 for file, (stem, gain) in out.tracks.items()
             },
             reference=delivered.match if isinstance(delivered, MatchedMix) else None,

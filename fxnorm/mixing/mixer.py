@@ -23,8 +23,9 @@ from fxnorm.io import audio, bounded
 from fxnorm.io.files import whole_folder, write_json
 from fxnorm.io.outputs import Contents
 from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, Delivery, deliver
+from fxnorm.mixing.shares import TrackSignals
 from fxnorm.models.device import default_device
-from fxnorm.models.network import Progress
+from fxnorm.models.network import Progress, StemTracks
 from fxnorm.normalization.recipe import FILES as RECIPE_FILES
 from fxnorm.normalization.recipe import STATISTICS_FILE, Recipe, files_of, song_seed
 
@@ -109,6 +110,7 @@ class Mixer:
         taken: bool = False,
         into: np.ndarray | None = None,
         unchanged: Collection[str] = (),
+        along: TrackSignals | None = None,
     ) -> np.ndarray:
         """What the network is given: normalized stems.
 
@@ -120,6 +122,7 @@ class Mixer:
             taken: stems are taken out of ``stems``, a dictionary, one after the other, which frees their memory.
             into: what an earlier call returned for these stems, to be overwritten and returned again.
             unchanged: stems that are right in ``into``.
+            along: signals that add up to the stems; each is overwritten with what its stem gets.
 
         Returns:
             (8, samples), in the order of STEMS with left before right.
@@ -135,8 +138,9 @@ class Mixer:
                 samples = stems.pop(stem) if taken and isinstance(stems, dict) else stems[stem]
                 padded = audio.pad_to(samples, length)
                 del samples
+                tracks = () if along is None else along.of(stem)
                 normalized[2 * number : 2 * number + 2] = normalizer.normalize(
-                    padded, SAMPLE_RATE, stem, seed=seed, dry=dry
+                    padded, SAMPLE_RATE, stem, seed=seed, dry=dry, along=tracks
                 )
         return normalized
 
@@ -230,6 +234,7 @@ class Mixer:
         progress: Progress | None = None,
         *,
         song: str | None = None,
+        tracks: TrackSignals | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`mix` at 44.1 kHz, as the network mixes it, and what each stem contributes.
 
@@ -240,25 +245,34 @@ class Mixer:
             seed: as in :meth:`mix`.
             progress: as in :meth:`mix`.
             song: as in :meth:`mix`.
+            tracks: signals that add up to the stems. Each is overwritten with its share of the mix; the shares of a
+                stem add up to its part, but for the rounding of float32.
 
         Returns:
             the mix, float32 (2, samples), and its parts, float32 (4, 2, samples) in the order of STEMS, which add up to
             it.
 
         Raises:
-            AudioError, ModelError: as :meth:`mix`; and a ModelError, if the network's mix is no sum of parts.
+            AudioError, ModelError: as :meth:`mix`; and a ModelError, if the network's mix is no sum of parts, an
+                AudioError, if tracks are not as long as the longest stem.
         """
         refuse_unusable(stems)
+        length = max(stem.shape[1] for stem in stems.values())
+        if tracks is not None and tracks.audio.shape[2] != length:
+            raise AudioError(f"tracks: expected {length} samples, as the stems have, found {tracks.audio.shape[2]}")
         if not self.network.has_parts:
             raise self.network.without_parts()
         for name, stem in stems.items():
             stems[name] = np.asarray(stem, dtype=np.float32)
         del stem
-        normalized = self.normalize(stems, dry, self.seed_of(seed, song), progress, taken=True)
+        normalized = self.normalize(stems, dry, self.seed_of(seed, song), progress, taken=True, along=tracks)
+        shares = None
+        if tracks is not None:
+            shares = StemTracks(torch.from_numpy(tracks.audio), [STEMS.index(stem) for stem in tracks.stems])
         parts = torch.from_numpy(normalized).unflatten(0, (len(STEMS), 2))
         with torch.inference_mode():
             given = torch.from_numpy(normalized).to(self.device)  # on a CPU the same memory, which parts overwrite
-            mixed = self.network.mix_parts(given, parts, self._run_in, progress).float().cpu().numpy()
+            mixed = self.network.mix_parts(given, parts, self._run_in, progress, shares).float().cpu().numpy()
         refuse_damaged(mixed)
         return mixed, parts.numpy()
 

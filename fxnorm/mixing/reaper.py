@@ -4,7 +4,7 @@ The format is REAPER's own ("<CHUNK" … ">", a line a setting), of which a read
 the rest. A text is quoted by whichever of " ' ` is not in it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HEADER = '<REAPER_PROJECT 0.1 "fxnorm" 0'
@@ -32,28 +32,55 @@ class Track:
     muted: bool = False
 
 
-def project(tracks: Iterable[Track], sample_rate: int) -> str:
+@dataclass(frozen=True)
+class FolderTrack:
+    """A track without audio of its own, whose fader is for the tracks below it.
+
+    Attributes:
+        name: what the track is called.
+        tracks: those below it, at least one.
+    """
+
+    name: str
+    tracks: Sequence[Track]
+
+
+def project(tracks: Iterable[Track | FolderTrack], sample_rate: int) -> str:
     """The text of a project file (.rpp, UTF-8) with these tracks at a sample rate in Hz."""
     lines = [HEADER, f"  SAMPLERATE {sample_rate} 1 0"]
     for track in tracks:
-        lines += [
-            "  <TRACK",
-            f"    NAME {quoted(track.name)}",
-            f"    VOLPAN {_number(track.gain)} {_number(track.pan)} -1 -1 1",
-            f"    MUTESOLO {int(track.muted)} 0 0",
-            "    NCHAN 2",
-            "    <ITEM",
-            "      POSITION 0",
-            f"      LENGTH {_number(track.seconds)}",
-            "      LOOP 0",
-            f"      NAME {quoted(track.name)}",
-            "      <SOURCE WAVE",
-            f"        FILE {quoted(track.file)}",
-            "      >",
-            "    >",
-            "  >",
-        ]
+        if isinstance(track, Track):
+            lines += [*_head(track), *_item(track), "  >"]
+            continue
+        lines += [*_head(Track(track.name, "", 0.0)), "    ISBUS 1 1", "  >"]
+        for below in track.tracks:
+            ending = ["    ISBUS 2 -1"] if below is track.tracks[-1] else []
+            lines += [*_head(below), *ending, *_item(below), "  >"]
     return "\n".join([*lines, ">", ""])
+
+
+def _head(track: Track) -> list[str]:
+    return [
+        "  <TRACK",
+        f"    NAME {quoted(track.name)}",
+        f"    VOLPAN {_number(track.gain)} {_number(track.pan)} -1 -1 1",
+        f"    MUTESOLO {int(track.muted)} 0 0",
+        "    NCHAN 2",
+    ]
+
+
+def _item(track: Track) -> list[str]:
+    return [
+        "    <ITEM",
+        "      POSITION 0",
+        f"      LENGTH {_number(track.seconds)}",
+        "      LOOP 0",
+        f"      NAME {quoted(track.name)}",
+        "      <SOURCE WAVE",
+        f"        FILE {quoted(track.file)}",
+        "      >",
+        "    >",
+    ]
 
 
 def quoted(text: str) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fxnorm.models import whole_song
 from fxnorm.models.front_end import FrontEnd
 from fxnorm.models.latent_mixer import LatentMixer
-from fxnorm.models.network import MixingNetwork, Progress, RunInSignal
+from fxnorm.models.network import MixingNetwork, Progress, RunInSignal, StemTracks
 from fxnorm.models.sizes import Crafx2Sizes, refuse
 
 
@@ -72,10 +72,17 @@ class CRAFx2(MixingNetwork):
         )
 
     @torch.no_grad()
-    def mix_parts(self, stems: Tensor, parts: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
+    def mix_parts(
+        self,
+        stems: Tensor,
+        parts: Tensor,
+        run_in: int = 0,
+        progress: Progress | None = None,
+        tracks: StemTracks | None = None,
+    ) -> Tensor:
         signal = RunInSignal.after_run_in(stems, run_in)
         return whole_song.mix_parts(
-            self.front_end, self.latent_mixer, self.excitation, signal, parts, progress or (lambda done: None)
+            self.front_end, self.latent_mixer, self.excitation, signal, parts, progress or (lambda done: None), tracks
         )
 
     @torch.no_grad()

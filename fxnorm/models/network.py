@@ -1,7 +1,7 @@
 """What the mixing networks have in common, and the signal of a whole song behind its run-in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,14 @@ class MixingNetwork(nn.Module, ABC):
             progress: called with the fraction that is done, last with 1.
         """
 
-    def mix_parts(self, stems: Tensor, parts: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
+    def mix_parts(
+        self,
+        stems: Tensor,
+        parts: Tensor,
+        run_in: int = 0,
+        progress: Progress | None = None,
+        tracks: "StemTracks | None" = None,
+    ) -> Tensor:
         """As :meth:`mix`, and what each stem contributes: the parts add up to the mix.
 
         Args:
@@ -49,6 +56,7 @@ class MixingNetwork(nn.Module, ABC):
                 it then takes.
             run_in: as in :meth:`mix`.
             progress: as in :meth:`mix`.
+            tracks: signals that add up to the stems; they are overwritten with what each contributes.
 
         Raises:
             ModelError: the mix of this network is no sum over stems.
@@ -65,6 +73,19 @@ class MixingNetwork(nn.Module, ABC):
         return ModelError(
             f"{self.sizes.network}: its mix is no sum of parts, one for each stem; expected a network that is: crafx2"
         )
+
+
+@dataclass(frozen=True)
+class StemTracks:
+    """Signals, some of which add up to each stem.
+
+    Attributes:
+        audio: (tracks, 2, samples), on any device; of rows that follow each other in memory, as those of a file do.
+        stems: of each, the position of its stem: 0 for the first of four.
+    """
+
+    audio: Tensor
+    stems: Sequence[int]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ Group norms, recurrent layers and excitation span the song, so it cannot be cut 
 frames have to be kept: the filter bank runs twice in blocks, once to measure and once to mix.
 """
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from fxnorm.models.envelopes import banded_matrices, smooth
 from fxnorm.models.filter_bank import block_frames, same_padding, without_ends
 from fxnorm.models.front_end import FrontEnd
 from fxnorm.models.latent_mixer import LatentMixer
-from fxnorm.models.network import Progress, RunInSignal
+from fxnorm.models.network import Progress, RunInSignal, StemTracks
 from fxnorm.models.sizes import OUTPUT_CHANNELS
 from fxnorm.models.whole_latents import latent_rows, mask_in_place
 
@@ -45,10 +46,12 @@ def mix_parts(
     signal: RunInSignal,
     parts: Tensor,
     progress: Progress,
+    tracks: StemTracks | None = None,
 ) -> Tensor:
     """As :func:`mix`, and what each stem contributes to it, in ``parts`` (stems, 2, samples), on any device.
 
-    ``parts`` may have the memory of the song's stems, which are overwritten then.
+    ``parts`` may have the memory of the song's stems, which are overwritten then. ``tracks`` that add up to the stems
+    are overwritten with what each contributes.
 
     Once the mask is known, filter bank and synthesis are linear in the stems. The last tanh is one gain for all of them
     at each sample and channel, tanh(y) / y of their sum y.
@@ -56,14 +59,21 @@ def mix_parts(
     mask, squeezed = _mask(front_end, latent_mixer, signal, lambda done: progress((1 - _SYNTHESIS_FRACTION) * done))
     mask *= excitation(squeezed)[:, None]
     mix = signal.stems.new_empty(parts.shape[1:])
-    for start, block in _part_blocks(
-        front_end, signal, mask, len(parts), lambda done: progress(1 + _SYNTHESIS_FRACTION * (done - 1))
-    ):
+    bank = _StemBank(front_end, len(parts))
+    blocks = _part_blocks(front_end, bank, signal, mask, range(len(parts)))
+    track_blocks: Iterator[tuple[int, Tensor] | None] = itertools.repeat(None)
+    if tracks is not None and len(tracks.audio):
+        rows = RunInSignal(tracks.audio.flatten(0, 1), signal.run_in)
+        track_blocks = _part_blocks(front_end, bank, rows, mask, tracks.stems)
+    for (start, block), track_block in zip(blocks, track_blocks, strict=False):
         stop = start + block.shape[-1]
         total = block.sum(0)
         mix[:, start:stop] = total.tanh()
         gain = torch.where(total.abs() > _LINEAR, mix[:, start:stop] / total, 1)
         parts[..., start:stop] = (block * gain).to(parts.device)
+        if tracks is not None and track_block is not None:
+            tracks.audio[..., start:stop] = (track_block[1] * gain).to(tracks.audio.device)
+        progress(1 + _SYNTHESIS_FRACTION * (stop / mix.shape[-1] - 1))
     return mix
 
 
@@ -112,37 +122,37 @@ def _synthesize(front_end: FrontEnd, signal: RunInSignal, mask: Tensor, progress
 
 
 def _part_blocks(
-    front_end: FrontEnd, signal: RunInSignal, mask: Tensor, stems: int, progress: Progress
+    front_end: FrontEnd, bank: "_StemBank", signal: RunInSignal, mask: Tensor, stems: Sequence[int]
 ) -> Iterator[tuple[int, Tensor]]:
-    """What each of the stems contributes before the tanh, block by block: the first sample, and (stems, 2, samples).
+    """What each part of a signal gives before the tanh, block by block: the first sample, and (parts, 2, samples).
+
+    A part is two rows of the signal; ``stems`` are those whose filters the parts get.
 
     The samples that a block comes from, and those that the next one still needs, have been read when it is given: it
     may take their place.
     """
     taps, frame, count = front_end.filters.shape[-1], front_end.pooling, mask.shape[-1]
-    bank = _StemBank(front_end, stems)
     left, _ = same_padding(taps)
     first = max((signal.run_in - left) // frame, 0)  # earlier frames do not reach past the run-in
     begin = left + signal.run_in - first * frame  # where the song begins in what follows
-    reaching_over = mask.new_zeros(stems, OUTPUT_CHANNELS, taps - 1)
+    reaching_over = mask.new_zeros(len(stems), OUTPUT_CHANNELS, taps - 1)
     blocks = list(_blocks(front_end, first, count))
-    samples = _around(front_end, signal, *blocks[0])
+    samples = _around(front_end, signal, *blocks[0]).to(mask.device)
     for number, (start, stop) in enumerate(blocks):
-        block = mask.new_zeros(stems, OUTPUT_CHANNELS, (stop - start) * frame + taps - 1)
-        for stem, channels in enumerate(samples.unflatten(0, (stems, -1))):
+        block = mask.new_zeros(len(stems), OUTPUT_CHANNELS, (stop - start) * frame + taps - 1)
+        for part, (stem, channels) in enumerate(zip(stems, samples.unflatten(0, (len(stems), -1)), strict=True)):
             if channels.any():  # silence stays silence
-                block[stem] = bank.masked(stem, channels, mask[:, start:stop], slice(start, stop), count)
+                block[part] = bank.masked(stem, channels, mask[:, start:stop], slice(start, stop), count)
         block[..., : taps - 1] += reaching_over
         whole = block.shape[-1] if stop == count else (stop - start) * frame
         reaching_over = block[..., whole:].clone()
         if stop < count:
-            samples = _around(front_end, signal, *blocks[number + 1])
+            samples = _around(front_end, signal, *blocks[number + 1]).to(mask.device)
         position = (start - first) * frame - begin
         skipped = max(-position, 0)
         finished = block[..., skipped : min(whole, signal.stems.shape[-1] - position)]
         if finished.shape[-1]:
             yield position + skipped, finished
-        progress((stop - first) / (count - first))
 
 
 class _StemBank:

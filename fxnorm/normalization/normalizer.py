@@ -6,12 +6,13 @@ look alike.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from fxnorm.constants import STEMS
 from fxnorm.effects import compression, equalization, loudness, panning, programme, reverberation
+from fxnorm.effects.controls import Control, gain
 from fxnorm.effects.features import EFFECTS, check_stem
 from fxnorm.effects.impulse_responses import PRE_REVERBERATION_RT60, REVERBERATION_RT60, ImpulseResponses
 from fxnorm.effects.levels import amplitude, checked, is_silent, peaks
@@ -84,7 +85,14 @@ class EffectNormalizer:
         self._pre_impulse_responses = pre_impulse_responses
 
     def normalize(
-        self, audio: np.ndarray, sample_rate: int, stem: str, *, seed: int = 0, dry: bool = False
+        self,
+        audio: np.ndarray,
+        sample_rate: int,
+        stem: str,
+        *,
+        seed: int = 0,
+        dry: bool = False,
+        along: Iterable[np.ndarray] = (),
     ) -> np.ndarray:
         """``audio`` (1 or 2 channels, samples) of one stem, normalized: float32 (2, samples).
 
@@ -98,6 +106,9 @@ class EffectNormalizer:
             stem: vocals, bass, drums or other.
             seed: chooses the song's impulse responses and shelves: the same seed gives the same result.
             dry: whether this is a dry recording, which first gets the reverberation of ``pre_impulse_responses``.
+            along: other signals, float32 (2, samples), each of which is overwritten with what ``audio`` gets: the same
+                filters and gains. Those that add up to ``audio`` add up to what is returned, but for the rounding of
+                float32. They are taken one after the other; meanwhile the controls take twice the memory of ``audio``.
 
         Raises:
             AudioError: another sample rate or shape, or samples that are not finite.
@@ -113,16 +124,25 @@ class EffectNormalizer:
             return audio.copy()
         padded = np.pad(programme.alone(audio, carrying), ((0, 0), (FFT_SIZE, FFT_SIZE)))
         random = np.random.default_rng([seed, STEMS.index(stem)])
+        others = iter(along)
+        other = next(others, None)
+        controls: list[Control] | None = None if other is None else []
         if dry and stem in REVERBERATED_STEMS:
             response = self._draw_pre_impulse_response(random)
-            padded = reverberation.apply(padded, sample_rate, response, reverberation.PRE_REVERBERATION, out=padded)
+            send = reverberation.PRE_REVERBERATION
+            padded = reverberation.apply(padded, sample_rate, response, send, out=padded, controls=controls)
         for effect in self.effects:
-            padded = self._apply(effect, padded, sample_rate, stem, random)
+            padded = self._apply(effect, padded, sample_rate, stem, random, controls)
         normalized = padded[:, FFT_SIZE:-FFT_SIZE].copy()
         levels = peaks(audio)
         residue = ~carrying & (levels > 0)  # a channel of zeros keeps what the chain gives it, such as reverberation
         normalized[residue] = audio[residue]
-        return _with_bounded_gain(normalized, levels)
+        normalized = _with_bounded_gain(normalized, levels, controls)
+        del padded
+        while controls is not None and other is not None:
+            _apply_controls(other, carrying, residue, controls)
+            other = next(others, None)
+        return normalized
 
     def normalize_stems(
         self, stems: Mapping[str, np.ndarray], sample_rate: int, *, seed: int = 0, dry: bool = False
@@ -164,37 +184,60 @@ class EffectNormalizer:
         return (self._impulse_responses or _synthesized(REVERBERATION_RT60)).choose(random)
 
     def _apply(
-        self, effect: str, audio: np.ndarray, sample_rate: int, stem: str, random: np.random.Generator
+        self,
+        effect: str,
+        audio: np.ndarray,
+        sample_rate: int,
+        stem: str,
+        random: np.random.Generator,
+        controls: list[Control] | None,
     ) -> np.ndarray:
         """One effect; ``audio`` is overwritten, so that a long stem needs little more memory than its own."""
         if effect == REVERBERATION:
-            return self._reverberate(audio, sample_rate, random) if stem in REVERBERATED_STEMS else audio
+            return self._reverberate(audio, sample_rate, random, controls) if stem in REVERBERATED_STEMS else audio
         target = self.statistics.target(effect, stem)
         if effect == "equalization":
             equalizer = equalization.EqualizationSettings(third_octaves=self.precise)
-            return equalization.match(audio, sample_rate, target, equalizer, out=audio)
+            return equalization.match(audio, sample_rate, target, equalizer, out=audio, controls=controls)
         if effect == "compression":
-            return compression.match(audio, sample_rate, target, compression.PUBLISHED_SETTINGS[stem], out=audio)
+            compressor = compression.PUBLISHED_SETTINGS[stem]
+            return compression.match(audio, sample_rate, target, compressor, out=audio, controls=controls)
         if effect == "panning":
             limit = self.panning_limits[stem]
             panner = panning.PanningSettings.precise(limit) if self.precise else panning.PanningSettings(limit)
-            return panning.match(audio, sample_rate, target, panner)
-        return loudness.match(audio, sample_rate, float(target), out=audio)
+            return panning.match(audio, sample_rate, target, panner, controls=controls)
+        return loudness.match(audio, sample_rate, float(target), out=audio, controls=controls)
 
-    def _reverberate(self, audio: np.ndarray, sample_rate: int, random: np.random.Generator) -> np.ndarray:
+    def _reverberate(
+        self, audio: np.ndarray, sample_rate: int, random: np.random.Generator, controls: list[Control] | None
+    ) -> np.ndarray:
         response = self._draw_impulse_response(random)
         send = reverberation.ReverberationSettings(
             low_shelf_frequency=random.uniform(*_LOW_SHELF_HZ), high_shelf_frequency=random.uniform(*_HIGH_SHELF_HZ)
         )
-        return reverberation.apply(audio, sample_rate, response, send, out=audio)
+        return reverberation.apply(audio, sample_rate, response, send, out=audio, controls=controls)
 
 
-def _with_bounded_gain(normalized: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def _apply_controls(other: np.ndarray, carrying: np.ndarray, residue: np.ndarray, controls: Sequence[Control]) -> None:
+    """Overwrite ``other`` (2, samples) with what a stem got; the last of the controls is for its residue too."""
+    padded = np.pad(programme.alone(other, carrying), ((0, 0), (FFT_SIZE, FFT_SIZE)))
+    for control in controls[:-1]:
+        control(padded)
+    for channel in np.flatnonzero(~residue):
+        other[channel] = padded[channel, FFT_SIZE:-FFT_SIZE]
+    controls[-1](other)
+
+
+def _with_bounded_gain(normalized: np.ndarray, levels: np.ndarray, controls: list[Control] | None = None) -> np.ndarray:
     """``normalized`` (2, samples), turned down if a channel peaks more than 50 dB over its peak before, (2,)."""
     highest, allowed = peaks(normalized), levels * np.float32(amplitude(MOST_GAIN_DB))
     raised_too_far = (highest > allowed) & (levels > 0)
+    factor = np.float32(1)
     if raised_too_far.any():
-        normalized *= (allowed[raised_too_far] / highest[raised_too_far]).min()
+        factor = (allowed[raised_too_far] / highest[raised_too_far]).min()
+        normalized *= factor
+    if controls is not None:
+        controls.append(gain(factor))
     return normalized
 
 

@@ -10,8 +10,8 @@ Tracks are read one at a time, so the memory is that of the four stems, of one s
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,11 +41,13 @@ class SessionStems:
         findings: sentences on how the tracks were put together.
         gains_db: what each track was turned up by, by file: each stem is the sum of its tracks, placed in time and to a
             side, with these gains.
+        starts: the sample of the stem that each track begins at, by file.
     """
 
     stems: dict[str, np.ndarray]
     findings: tuple[str, ...]
     gains_db: dict[str, float]
+    starts: dict[str, int] = field(default_factory=dict)
 
 
 def sum_groups(
@@ -78,7 +80,32 @@ def sum_groups(
         if sources:
             stems[group] = _sum_of(list(sources.values()), reader, table.balance == "loudness", factors)
     gains_db = {file: float(decibels(factor)) for file, factor in factors.items()}
-    return SessionStems(stems, tuple(findings), gains_db)
+    return SessionStems(stems, tuple(findings), gains_db, begins)
+
+
+def placed(
+    table: Table, recordings: Mapping[str, Recording], summed: SessionStems, progress: Progress | None = None
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Read the tracks again, one at a time, as they are in the stems that they were summed to.
+
+    Args:
+        table: of the tracks.
+        recordings: by file, at least those that are used.
+        summed: what :func:`sum_groups` made of them.
+        progress: called after each track.
+
+    Yields:
+        file, the sample that the track begins at, and the track (1 or 2 channels, samples) with its gain and on its
+        side.
+
+    Raises:
+        AudioError: a track cannot be read.
+    """
+    used = table.used
+    reader = _Reader(recordings, {track.file for track in used}, summed.starts, [], progress, None)
+    for track in used:
+        samples, start = reader.samples(track)
+        yield track.file, start, samples * np.float32(amplitude(summed.gains_db[track.file]))
 
 
 class _Reader:
