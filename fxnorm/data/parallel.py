@@ -111,9 +111,7 @@ def map_songs(
                         raise
                     failures[index] = str(error)
                 done_seconds += _seconds_or_zero(songs[index])
-                elapsed = bar.format_dict["elapsed"] or 1e-9
-                bar.set_postfix_str(f"{done_seconds / elapsed:.1f} s of audio/s", refresh=False)
-                bar.update()
+                advance(bar, done_seconds)
         except (KeyboardInterrupt, Terminated) as error:
             error.add_note(f"{description}: {len(results)} of {len(songs)} songs were finished")
             raise
@@ -400,6 +398,13 @@ def _settings_of_one_thread(names: Sequence[str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def advance(bar: tqdm, done_seconds: float) -> None:
+    """One item more on a bar, which shows how much audio was done in a second; ``done_seconds`` is all so far."""
+    elapsed = bar.format_dict["elapsed"] or 1e-9
+    bar.set_postfix_str(f"{done_seconds / elapsed:.1f} s of audio/s", refresh=False)
+    bar.update()
 
 
 def _seconds_or_zero(song: Song) -> float:

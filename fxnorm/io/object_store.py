@@ -121,6 +121,18 @@ def _is_missing(error: BaseException | None) -> bool:
     return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_FOUND)
 
 
+@contextlib.contextmanager
+def _none_if_missing() -> Iterator[None]:
+    """Leave the block where an object is not there; whatever else goes wrong is raised."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except FxnormError as error:
+        if not _is_missing(error.__cause__):
+            raise
+
+
 @dataclass(frozen=True)
 class Stored:
     """An object below a folder of a store.
@@ -177,26 +189,15 @@ class Folder:
 
     def read(self, name: str) -> bytes | None:
         """The content of a small object; None if it is not there."""
-        try:
+        with _none_if_missing():
             return read(f"{self.address}/{name}")
-        except StoreError:
-            raise
-        except FxnormError as error:
-            if _is_missing(error.__cause__):
-                return None
-            raise
+        return None
 
     def tag(self, name: str) -> str | None:
         """The store's mark of an object's content; None if it is not there."""
-        try:
-            with _as_user_error(f"{self.address}/{name}", "read"):
-                return str(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name).get("ETag", ""))
-        except StoreError:
-            raise
-        except FxnormError as error:
-            if _is_missing(error.__cause__):
-                return None
-            raise
+        with _none_if_missing(), _as_user_error(f"{self.address}/{name}", "read"):
+            return str(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name).get("ETag", ""))
+        return None
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object's content."""

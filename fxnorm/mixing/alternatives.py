@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from fxnorm import __version__
 from fxnorm.errors import OutputError, SettingsError
@@ -29,7 +29,7 @@ from fxnorm.mixing.mixer import KEPT, Mixer, refuse_damaged, refuse_unusable
 from fxnorm.mixing.options import Keep, MixOptions
 from fxnorm.mixing.reference import MatchedMix, Reference, ReferenceMatch, check_reference, delivered_mix
 from fxnorm.mixing.report import measure_stems
-from fxnorm.mixing.treatment import Character, Measured, compare
+from fxnorm.mixing.treatment import Character, Described, Measured, compare
 from fxnorm.models.network import Progress
 from fxnorm.normalization.normalizer import REVERBERATED_STEMS
 
@@ -63,11 +63,7 @@ class Way:
     options: MixOptions
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Alternative(_Strict):
+class Alternative(Described):
     """One of the mixes; null where a figure has no value."""
 
     name: str = Field(description="of the way it was mixed")
@@ -88,7 +84,7 @@ class Alternative(_Strict):
     remarks: list[str] = Field(description="what was not reached of loudness or reference")
 
 
-class Comparison(_Strict):
+class Comparison(Described):
     """What ``MIX-alternatives.json`` holds."""
 
     format: Literal[1] = Field(description="version of what is described here")
@@ -183,7 +179,7 @@ def _some(rooms: Iterator[Way], count: int) -> Iterator[Way]:
 
 def _rooms(mixer: Mixer, stems: Sequence[str], options: MixOptions) -> Iterator[Way]:
     """Ways with other impulse responses, as long as there are some."""
-    normalizer, seed = mixer.recipe.normalizer(), _seed(mixer, options)
+    normalizer, seed = mixer.recipe.normalizer(), mixer.seed_of(options.seed)
 
     def drawn(number: int) -> tuple[bytes, ...]:
         song_seed = mixer.seed_of(number, options.song)
@@ -385,7 +381,7 @@ class _Compared:
             why=way.why,
             arguments=way.arguments,
             dry=bool(way.options.dry),
-            seed=_seed(self._mixer, way.options),
+            seed=self._mixer.seed_of(way.options.seed),
             keep=way.options.keep,
             character=against.after,
             true_peak_dbtp=round(delivered.true_peak_dbtp, 2) if delivered.mix.any() else None,
@@ -395,10 +391,6 @@ class _Compared:
             sentence="" if is_first else against.sentence,
             remarks=remarks,
         )
-
-
-def _seed(mixer: Mixer, options: MixOptions) -> int:
-    return mixer.recipe.settings.seed if options.seed is None else options.seed
 
 
 def _part(mix: np.ndarray) -> np.ndarray:

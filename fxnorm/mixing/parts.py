@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fxnorm import __version__
 from fxnorm.constants import SAMPLE_RATE, STEMS
@@ -30,7 +30,7 @@ from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, DeliveredMix, deliver
 from fxnorm.mixing.options import MixOptions
 from fxnorm.mixing.reference import ReferenceMatch
 from fxnorm.mixing.shares import TrackSignals
-from fxnorm.mixing.treatment import Measured, Treatment, compare
+from fxnorm.mixing.treatment import Described, Measured, Treatment, compare
 from fxnorm.statistics import DatasetStatistics
 
 DESCRIPTION_FILE = "mix.json"
@@ -48,11 +48,7 @@ _SHOWN = 200  # characters
 _NAMED = 8  # candidates for a name that is unknown
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Level(_Strict):
+class Level(Described):
     """The level that the mix was delivered at."""
 
     loudness_lufs: float | None = Field(description="integrated loudness of the mix (ITU-R BS.1770-4)")
@@ -63,14 +59,14 @@ class Level(_Strict):
     remark: str | None = Field(description="where the loudness asked for was not reached")
 
 
-class Part(_Strict):
+class Part(Described):
     """What one stem contributes."""
 
     file: str = Field(description="its audio, in the same folder")
     treatment: Treatment = Field(description="what was done to the stem")
 
 
-class TrackShare(_Strict):
+class TrackShare(Described):
     """What became of a session's track before the mix.
 
     A stem is the sum of its tracks with these gains. The mix answers to the stem: a track's share is what the track
@@ -85,7 +81,7 @@ class TrackShare(_Strict):
     )
 
 
-class Description(_Strict):
+class Description(Described):
     """What ``mix.json`` holds."""
 
     format: Literal[1] = Field(description="version of what is described here")

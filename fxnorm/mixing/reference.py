@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy  # its parts are loaded at their first use: signal alone takes a second
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import compression, compressor, dynamics, loudness, programme, third_octaves, width
@@ -30,6 +30,7 @@ from fxnorm.io import audio as audio_io
 from fxnorm.mixing import limiter
 from fxnorm.mixing.delivery import DeliveredMix, Delivery, deliver
 from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.treatment import Described
 from fxnorm.statistics import DatasetStatistics
 
 LEAST_SECONDS = 3.0
@@ -66,11 +67,7 @@ _REACHED_DB = 1.0  # off from which a remark says so
 _SAMPLES_AT_ONCE = 2**20
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Figures(_Strict):
+class Figures(Described):
     """What a song or a mix measures; null where a figure has no value."""
 
     loudness_lufs: float | None = Field(description="integrated loudness (ITU-R BS.1770-4)")
@@ -86,7 +83,7 @@ class Figures(_Strict):
     loudness_range_lu: float | None = Field(description="loudness range (EBU Tech 3342); told, not matched")
 
 
-class Off(_Strict):
+class Off(Described):
     """A mix less the song; null where one of them has no value."""
 
     loudness_lu: float | None = Field(description="loudness")
@@ -98,7 +95,7 @@ class Off(_Strict):
     loudness_range_lu: float | None = Field(description="told, not matched")
 
 
-class Compressor(_Strict):
+class Compressor(Described):
     """How a mix was compressed."""
 
     threshold_dbfs: float = Field(description="of the higher channel, after the equalizer")
@@ -108,7 +105,7 @@ class Compressor(_Strict):
     most_reduction_db: float = Field(description="the most by which the mix was turned down")
 
 
-class ReferenceMatch(_Strict):
+class ReferenceMatch(Described):
     """What was done to a mix to bring it to a song."""
 
     song: str = Field(description="the song, as it was named")

@@ -26,11 +26,13 @@ _MONO_DB = -60.0  # of the side over the middle
 """What a sentence calls changed: about the least differences that trained listeners hear in music."""
 
 
-class _Strict(BaseModel):
+class Described(BaseModel):
+    """What is written of a mix into JSON files, and read back: known keys alone, and no NaN, which JSON lacks."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Character(_Strict):
+class Character(Described):
     """What a stem sounds like; null where a figure has no value."""
 
     loudness_lufs: float | None = Field(description="integrated loudness (ITU-R BS.1770-4)")
@@ -40,7 +42,7 @@ class Character(_Strict):
     right_to_left_db: float | None = Field(description="balance: energy of the right channel over that of the left")
 
 
-class Treatment(_Strict):
+class Treatment(Described):
     """What a mix did to a stem."""
 
     before: Character = Field(description="the stem as it came in, a mono one on both sides")

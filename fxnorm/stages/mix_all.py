@@ -377,9 +377,7 @@ def _mixed(items: list[Item], waiting: list[int], needs: list[float], job: Job, 
                 outcomes[waiting[index]] = outcome
                 _tell(outcome)
                 seconds += outcome.row.seconds or 0.0
-                elapsed = bar.format_dict["elapsed"] or 1e-9
-                bar.set_postfix_str(f"{seconds / elapsed:.1f} s of audio/s", refresh=False)
-                bar.update()
+                parallel.advance(bar, seconds)
         except (KeyboardInterrupt, Terminated) as error:
             error.add_note(f"{_DESCRIPTION}: {len(outcomes)} of {len(todo)} sessions were done")
             raise
