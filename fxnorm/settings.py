@@ -218,12 +218,18 @@ class RegisterSettings(_Section):
     """Name of the registered model."""
     split: str = "test_wet"
     """Of ``metrics.json``: whose songs decide."""
-    metric: str = "stereo_loss_b"
+    metric: str = "stereo_loss_b_matched"
     """Of ``metrics.json``: what decides; lower is better."""
     baseline: str = "normalized_sum"
-    """The system that has to be beaten."""
+    """The system that has to be beaten; ``static_mix`` is the harder one."""
     margin: float = 0.0
     """How much lower than the baseline's (and the champion's) the metric must be, in the metric's own unit."""
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """How sure it must be that the metric is lower than the champion's on songs of this kind, and not on these alone:
+    1 less the p-value of Wilcoxon's signed-rank test over the songs. At 0.95 that takes six songs. 0 is no test: the
+    mean decides."""
+    force: bool = False
+    """A person's word: the Mixer becomes the champion whatever was measured. Licences still count."""
     allowed_licences: tuple[str, ...] = ()
     """Licences that a champion's training data may have, as ``import.json`` names them; ``unknown`` allows songs of
     unknown origin. Empty: any data."""

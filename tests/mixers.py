@@ -2,13 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from fxnorm.evaluation.catalogue import RESIDUAL
-from fxnorm.evaluation.results import METRICS_FILE, MIXER_FILE, TEST_DATA_FILE, measuring_code
+from fxnorm.evaluation.catalogue import DECISIVE, RESIDUAL
+from fxnorm.evaluation.comparison import SplitMetrics
+from fxnorm.evaluation.results import (
+    METRICS_FILE,
+    MIXER_FILE,
+    TABLE_FILE,
+    TEST_DATA_FILE,
+    measuring_code,
+    write_table,
+)
 from fxnorm.mixing.mixer import WEIGHTS_FILE, mixer_digest
 
 
@@ -22,13 +31,25 @@ def changed(mixer: Path, target: Path, seed: int) -> Path:
     return target
 
 
-def report(folder: Path, mixer: Path, loss: float, songs: str = "some songs", baseline: float = 10.0) -> Path:
-    """As ``fxnorm evaluate`` leaves it, of a CRAFx2 with this loss."""
+def report(
+    folder: Path,
+    mixer: Path,
+    loss: float,
+    songs: str = "some songs",
+    baseline: float = 10.0,
+    deviations: Sequence[float] = (0.0,) * 8,
+) -> Path:
+    """As ``fxnorm evaluate`` leaves it, of a CRAFx2 with this loss, on a song for each deviation from it."""
     systems = {"input_sum": 0.0, "normalized_sum": baseline, "crafx2": loss}
     folder.mkdir()
-    metrics = {"test_wet": {system: {"stereo_loss_b": value} for system, value in systems.items()}}
+    metrics = {"test_wet": {system: {DECISIVE: value} for system, value in systems.items()}}
     metrics["test_wet"]["input_sum"][RESIDUAL] = 0.0  # the sum of wet stems is the reference
     (folder / METRICS_FILE).write_text(json.dumps(metrics))
+    table = {
+        f"song {number}": {"normalized_sum": {DECISIVE: baseline}, "crafx2": {DECISIVE: loss + deviation}}
+        for number, deviation in enumerate(deviations)
+    }
+    write_table({"test_wet": SplitMetrics(table)}, folder / TABLE_FILE)
     (folder / TEST_DATA_FILE).write_text(json.dumps({"test_wet": {"digest": songs}}))
     (folder / MIXER_FILE).write_text(json.dumps({"digest": mixer_digest(mixer), "code": measuring_code()}))
     return folder

@@ -14,6 +14,7 @@ from fxnorm.evaluation import compare_mixes
 from fxnorm.evaluation.metrics import (
     FRAME,
     HOP,
+    PEAK_DBFS,
     Family,
     compare_all,
     dynamic_features,
@@ -275,3 +276,29 @@ def test_several_mixes_are_compared_as_each_alone(mix: np.ndarray, reference: np
     together = compare_all({"sum": mix, "original": reference}, reference, SAMPLE_RATE)
     assert together["sum"] == metrics
     assert together["original"] == compare_mixes(reference, reference, SAMPLE_RATE)
+
+
+def robust(metrics: Metrics) -> dict[str, float]:
+    return {family: value_of(metrics[family], "wape_mean") for family in ("spectral", "panning", "dynamic")}
+
+
+def test_robust_errors_are_errors_over_the_references_mean(mix: np.ndarray, reference: np.ndarray) -> None:
+    at_peak = [audio * 10 ** (PEAK_DBFS / 20) / np.abs(audio).max() for audio in (mix, reference)]
+    curves = [dynamic_features(audio.astype(np.float32)) for audio in at_peak]
+    errors = []
+    for name in curves[0]:
+        means = [scipy.ndimage.uniform_filter1d(curve[name][0], 40, mode="constant")[20:-19] for curve in curves]
+        errors.append(np.abs(means[0] - means[1]).sum() / np.abs(means[1]).sum())
+    found = robust(compare_mixes(mix, reference, SAMPLE_RATE))
+    assert found["dynamic"] == pytest.approx(np.mean(errors), rel=1e-3)
+    assert set(robust(compare_mixes(reference, reference, SAMPLE_RATE)).values()) == {0.0}
+
+
+def test_a_silent_passage_decides_published_errors_and_no_robust_ones(mix: np.ndarray, reference: np.ndarray) -> None:
+    before = compare_mixes(mix, reference, SAMPLE_RATE)
+    silence = 1e-5 * noise(3.0, seed=5)
+    with_silence = [np.concatenate([audio, silence * gain], axis=1) for audio, gain in ((mix, 30.0), (reference, 1.0))]
+    after = compare_mixes(*with_silence, SAMPLE_RATE)
+    assert robust(after) == pytest.approx(robust(before), rel=0.15)
+    changes = {family: after[family]["mape_mean"] / before[family]["mape_mean"] for family in ("spectral", "dynamic")}  # type: ignore[operator]
+    assert max(changes.values()) > 1.15, "else the published ones would do"

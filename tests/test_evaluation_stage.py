@@ -19,9 +19,11 @@ from fxnorm.data import dataset
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError
 from fxnorm.evaluation import report
-from fxnorm.evaluation.comparison import SplitMetrics
-from fxnorm.evaluation.songs import EvaluationTask, evaluate, measure_all, mix_all
+from fxnorm.evaluation.catalogue import DECISIVE
+from fxnorm.evaluation.comparison import SplitMetrics, feature_distances
+from fxnorm.evaluation.songs import EvaluationTask, distances, evaluate, measure_all, mix_all
 from fxnorm.io import audio
+from fxnorm.mixing.static_mix import StaticMix
 from fxnorm.normalization.recipe import song_seed
 from fxnorm.registry import registered
 from fxnorm.statistics import DatasetStatistics
@@ -197,8 +199,8 @@ def test_the_sum_of_wet_stems_is_left_out_where_it_is_the_reference_but_for_roun
 
 def test_a_normalization_that_changes_nothing_leaves_nothing_to_win() -> None:
     for residual, loss in ((0.0, 0.0), (0.001, 1e-6)):
-        same = {"stereo_loss_b": loss, "residual": residual}
-        found = SplitMetrics({"A": {"normalized_sum": same, "crafx2": {"stereo_loss_b": 1.0, "residual": 1.0}}})
+        same = {DECISIVE: loss, "residual": residual}
+        found = SplitMetrics({"A": {"normalized_sum": same, "crafx2": {DECISIVE: 1.0, "residual": 1.0}}})
         split = report.Split(found.songs, found.means(), found.intervals(), found.pairs(), {})
         assert "the sum of the normalized stems is the reference itself" in report.verdict("test_wet", split)
 
@@ -206,7 +208,7 @@ def test_a_normalization_that_changes_nothing_leaves_nothing_to_win() -> None:
 def test_mixes_shorter_than_a_frame_are_measured() -> None:
     stems = {stem: noise(1.0, 0.1, seed)[:, :700] for seed, stem in enumerate(STEMS)}
     total = np.sum(list(stems.values()), axis=0)
-    found = measure_all({"reference": total, "crafx2": 0.5 * total}, stems, DatasetStatistics())
+    found, _ = measure_all({"reference": total, "crafx2": 0.5 * total}, stems, DatasetStatistics())
     assert found["crafx2"]["stereo_loss_b"] > 0
     assert all(np.isfinite(value) for value in found["crafx2"].values())
 
@@ -241,3 +243,47 @@ def test_the_mixes_are_those_of_the_mixers_and_the_sums_are_as_loud_as_the_refer
     for name, folder in (("crafx2", mixer_folder), ("wave_u_net", wave_u_net)):
         alone = Mixer.load(folder, torch.device("cpu")).mix(stems, SAMPLE_RATE, seed=song_seed(0, "B"))
         np.testing.assert_allclose(mixes[name], audio.pad_to(alone, mixes[name].shape[1]), atol=1e-6)
+
+
+def test_level_does_not_decide_about_matched_metrics(data: Path) -> None:
+    (song,) = [song for song in dataset.songs(data / "wet", "test") if song.name == "B"]
+    reference = song.read_mixture()
+    mixes = {"mix": reference + noise(reference.shape[1] / SAMPLE_RATE, 0.02, 4)}
+    mixes |= {"quiet": 0.25 * mixes["mix"], "at level": reference}
+    found = distances(mixes, reference)
+    quiet, mix = found["quiet"], found["mix"]
+    for name in ("stereo_loss_b_matched", "stereo_loss_a_matched", "true_peak_error_db_matched"):
+        assert quiet[name] == pytest.approx(mix[name], rel=1e-3, abs=1e-3), name
+        assert found["at level"][name] == pytest.approx(0, abs=1e-3), "nothing is further from itself for being matched"
+    assert quiet["stereo_loss_b"] > 2 * mix["stereo_loss_b"]
+    by_hand = 10 ** ((measure(reference, SAMPLE_RATE) - measure(mixes["mix"], SAMPLE_RATE)) / 20) * mixes["mix"]
+    assert quiet["stereo_loss_b_matched"] == pytest.approx(
+        distances({"mix": by_hand.astype(np.float32)}, reference)["mix"]["stereo_loss_b"], rel=1e-3
+    )
+
+
+def test_a_mixer_with_a_static_mix_has_it_as_a_system(data: Path, mixer_folder: Path, tmp_path: Path) -> None:
+    mixer = shutil.copytree(mixer_folder, tmp_path / "mixer")
+    StaticMix(np.ones((4, 2, 29)), 3).save(mixer)
+    result = fxnorm_evaluate(mixer, data / "wet", "reports", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(Path("reports/metrics.json").read_text())["test_wet"]
+    assert list(metrics) == ["reference", "input_sum", "normalized_sum", "static_mix", "crafx2"]
+    # gains of 1 are the sum, which is brought to the reference's loudness
+    assert metrics["static_mix"]["stereo_loss_b_matched"] == pytest.approx(
+        metrics["normalized_sum"]["stereo_loss_b_matched"], rel=0.01
+    )
+    assert "the static mix: " in result.output
+    page = Path("reports/report.html").read_text()
+    assert "Who is nearer, song by song against each other" in page
+
+
+def test_collections_of_mixes_are_compared_whichever_song_each_is_of() -> None:
+    def songs(values: dict[str, list[float]]) -> list[dict[str, dict[str, float]]]:
+        count = len(values["reference"])
+        return [{system: {"width": of[n], "balance_1": of[n]} for system, of in values.items()} for n in range(count)]
+
+    references = [1.0, 2.0, 3.0]
+    found = feature_distances(songs({"reference": references, "turned": [3.0, 1.0, 2.0], "wide": [3.0, 4.0, 5.0]}))
+    assert found == pytest.approx({"turned": 0.0, "wide": 2.0}), "in standard deviations of the references"
+    assert feature_distances(songs({"reference": references[:2], "wide": [3.0, 4.0]})) == {}

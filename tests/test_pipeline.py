@@ -67,7 +67,7 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
     assert set(metrics) == {"test_wet", "test_dry"}
     for systems in metrics.values():
-        assert set(systems) == {"reference", "input_sum", "normalized_sum", "crafx2"}
+        assert set(systems) == {"reference", "input_sum", "normalized_sum", "static_mix", "crafx2"}
         for system, found in systems.items():
             assert system == "reference" or set(found) >= {
                 "stereo_loss_a",
@@ -81,15 +81,16 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
     run_id = json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
     assert headline.pop("mlflow_run") == run_id
     for split, chosen in headline.items():
-        network, baseline = metrics[split]["crafx2"], metrics[split]["normalized_sum"]
-        assert chosen.pop("stereo_loss_b_over_sum") == network["stereo_loss_b"] / baseline["stereo_loss_b"]
+        network, baseline = metrics[split]["crafx2"], metrics[split]["static_mix"]
+        decisive = "stereo_loss_b_matched"
+        assert chosen.pop(f"{decisive}_over_static") == network[decisive] / baseline[decisive]
         assert chosen.items() <= network.items()
         assert len(chosen) == 5
     wet = metrics["test_wet"]["input_sum"]
     assert wet["loudness_mape"] < 1e-3, "on wet songs the sum of the stems is the mixture"
     page = (project.folder / "reports/report.html").read_text()
-    assert "the sum of the normalized stems at their loudness: stereo loss b" in page
-    assert " of 1 song, too few to show a difference." in page
+    assert "the sum of the normalized stems, all at one loudness: stereo loss b, matched, " in page
+    assert " of 1 song, too few to show a difference. It " in page
     for source in [part.split('"')[0] for part in page.split('<a href="')[1:] if not part.startswith("#")]:
         assert (project.folder / "reports" / urllib.parse.unquote(source)).is_file(), source
 
@@ -149,8 +150,8 @@ def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytes
     assert given == dict.fromkeys(("wet/train+val", "test_wet", "test_dry"), tracked)
     table = json.loads(Path(client.download_artifacts(run_id, "evaluation/songs.json")).read_text())
     assert [row[0].split("/")[0] for row in table["data"]] == ["test_wet", "test_dry"]
-    assert table["columns"][1] == "crafx2 stereo_loss_b"
-    assert table["data"][0][1] == pytest.approx(metrics["test_wet"]["crafx2"]["stereo_loss_b"])
+    assert table["columns"][1] == "crafx2 stereo_loss_b_matched"
+    assert table["data"][0][1] == pytest.approx(metrics["test_wet"]["crafx2"]["stereo_loss_b_matched"])
     assert not any("." in column for column in table["columns"]), "MLflow's pages show such columns empty"
     assert "system/cpu_utilization_percentage" in run.data.metrics
     names = {file.path for file in client.list_artifacts(run_id, "plots")}

@@ -16,9 +16,11 @@ from fxnorm import Mixer
 from fxnorm.data import dataset, provenance
 from fxnorm.data.provenance import Share, TrainedOn
 from fxnorm.errors import DatasetError, FxnormError, ModelError
+from fxnorm.evaluation.catalogue import DECISIVE
 from fxnorm.evaluation.results import (
     METRICS_FILE,
     MIXER_FILE,
+    TABLE_FILE,
     TEST_DATA_FILE,
     measuring_code,
     read_metrics,
@@ -38,7 +40,7 @@ from tests import mixers, servers
 pytestmark = pytest.mark.system
 
 MakeSong = Callable[..., Path]
-TEST = "test_wet.stereo_loss_b"
+TEST = f"test_wet.{DECISIVE}"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,10 @@ def value_tag(songs: str) -> str:
     return f"{TEST}.songs.{songs}.code.{measuring_code()[:16]}"
 
 
+def with_rule(settings: Settings, **changed: object) -> Settings:
+    return settings.model_copy(update={"register_": settings.register_.model_copy(update=changed)})
+
+
 def at(settings: Settings, alias: str) -> Version:
     found = aliases.version_at(settings.register_.name, alias)
     assert found is not None, alias
@@ -75,10 +81,10 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     champion, candidate = (mixers.changed(mixer_folder, Path(f"mixer-{seed}"), seed) for seed in (1, 2))
     evaluate.run(settings, champion, Path("old"), Path("report-old"))
     evaluate.run(settings, candidate, Path("new"), Path("report-new"))
-    any_is_good = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": -1.0e6})})
+    any_is_good = with_rule(settings, margin=-1.0e6, confidence=0.0)
     assert register.run(any_is_good, champion, Path("report-old"))["alias"] == CHAMPION
     told = at(settings, CHAMPION).tags
-    assert told[value_tag(read_test_data(Path("report-old"))["test_wet"]["digest"])] == told[TEST]
+    assert told[value_tag(read_test_data(Path("report-old"))["test_wet"]["digest"])] == f"[{told[TEST]}]", "one song"
 
     without = register.run(any_is_good, candidate, Path("report-new"))
     assert without["alias"] == "challenger"
@@ -90,11 +96,11 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
 
     decision = register.run(any_is_good, candidate, Path("report-new"), Path("new"))
     evaluate.run(settings, champion, Path("new"), Path("report-again"))
-    again = read_metrics(Path("report-again"))["test_wet"]["crafx2"]["stereo_loss_b"]
+    again = read_metrics(Path("report-again"))["test_wet"]["crafx2"][DECISIVE]
     measured = mlflow.MlflowClient().get_model_version(settings.register_.name, "1").tags
     assert float(measured[TEST]) == pytest.approx(again, rel=1e-6)
     new_songs = read_test_data(Path("report-new"))["test_wet"]["digest"]
-    assert measured == {**told, TEST: measured[TEST], value_tag(new_songs): measured[TEST]}
+    assert measured == {**told, TEST: measured[TEST], value_tag(new_songs): f"[{measured[TEST]}]"}
     assert decision["alias"] == CHAMPION
     assert f"champion (version 1) {again:.3f}" in decision["reason"]
     assert (at(settings, CHAMPION).number, at(settings, "previous").number) == ("3", "1")
@@ -169,7 +175,7 @@ def test_a_registration_that_is_done_undoes_no_rollback(settings: Settings, mixe
     decision = register.run(settings, mixer, Path("report-1"), once=True)
     assert (decision["version"], decision["alias"]) == ("2", "previous")
     assert at(settings, CHAMPION).number == "1"
-    easier = settings.model_copy(update={"register_": settings.register_.model_copy(update={"margin": 0.5})})
+    easier = with_rule(settings, margin=0.5)
     assert register.run(easier, mixer, Path("report-1"), once=True)["alias"] == CHAMPION, "another rule decides anew"
 
 
@@ -198,7 +204,7 @@ def test_a_candidate_is_compared_with_what_the_champion_measured_on_its_own_song
     champion = mixers.changed(mixer_folder, Path("mixer"), 0)
     register.run(settings, champion, mixers.report(Path("report"), champion, 3.0, "some songs"))
     # as another registration notes it, which was interrupted before it wrote the plain name
-    aliases.note(settings.register_.name, "1", {value_tag("other songs"): "1.0"})
+    aliases.note(settings.register_.name, "1", {value_tag("other songs"): str([1.0] * 8)})
     worse = mixers.changed(mixer_folder, Path("worse"), 1)
     decision = register.run(settings, worse, mixers.report(Path("report-worse"), worse, 2.0, "other songs"))
     assert decision["alias"] == "challenger"
@@ -377,11 +383,22 @@ def test_a_registry_that_does_not_answer_is_not_an_empty_one(
     [
         (METRICS_FILE, "{", "metrics.json: expected what 'fxnorm evaluate' writes, found no JSON"),
         (METRICS_FILE, '{"test_wet": {"crafx2": 3}}', "metrics.json: .* found test_wet.crafx2"),
-        (METRICS_FILE, "{}", "metrics.json: expected test_wet.crafx2.stereo_loss_b, found no 'test_wet'"),
+        (METRICS_FILE, "{}", "metrics.json: expected test_wet.crafx2.stereo_loss_b_matched, found no 'test_wet'"),
         (TEST_DATA_FILE, "", "test_data.json: expected what 'fxnorm evaluate' writes, found no JSON"),
         (TEST_DATA_FILE, '{"test_dry": {"digest": "a"}}', r"test_data.json: expected test_wet\.digest, found none"),
         (TEST_DATA_FILE, '{"test_wet": {"dvc": "a"}}', r"test_data.json: expected test_wet\.digest, found none"),
         (TEST_DATA_FILE, None, "test_data.json: no such file"),
+        (TABLE_FILE, None, "songs.csv: no such file; evaluate again"),
+        (
+            TABLE_FILE,
+            "title,year\nSong,1999\n",
+            "songs.csv: expected what .*, found another table",
+        ),
+        (
+            TABLE_FILE,
+            "split,song,system,metric,value\n",
+            "songs.csv: expected stereo_loss_b_matched of crafx2 on",
+        ),
         (MIXER_FILE, None, "evaluated_mixer.json: no such file; evaluate again"),
         (MIXER_FILE, '{"digest": "another"}', "report: expected a report of mixer, found another Mixer's"),
     ],

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 from fxnorm.constants import STEMS
 
-REFERENCE, INPUT_SUM, NORMALIZED_SUM = "reference", "input_sum", "normalized_sum"
+REFERENCE, INPUT_SUM, NORMALIZED_SUM, STATIC_MIX = "reference", "input_sum", "normalized_sum", "static_mix"
 SUMS = (INPUT_SUM, NORMALIZED_SUM)
 """Baselines that anyone could make, brought to the reference mix's loudness before they are compared."""
 
-DECISIVE = "stereo_loss_b"
+BASELINES = (*SUMS, STATIC_MIX)
+"""What a network is compared with; the last is what it has to beat to be worth its name."""
+
+MATCHED = "_matched"
+"""Ends the names of metrics for which each mix is brought to the loudness of its reference first."""
+
+DECISIVE = f"stereo_loss_b{MATCHED}"
 """The metric that the verdict is about."""
 
 RESIDUAL = "residual"
@@ -22,6 +28,7 @@ SYSTEM_TITLES = {
     REFERENCE: "reference mix",
     INPUT_SUM: "sum of the input stems",
     NORMALIZED_SUM: "sum of the normalized stems",
+    STATIC_MIX: "static mix",
     "crafx2": "CRAFx2",
     "wave_u_net": "Wave-U-Net",
 }
@@ -59,22 +66,34 @@ def _percentage(title: str, meaning: str, sums_match: bool = False) -> Metric:
     return Metric(title, "%", meaning, scale=100.0, digits=1, sums_match=sums_match)
 
 
+_AT_ONE_LOUDNESS = "with the mix at the reference's loudness."
+_ROBUST = "The same features without silent frames; errors over the mean, so that values near 0 do not decide."
 COMPARED: dict[str, Metric] = {
+    f"stereo_loss_b{MATCHED}": Metric("Stereo loss b, matched", "", f"Stereo loss b, {_AT_ONE_LOUDNESS}"),
+    f"stereo_loss_a{MATCHED}": Metric("Stereo loss a, matched", "", f"Stereo loss a, {_AT_ONE_LOUDNESS}"),
+    "spectral_wape": _percentage("Spectrum, robust", _ROBUST),
+    "panning_wape": _percentage("Panning, robust", _ROBUST),
+    "dynamic_wape": _percentage("Dynamics, robust", _ROBUST),
     "stereo_loss_b": Metric(
         "Stereo loss b", "", "Loss b of the training: squared difference of A-weighted magnitudes of middle and side."
     ),
     "stereo_loss_a": Metric(
         "Stereo loss a", "", "Loss a of the training: the same, relative to the reference's energy."
     ),
-    "spectral_mape": _percentage("Spectrum", "Error of centroid, bandwidth, contrast, roll-off and flatness."),
-    "panning_mape": _percentage("Panning", "Error of the distance from the centre, in four bands."),
-    "dynamic_mape": _percentage("Dynamics", "Error of RMS level, dynamic spread and crest factor."),
-    "loudness_mape": _percentage("Loudness", "Error of the integrated loudness.", sums_match=True),
+    "spectral_mape": _percentage(
+        "Spectrum, published", "Error of centroid, bandwidth, contrast, roll-off and flatness."
+    ),
+    "panning_mape": _percentage("Panning, published", "Error of the distance from the centre, in four bands."),
+    "dynamic_mape": _percentage("Dynamics, published", "Error of RMS level, dynamic spread and crest factor."),
+    "loudness_mape": _percentage("Loudness, published", "Error of the integrated loudness.", sums_match=True),
     "multi_resolution_stft": Metric(
         "Multi-resolution STFT", "", "Spectral convergence and log-magnitude distance at three resolutions."
     ),
     "loudness_error_lu": Metric(
         "Loudness difference", "LU", "Absolute difference of the integrated loudness.", sums_match=True
+    ),
+    f"true_peak_error_db{MATCHED}": Metric(
+        "True peak difference, matched", "dB", f"Absolute difference of the true peak, {_AT_ONE_LOUDNESS}", digits=1
     ),
     "true_peak_error_db": Metric("True peak difference", "dB", "Absolute difference of the true peak.", digits=1),
     "loudness_range_error_lu": Metric("Loudness range difference", "LU", "Absolute difference of the loudness range."),
@@ -110,7 +129,17 @@ DESCRIBED: dict[str, Metric] = {
 }
 """What can be measured without a reference mix."""
 
-METRICS: dict[str, Metric] = {**COMPARED, **DESCRIBED}
+DISTRIBUTED: dict[str, Metric] = {
+    "feature_distance": Metric(
+        "Distance of all mixes from all references",
+        "",
+        "Wasserstein distance between the features of a system's mixes and those of the reference mixes, whichever "
+        "song they are of, in standard deviations of the references, as a mean over features.",
+    ),
+}
+"""Of all songs of a split together: a song has many good mixes, and this asks only whether mixes are like mixes."""
+
+METRICS: dict[str, Metric] = {**COMPARED, **DISTRIBUTED, **DESCRIBED}
 
 
 def title_of(system: str) -> str:

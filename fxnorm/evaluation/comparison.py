@@ -1,5 +1,6 @@
 """The metrics of mixing systems over the songs of a split, with their statistics; and one Mixer measured by itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from fxnorm.errors import DatasetError
 from fxnorm.evaluation import significance
 from fxnorm.evaluation.catalogue import COMPARED, METRICS, REFERENCE, SUMS, rivals
 from fxnorm.evaluation.datasets import songs_of
+from fxnorm.evaluation.reference_free import BALANCE
 from fxnorm.evaluation.songs import MetricsBySystem, distances, finite, nearest_references, read_references
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.normalization.recipe import song_seed
+
+_FEWEST_SONGS = 3
 
 
 @dataclass
@@ -24,6 +28,8 @@ class SplitMetrics:
     """song -> system -> metric -> value"""
     references: dict[str, dict[str, str]] = field(default_factory=dict)
     """song -> system -> which reference mix it was compared with; only songs that have several"""
+    features: dict[str, MetricsBySystem] = field(default_factory=dict)
+    """song -> system -> what its mix is like, by :func:`fxnorm.evaluation.reference_free.features`"""
 
     def values(self) -> dict[str, dict[str, list[float]]]:
         """system -> metric -> values of the songs that have it.
@@ -42,11 +48,14 @@ class SplitMetrics:
         return values
 
     def means(self) -> MetricsBySystem:
-        """system -> metric -> mean over the songs that have it."""
-        return {
+        """system -> metric -> mean over the songs that have it; of all songs together, :data:`DISTRIBUTED`."""
+        means = {
             system: {metric: float(np.mean(measured)) for metric, measured in metrics.items()}
             for system, metrics in self.values().items()
         }
+        for system, distance in feature_distances(list(self.features.values())).items():
+            means[system]["feature_distance"] = distance
+        return means
 
     def intervals(self) -> dict[str, dict[str, tuple[float, float] | None]]:
         """system -> metric -> confidence interval of the mean, if there is one."""
@@ -70,8 +79,50 @@ class SplitMetrics:
         return tests
 
 
-def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]:
-    """The metrics of a Mixer alone, as an evaluation has them: means over the songs.
+def feature_distances(songs: Sequence[MetricsBySystem]) -> dict[str, float]:
+    """How far a system's mixes are from the reference mixes as two collections, whichever song each mix is of.
+
+    The Wasserstein distance (of order 1) between a feature's values of the mixes and of the references, in standard
+    deviations of the references. The levels in thirds of an octave count together as much as each other feature. Even
+    two collections of the same kind are not at 0 as long as they are few.
+
+    Args:
+        songs: for each song, by system, what :func:`fxnorm.evaluation.reference_free.features` gives; those without a
+            reference mix are left out.
+
+    Returns:
+        by system; empty for fewer than three songs with a reference mix.
+    """
+    import scipy.stats  # a second, which a registration need not wait for
+
+    songs = [systems for systems in songs if REFERENCE in systems]
+    if len(songs) < _FEWEST_SONGS:
+        return {}
+    values: dict[str, dict[str, list[float]]] = {}
+    for systems in songs:
+        for system, found in systems.items():
+            for name, value in found.items():
+                values.setdefault(system, {}).setdefault(name, []).append(value)
+    references = values.pop(REFERENCE)
+    spreads = {
+        name: float(np.std(of_references, ddof=1))
+        for name, of_references in references.items()
+        if len(of_references) > 1
+    }
+    distances = {}
+    for system, by_name in values.items():
+        by_family: dict[str, list[float]] = {}
+        for name, spread in spreads.items():
+            if spread > 0 and name in by_name:
+                distance = scipy.stats.wasserstein_distance(by_name[name], references[name]) / spread
+                by_family.setdefault(BALANCE if name.startswith(BALANCE) else name, []).append(distance)
+        if by_family:
+            distances[system] = float(np.mean([np.mean(family) for family in by_family.values()]))
+    return distances
+
+
+def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, dict[str, float]]:
+    """The metrics of a Mixer alone, as an evaluation has them: by song.
 
     Args:
         mixer: the Mixer.
@@ -85,7 +136,7 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
     songs = [song for song in songs_of(data, split, name) if song.references]
     if not songs:
         raise DatasetError(f"{data}: expected songs of {name} with a reference mix, found none")
-    metrics = SplitMetrics()
+    metrics = {}
     for song in tqdm(songs, desc="evaluate the champion", unit="song", dynamic_ncols=True):
         seed = song_seed(mixer.recipe.settings.seed, song.name)
         normalized = mixer.normalize(song.read_stems(), name.endswith("dry"), seed)
@@ -95,5 +146,5 @@ def measure(mixer: Mixer, data: Path, split: str, name: str) -> dict[str, float]
         mixes = {name: audio.pad_to(mix, length)}
         references = {name: audio.pad_to(reference, length) for name, reference in references.items()}
         nearest = nearest_references(mixes, references)[name] if len(references) > 1 else next(iter(references))
-        metrics.songs[song.name] = distances(mixes, references[nearest])
-    return metrics.means()[name]
+        metrics[song.name] = distances(mixes, references[nearest])[name]
+    return metrics

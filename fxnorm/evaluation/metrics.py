@@ -2,8 +2,11 @@
 
 The published part is the objective evaluation of "Automatic music mixing with deep learning and out-of-domain data"
 (Martínez-Ramírez et al., ISMIR 2022): mean absolute percentage errors (MAPE) between running means of frame features.
-Beside it stand differences in units that engineers read: LU, true peak (ITU-R BS.1770-5), loudness range (EBU Tech
-3342), the balance of side and middle, and a multi-resolution STFT distance (Yamamoto et al., ICASSP 2020).
+Where a feature comes near 0, as in silence, one frame of it can decide such a mean. So there is a robust form of each
+family: silent frames are left out, and the mean error is divided by the mean of the reference, not each error by its
+own value (the MAD/mean ratio, or WAPE: Kolassa and Schütz, "Advantages of the MAD/Mean ratio over the MAPE", Foresight
+6, 2007). Beside them stand differences in units that engineers read: LU, true peak (ITU-R BS.1770-5), loudness range
+(EBU Tech 3342), the balance of side and middle, and a multi-resolution STFT distance (Yamamoto et al., ICASSP 2020).
 """
 
 import math
@@ -48,6 +51,7 @@ _SAMPLES_AT_ONCE = 128 * FRAME  # in overlapping frames: bounds the memory and f
 _STFT_FLOOR_DBFS = -100.0  # level of a sine; below, two spectra count as equally silent
 _POWER_FLOOR = 1e-10  # librosa's ``amin`` in power_to_db and spectral_flatness
 _CONTRAST_RANGE_DB = 80.0  # librosa's ``top_db`` in power_to_db
+_SILENT_DBFS = -70.0  # level of a frame of which the robust errors know nothing; the absolute gate of BS.1770
 
 
 # ITU-R BS.1770-5, Annex 2: phases 0 and 1 of the four-fold interpolator. Phases 3 and 2 are the same backwards.
@@ -75,9 +79,10 @@ def compare_mixes(mix: np.ndarray, reference: np.ndarray, sample_rate: int) -> d
 
     Returns:
         Four families of metrics. Names without a unit are MAPEs as fractions (0.1 is 10 %), ``mape_mean`` is their mean
-        in the family. Names with a unit are differences, mix minus reference. A metric is ``None`` where it has no
-        value: levels of silence, loudness range of less than 3 s, and MAPEs of a feature that is 0 all through the
-        reference (its frames with 0 are left out), such as the panning of a mono reference. Means leave these out.
+        in the family. ``wape_mean`` is the robust form of that mean: without frames under -70 dBFS in either mix. Names
+        with a unit are differences, mix minus reference. A metric is ``None`` where it has no value: levels of silence,
+        loudness range of less than 3 s, and errors of a feature that is 0 all through the reference (MAPEs leave out
+        its frames with 0), such as the panning of a mono reference. Means leave these out.
 
         - ``loudness``: ``d_lufs`` (integrated); ``d_peak``, which divides by a level near 0 dBFS and is no part of the
             mean for that reason: read ``peak_difference_db``; ``loudness_difference_lu``,
@@ -110,17 +115,20 @@ def compare_all(
     levels = _loudness_levels(reference)
     at_peak = _peak_normalized(reference)
     features = spectral_features(at_peak), panning_features(at_peak), dynamic_features(at_peak)
+    sounding = {size: _sounding_frames(at_peak, size) for size in (FRAME, PANNING_FRAME)}
     distances = _multi_resolution_stft([_peak_normalized(mix) for mix in padded], at_peak)
     reference_side = side_to_middle_db(at_peak)
     compared = {}
     for name, mix, distance in zip(mixes, padded, distances, strict=True):
         at_peak = _peak_normalized(mix)
+        both = {size: in_reference & _sounding_frames(at_peak, size) for size, in_reference in sounding.items()}
         compared[name] = {
             "loudness": _loudness_family(_loudness_levels(mix), levels),
-            "spectral": _spectral_family(spectral_features(at_peak), features[0]) | {_STFT_DISTANCE: distance},
-            "panning": _panning_family(panning_features(at_peak), features[1])
+            "spectral": _spectral_family(spectral_features(at_peak), features[0], both[FRAME])
+            | {_STFT_DISTANCE: distance},
+            "panning": _family(panning_features(at_peak), features[1], both[PANNING_FRAME])
             | {"side_to_middle_difference_db": _difference(side_to_middle_db(at_peak), reference_side)},
-            "dynamic": _dynamic_family(dynamic_features(at_peak), features[2]),
+            "dynamic": _family(dynamic_features(at_peak), features[2], both[FRAME]),
         }
     return compared
 
@@ -293,23 +301,19 @@ def _loudness_levels(audio: np.ndarray) -> dict[str, float]:
     }
 
 
-def _spectral_family(mix: Curves, reference: Curves) -> Family:
-    family = _curve_errors(mix, reference)
-    family["contrast_mean"] = _mean(family, "contrast_l_mean", "contrast_m_mean", "contrast_h_mean")
-    family["mape_mean"] = _mean(
-        family, "centroid_mean", "bandwidth_mean", "contrast_mean", "rolloff_mean", "flatness_mean"
-    )
-    return family
+def _spectral_family(mix: Curves, reference: Curves, sounding: np.ndarray) -> Family:
+    def with_means(family: Family) -> Family:
+        family["contrast_mean"] = _mean(family, "contrast_l_mean", "contrast_m_mean", "contrast_h_mean")
+        names = ("centroid_mean", "bandwidth_mean", "contrast_mean", "rolloff_mean", "flatness_mean")
+        return family | {"mape_mean": _mean(family, *names)}
+
+    robust = with_means(_robust_errors(mix, reference, sounding))
+    return with_means(_curve_errors(mix, reference)) | {"wape_mean": robust["mape_mean"]}
 
 
-def _panning_family(mix: Curves, reference: Curves) -> Family:
-    family = _curve_errors(mix, reference)
-    return family | {"mape_mean": _mean(family, *family)}
-
-
-def _dynamic_family(mix: Curves, reference: Curves) -> Family:
-    family = _curve_errors(mix, reference)
-    return family | {"mape_mean": _mean(family, *family)}
+def _family(mix: Curves, reference: Curves, sounding: np.ndarray) -> Family:
+    family, robust = _curve_errors(mix, reference), _robust_errors(mix, reference, sounding)
+    return family | {"mape_mean": _mean(family, *family), "wape_mean": _mean(robust, *robust)}
 
 
 def _curve_errors(mix: Curves, reference: Curves) -> Family:
@@ -317,6 +321,28 @@ def _curve_errors(mix: Curves, reference: Curves) -> Family:
         f"{name}_mean": _percentage_error(_running_mean(curve), _running_mean(reference[name]))
         for name, curve in mix.items()
     }
+
+
+def _robust_errors(mix: Curves, reference: Curves, sounding: np.ndarray) -> Family:
+    """Sum of the errors over sum of the reference's values, of the frames (frames,) that are ``sounding`` in both."""
+    if not sounding.any():
+        return dict.fromkeys(f"{name}_mean" for name in mix)
+    errors: Family = {}
+    for name, curve in mix.items():
+        means, reference_means = _running_mean(curve[:, sounding]), _running_mean(reference[name][:, sounding])
+        usable = np.isfinite(means) & np.isfinite(reference_means)
+        size = float(np.abs(reference_means[usable]).sum())
+        error = float(np.abs(means[usable] - reference_means[usable]).sum())
+        errors[f"{name}_mean"] = error / size if size else None
+    return errors
+
+
+def _sounding_frames(audio: np.ndarray, size: int) -> np.ndarray:
+    """Which frames of ``audio`` (channels, samples) are no silence, (frames,)."""
+    audio = audio_io.pad_to(audio, size)
+    hops = audio[:, : audio.shape[1] // HOP * HOP].reshape(audio.shape[0], -1, HOP)
+    power = np.square(hops).mean(axis=(0, 2), dtype=np.float64)
+    return np.asarray(sliding_window_view(power, size // HOP).mean(axis=-1) > 10 ** (_SILENT_DBFS / 10))
 
 
 def _percentage_error(mix: np.ndarray | float, reference: np.ndarray | float) -> float | None:

@@ -171,7 +171,7 @@ def plot_metrics(
 
     Args:
         table: ``{system: {metric: value}}``; "none" stands where a system lacks a metric or has ``None``.
-            Metrics whose name ends in ``_mape`` are fractions and shown in percent.
+            Metrics whose name ends in ``_mape`` or ``_wape`` are fractions and shown in percent.
         path: the ``.svg`` or ``.png`` file to write.
         intervals: confidence intervals of the values, by system and metric, where there are any.
     """
@@ -180,7 +180,7 @@ def plot_metrics(
     figure = Figure(figsize=(WIDTH_INCHES, 0.6 + 2.3 * rows), dpi=DOTS_PER_INCH, layout="constrained")
     for number, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(rows, _METRICS_PER_ROW, number)
-        scale = 100 if metric.endswith("_mape") else 1
+        scale = 100 if metric.endswith(("_mape", "_wape")) else 1
         for position, (system, values) in enumerate(table.items()):
             value = values.get(metric)
             height = (value or 0.0) * scale
@@ -189,8 +189,9 @@ def plot_metrics(
             interval = (intervals or {}).get(system, {}).get(metric)
             if interval is not None:
                 axes.vlines(position, interval[0] * scale, interval[1] * scale, color="black", linewidth=1)
-        axes.set_title(metric.removesuffix("_mape").replace("_", " "), fontsize="medium")
-        axes.set(xticks=[], xlim=(-0.6, len(table) - 0.4), ylabel="MAPE, %" if scale == 100 else "Value")
+        axes.set_title(metric.removesuffix("_mape").removesuffix("_wape").replace("_", " "), fontsize="medium")
+        label = f"{metric[-len('mape') :].upper()}, %" if scale == 100 else "Value"
+        axes.set(xticks=[], xlim=(-0.6, len(table) - 0.4), ylabel=label)
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
     write(figure, path, legend_of=figure.axes[0])

@@ -12,9 +12,13 @@ import numpy as np
 from fxnorm.constants import MIXTURE, SAMPLE_RATE
 from fxnorm.effects import third_octaves
 from fxnorm.effects.features import measure_mixture
+from fxnorm.effects.third_octaves import NOMINAL_HZ
 from fxnorm.evaluation.masking import masked_shares
 from fxnorm.evaluation.metrics import mix_levels, prepared
 from fxnorm.statistics import DatasetStatistics
+
+BALANCE = "balance_"
+"""Begins the names of the features that are levels in bands."""
 
 _RANGE_DB = 60.0  # under the loudest third of an octave; what is quieter, as over a coder's cut-off, counts as that
 
@@ -27,6 +31,7 @@ def describe(
     stems: Mapping[str, np.ndarray],
     sample_rate: int,
     statistics: DatasetStatistics | None = None,
+    balances: Mapping[str, np.ndarray | None] | None = None,
 ) -> dict[str, Description]:
     """Measures of each of a song's mixes, by name.
 
@@ -35,6 +40,7 @@ def describe(
         stems: the song's stems, arrays (1 or 2 channels, samples).
         sample_rate: Hz, must be 44,100.
         statistics: of the training songs; the balance needs those that hold their mixtures' average spectrum.
+        balances: what :func:`balance_of` gives of each mix, if it is known already.
 
     Returns:
         by mix: ``integrated_loudness_lufs``, ``loudness_range_lu``, ``true_peak_dbtp``, ``side_to_middle_db``;
@@ -51,7 +57,7 @@ def describe(
     described = {}
     for name, mix in mixes.items():
         levels = {key: value if math.isfinite(value) else None for key, value in mix_levels(mix).items()}
-        balance = None if target is None else balance_of(mix)
+        balance = None if target is None else balance_of(mix) if balances is None else balances[name]
         difference = None if balance is None or target is None else balance_difference_db(balance, target)
         masked = {f"masked_{stem}": share for stem, share in shares[name].items()}
         described[name] = {**levels, "spectral_balance_db": difference, **masked}
@@ -72,6 +78,24 @@ def balance_of(mix: np.ndarray) -> np.ndarray | None:
     """
     features = measure_mixture(mix, SAMPLE_RATE)
     return third_octaves.levels(np.asarray(features["equalization"])) if features else None
+
+
+def features(description: Description, balance: np.ndarray | None) -> dict[str, float]:
+    """What mixes are like, whatever song they are of: what :func:`describe` and :func:`balance_of` found, by name.
+
+    Returns:
+        ``loudness_range_lu``, ``peak_to_loudness_db``, ``side_to_middle_db`` and, in thirds of an octave, levels in dB
+        less their mean, ``balance_25_hz`` to ``balance_16000_hz``. None changes with a gain. What has no value is left
+        out.
+    """
+    loudness, peak = description["integrated_loudness_lufs"], description["true_peak_dbtp"]
+    found = {name: description[name] for name in ("loudness_range_lu", "side_to_middle_db")}
+    found["peak_to_loudness_db"] = None if loudness is None or peak is None else peak - loudness
+    if balance is not None:
+        levels = _limited(balance)
+        levels -= levels.mean()
+        found |= {f"{BALANCE}{hertz:g}_hz": float(level) for hertz, level in zip(NOMINAL_HZ, levels, strict=True)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def balance_difference_db(balance: np.ndarray, target: np.ndarray) -> float:

@@ -9,12 +9,15 @@ from urllib.parse import quote
 import jinja2
 
 from fxnorm.evaluation.catalogue import (
+    BASELINES,
     COMPARED,
     DECISIVE,
     DESCRIBED,
+    DISTRIBUTED,
     METRICS,
     NORMALIZED_SUM,
     REFERENCE,
+    STATIC_MIX,
     SUMS,
     Metric,
     present,
@@ -38,8 +41,11 @@ SongMetrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 Means = Mapping[str, Mapping[str, float]]
 """system -> metric -> mean"""
 
-PLOTTED = ("stereo_loss_b", "stereo_loss_a", "loudness_mape", "spectral_mape", "panning_mape", "dynamic_mape")
-"""The published metrics, which stand in the split's picture and in the summary."""
+PLOTTED = (
+    "stereo_loss_b_matched", "stereo_loss_a_matched", "spectral_wape", "panning_wape", "dynamic_wape",
+    "stereo_loss_b", "stereo_loss_a", "spectral_mape", "panning_mape", "dynamic_mape", "loudness_mape",
+)  # fmt: skip
+"""What stands in the split's picture: at one loudness and robust, then as published."""
 
 _CAPTIONS = {
     "spectra": "Average spectra at one loudness, and their differences from the first mix's.",
@@ -125,29 +131,50 @@ def markdown(means: Mapping[str, Means], verdicts: Sequence[str]) -> str:
 def verdict(name: str, split: Split) -> str:
     """One sentence: whether the network beats the sum of the normalized stems, with the numbers and what they show."""
     means = split.means
-    networks = [system for system in means if system not in (REFERENCE, *SUMS)]
+    networks = [system for system in means if system not in (REFERENCE, *BASELINES)]
     if not networks or DECISIVE not in means.get(NORMALIZED_SUM, {}):
         return f"{split_title(name)}: no song has a reference mix, so there is nothing to compare."
     if NORMALIZED_SUM not in rivals(means):
         return f"{split_title(name)}: the {title_of(NORMALIZED_SUM)} is the reference itself, so nothing can be nearer."
     system = networks[0]
-    value, baseline = means[system][DECISIVE], means[NORMALIZED_SUM][DECISIVE]
-    change = (
-        f"{METRICS[DECISIVE].title.lower()} {value:.3f} against {baseline:.3f} ({100 * (value / baseline - 1):+.1f} %)"
-    )
-    (pair,) = [pair for pair in split.pairs[DECISIVE] if {pair.first, pair.second} == {system, NORMALIZED_SUM}]
-    compared = [systems for systems in split.songs.values() if DECISIVE in systems[system]]
-    better = sum(systems[system][DECISIVE] < systems[NORMALIZED_SUM][DECISIVE] for systems in compared)
-    if len(compared) < songs_needed(len(split.pairs[DECISIVE])):
-        shown = "too few to show a difference"
-    else:
-        shown = f"p = {pair.corrected_p_value:.2g} (Wilcoxon, corrected for {len(split.pairs[DECISIVE])} comparisons)"
-    word = "nearer to" if value < baseline else "NOT nearer to"
+    word = "nearer to" if means[system][DECISIVE] < means[NORMALIZED_SUM][DECISIVE] else "NOT nearer to"
     return (
         f"{split_title(name)}: on average, {title_of(system)} is {word} the reference mixes than the sum of the "
-        f"normalized stems at their loudness: {change}, nearer on {better} of {_songs(len(compared))}, {shown}."
-        f"{_of_several(split)}"
+        f"normalized stems, all at one loudness: {METRICS[DECISIVE].title.lower()}, "
+        f"{_against(split, system, NORMALIZED_SUM)}.{_against_static(split, system)}{_of_several(split)}"
     )
+
+
+def _against_static(split: Split, system: str) -> str:
+    """A sentence on the mix that needs no network, if the Mixer has one."""
+    if DECISIVE not in split.means.get(STATIC_MIX, {}):
+        return ""
+    word = "beats" if split.means[system][DECISIVE] < split.means[STATIC_MIX][DECISIVE] else "does NOT beat"
+    return f" It {word} the {title_of(STATIC_MIX)}: {_against(split, system, STATIC_MIX)}."
+
+
+def _against(split: Split, system: str, baseline: str) -> str:
+    """The decisive metric of two systems, on how many songs the first is nearer, and what that shows."""
+    value, other = split.means[system][DECISIVE], split.means[baseline][DECISIVE]
+    pairs = split.pairs[DECISIVE]
+    (pair,) = [pair for pair in pairs if {pair.first, pair.second} == {system, baseline}]
+    better = pair.first_lower if pair.first == system else pair.second_lower
+    if pair.songs < songs_needed(len(pairs)):
+        shown = "too few to show a difference"
+    else:
+        shown = f"p = {pair.corrected_p_value:.2g} (Wilcoxon, corrected for {len(pairs)} comparisons)"
+    change = f"{100 * (value / other - 1):+.1f} %"
+    return f"{value:.3f} against {other:.3f} ({change}), nearer on {better} of {_songs(pair.songs)}, {shown}"
+
+
+def _wins(split: Split, systems: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """For each system, on how many songs it is nearer than each of ``systems``; empty without a comparison."""
+    nearer: dict[tuple[str, str], str] = {}
+    for pair in split.pairs.get(DECISIVE, ()):
+        nearer[pair.first, pair.second] = f"{pair.first_lower} of {pair.songs}"
+        nearer[pair.second, pair.first] = f"{pair.second_lower} of {pair.songs}"
+    rows = [(system, [nearer.get((system, other), "") for other in systems]) for system in systems]
+    return rows if nearer else []
 
 
 def _of_several(split: Split) -> str:
@@ -194,7 +221,8 @@ def _split(name: str, split: Split) -> dict[str, Any]:
         "rivals": of_rivals,
         "means": split.means,
         "intervals": split.intervals,
-        "compared": [_Named.of(metric) for metric in compared],
+        "compared": [_Named.of(metric) for metric in [*compared, *present(DISTRIBUTED, split.means.values())]],
+        "wins": _wins(split, of_rivals),
         "described": [_Named.of(metric) for metric in DESCRIBED],
         "has_balance": bool(present(["spectral_balance_db"], split.means.values())),
         "has_references": bool(compared),

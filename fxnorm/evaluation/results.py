@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fxnorm.data.versions import code_digest
 from fxnorm.errors import DatasetError
-from fxnorm.evaluation.catalogue import DECISIVE, NORMALIZED_SUM
+from fxnorm.evaluation.catalogue import DECISIVE, STATIC_MIX
 from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.io.files import whole_file, write_json
 
@@ -80,10 +80,10 @@ def measuring_code() -> str:
     return code_digest("fxnorm.evaluation.songs")
 
 
-HEADLINES = ("stereo_loss_b", "spectral_mape", "panning_mape", "dynamic_mape", "loudness_error_lu")
+HEADLINES = (DECISIVE, "spectral_wape", "panning_wape", "dynamic_wape", "loudness_error_lu")
 """Metrics by which a person chooses between networks, of a split."""
-RATIO = "stereo_loss_b_over_sum"
-"""Stereo loss b of the network over that of the sum of the normalized stems: under 1 the network is better."""
+RATIO = f"{DECISIVE}_over_static"
+"""Of the network over that of the static mix: under 1 the network is better."""
 
 
 def headline(metrics: Metrics, system: str) -> dict[str, dict[str, float]]:
@@ -94,7 +94,7 @@ def headline(metrics: Metrics, system: str) -> dict[str, dict[str, float]]:
     chosen = {}
     for split, systems in metrics.items():
         values = {name: systems[system][name] for name in HEADLINES if name in systems[system]}
-        baseline = systems.get(NORMALIZED_SUM, {}).get(DECISIVE)
+        baseline = systems.get(STATIC_MIX, {}).get(DECISIVE)
         if DECISIVE in values and baseline:
             values[RATIO] = values[DECISIVE] / baseline
         chosen[split] = values

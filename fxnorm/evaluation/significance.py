@@ -37,6 +37,7 @@ class PairedTest:
         songs: how many.
         mean_difference: of the metric, first less second.
         first_lower: on how many songs the first has the lower value.
+        second_lower: on how many the second has.
         p_value: Wilcoxon's, two-sided; 1 where no song differs.
         corrected_p_value: after Holm's correction for all pairs of the family.
     """
@@ -46,6 +47,7 @@ class PairedTest:
     songs: int
     mean_difference: float
     first_lower: int
+    second_lower: int
     p_value: float
     corrected_p_value: float
 
@@ -79,11 +81,27 @@ def compare_pairs(values: Mapping[str, Mapping[str, float]]) -> list[PairedTest]
         if songs:
             differences = np.array([values[first][song] - values[second][song] for song in songs])
             pairs.append((first, second, differences))
-    p_values = [_wilcoxon(differences) for _, _, differences in pairs]
+    p_values = [wilcoxon(differences) for _, _, differences in pairs]
     return [
-        PairedTest(first, second, len(d), float(d.mean()), int((d < 0).sum()), p_value, corrected)
+        PairedTest(first, second, len(d), float(d.mean()), int((d < 0).sum()), int((d > 0).sum()), p_value, corrected)
         for (first, second, d), p_value, corrected in zip(pairs, p_values, holm(p_values), strict=True)
     ]
+
+
+def wilcoxon(differences: np.ndarray) -> float:
+    """The two-sided p-value of the signed-rank test of differences (songs,); 1 where none differs."""
+    if not differences.any():
+        return 1.0
+    return float(scipy.stats.wilcoxon(differences).pvalue)
+
+
+def p_value_of_lower(differences: np.ndarray) -> float:
+    """As :func:`wilcoxon` of differences (songs,), for the claim that they are under 0: 1 where their ranks speak
+    against it, whatever their mean.
+    """
+    if not differences.any():
+        return 1.0
+    return min(1.0, 2 * float(scipy.stats.wilcoxon(differences, alternative="less").pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -104,6 +122,11 @@ def smallest_p_value(songs: int) -> float:
 def songs_needed(pairs: int) -> int:
     """How many songs it takes until ``pairs`` comparisons can have a p-value under 5 % after the correction at all."""
     return 1 + math.ceil(math.log2(max(1, pairs) / LEVEL))
+
+
+def songs_to_tell(confidence: float) -> int:
+    """How many songs it takes until one pair of systems can be told apart with ``confidence`` at all."""
+    return next(songs for songs in itertools.count(1) if smallest_p_value(songs) < 1 - confidence)
 
 
 def caution(songs: int, pairs: int) -> str:
@@ -129,9 +152,3 @@ def caution(songs: int, pairs: int) -> str:
 
 def _songs(count: int) -> str:
     return "One song" if count == 1 else f"{count} songs"
-
-
-def _wilcoxon(differences: np.ndarray) -> float:
-    if not differences.any():
-        return 1.0
-    return float(scipy.stats.wilcoxon(differences).pvalue)

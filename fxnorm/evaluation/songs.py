@@ -23,14 +23,24 @@ from fxnorm.data.dataset import Song
 from fxnorm.data.versions import made_by
 from fxnorm.effects import loudness, programme
 from fxnorm.errors import ModelError
-from fxnorm.evaluation.catalogue import DECISIVE, INPUT_SUM, NORMALIZED_SUM, REFERENCE, RESIDUAL, title_of
+from fxnorm.evaluation.catalogue import (
+    DECISIVE,
+    INPUT_SUM,
+    MATCHED,
+    NORMALIZED_SUM,
+    REFERENCE,
+    RESIDUAL,
+    STATIC_MIX,
+    title_of,
+)
 from fxnorm.evaluation.excerpts import Excerpts
 from fxnorm.evaluation.metrics import Family, compare_all
-from fxnorm.evaluation.reference_free import describe
+from fxnorm.evaluation.reference_free import balance_of, describe, features
 from fxnorm.io import audio
 from fxnorm.io.files import whole_folder, write_json
 from fxnorm.losses import stereo_losses
 from fxnorm.mixing.mixer import Mixer, mixer_digest
+from fxnorm.mixing.static_mix import STATIC_MIX_FILE, StaticMix
 from fxnorm.models.device import default_device
 from fxnorm.normalization.recipe import song_seed
 from fxnorm.statistics import DatasetStatistics
@@ -39,9 +49,10 @@ MIXES, PICTURES, EXCERPTS_FILE = "mixes", "plots", "excerpts.json"
 MetricsBySystem = dict[str, dict[str, float]]
 """system -> metric -> value"""
 
-_MEASURED_FILE, _NEAREST_FILE = "metrics.json", "references.json"
+_MEASURED_FILE, _FEATURES_FILE, _NEAREST_FILE = "metrics.json", "features.json", "references.json"
 _LISTENING_PEAK = 0.99
 _FAMILIES = ("loudness", "spectral", "panning", "dynamic")
+_LEAST_DIFFERENCE_LU = 0.005  # a mix as near to the reference's loudness is at it
 
 
 def _code() -> str:
@@ -54,7 +65,7 @@ class EvaluationTask:
 
     Attributes:
         mixers: Mixer directories by the name of their system; the first is the one that is evaluated, whose
-            normalization the sum of the normalized stems has.
+            normalization the sum of the normalized stems has, and whose static mix stands beside it.
         dry: folders of the songs that are dry recordings.
         excerpt_seconds: length of the report's excerpts.
         folder: where the results of single songs are kept.
@@ -79,6 +90,11 @@ class Result:
         metrics: MetricsBySystem = json.loads((self.folder / _MEASURED_FILE).read_text(encoding="utf-8"))
         return metrics
 
+    def features(self) -> MetricsBySystem:
+        """By system, the reference mix among them, what the mix is like: :func:`reference_free.features`."""
+        found: MetricsBySystem = json.loads((self.folder / _FEATURES_FILE).read_text(encoding="utf-8"))
+        return found
+
     def references(self) -> dict[str, str]:
         """By system, the name of the reference mix that it was compared with; empty if there were not several.
 
@@ -99,6 +115,8 @@ def evaluate(song: Song, task: EvaluationTask) -> Result:
     dry = song.folder in task.dry
     key = [task.code, default_device().type, song.name, song.digest(), dry, task.excerpt_seconds]
     key += [f"{name} {mixer_digest(folder)}" for name, folder in task.mixers.items()]
+    static_mix = next(iter(task.mixers.values())) / STATIC_MIX_FILE
+    key.append(hashlib.sha256(static_mix.read_bytes()).hexdigest() if static_mix.is_file() else "")
     folder = task.folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()
     if not folder.is_dir():
         stems, references = song.read_stems(), read_references(song)
@@ -111,7 +129,9 @@ def evaluate(song: Song, task: EvaluationTask) -> Result:
             first = next(iter(task.mixers))
             mixes[REFERENCE], nearest[REFERENCE] = compared_with[first], nearest[first]
         with whole_folder(folder) as temporary:
-            write_json(temporary / _MEASURED_FILE, measure_all(mixes, stems, statistics_of(task), compared_with))
+            measured, found = measure_all(mixes, stems, statistics_of(task), compared_with)
+            write_json(temporary / _MEASURED_FILE, measured)
+            write_json(temporary / _FEATURES_FILE, found)
             if nearest:
                 write_json(temporary / _NEAREST_FILE, nearest)
             write_pictures(mixes, temporary)
@@ -163,9 +183,8 @@ def nearest_references(mixes: Mapping[str, np.ndarray], references: Mapping[str,
         references: by name, as long as the mixes.
     """
     others = {system: mix for system, mix in mixes.items() if system != REFERENCE}
-    losses = {name: stereo_losses(others, reference) for name, reference in references.items()}
-    variant = DECISIVE.removeprefix("stereo_loss_")
-    return {system: min(losses, key=lambda name: losses[name][system][variant]) for system in others}
+    losses = {name: _stereo_losses(others, reference) for name, reference in references.items()}
+    return {system: min(losses, key=lambda name: losses[name][system][DECISIVE]) for system in others}
 
 
 def mix_all(
@@ -177,7 +196,8 @@ def mix_all(
 ) -> dict[str, np.ndarray]:
     """All mixes of a song, (2, samples), as long as the longest: the reference first, if there is one.
 
-    Both sums are brought to the loudness of the reference mix; to that of the first network's, if there is none.
+    Both sums are brought to the loudness of the reference mix; to that of the first network's, if there is none. The
+    static mix is there if the first Mixer has one.
     """
     normalized: dict[str, np.ndarray] = {}
     networks = {}
@@ -189,10 +209,12 @@ def mix_all(
     first = next(iter(networks.values()))
     target = loudness.measure(first if reference is None else reference, SAMPLE_RATE)
     normalized_stems = next(iter(normalized.values())).reshape(len(STEMS), 2, -1)
+    static_mix = StaticMix.load(next(iter(mixers.values())))
     mixes = {
         **({} if reference is None else {REFERENCE: reference}),
         INPUT_SUM: _at_loudness(_sum(stems), target),
         NORMALIZED_SUM: _at_loudness(normalized_stems.sum(axis=0), target),
+        **({} if static_mix is None else {STATIC_MIX: static_mix.mix(next(iter(normalized.values())))}),
         **networks,
     }
     length = max(mix.shape[1] for mix in mixes.values())
@@ -215,8 +237,8 @@ def measure_all(
     stems: Mapping[str, np.ndarray],
     statistics: DatasetStatistics,
     compared_with: Mapping[str, np.ndarray] | None = None,
-) -> MetricsBySystem:
-    """Every metric of every mix; those that have no value are left out.
+) -> tuple[MetricsBySystem, MetricsBySystem]:
+    """Every metric of every mix, and its features; those that have no value are left out.
 
     Args:
         mixes: (2, samples), all equally long; the one called ``reference`` is what the others are compared with.
@@ -224,7 +246,9 @@ def measure_all(
         statistics: of the training songs.
         compared_with: reference mixes by system, where it is not the same one for all.
     """
-    described = describe(mixes, stems, SAMPLE_RATE, statistics)
+    balances = {name: balance_of(mix) for name, mix in mixes.items()}
+    described = describe(mixes, stems, SAMPLE_RATE, statistics, balances)
+    found = {name: features(described[name], balance) for name, balance in balances.items()}
     metrics = {name: _with_value(values) for name, values in described.items()}
     if REFERENCE in mixes:
         others = {name: mix for name, mix in mixes.items() if name != REFERENCE}
@@ -233,20 +257,37 @@ def measure_all(
             nearest = {name: mix for name, mix in others.items() if references[name] is reference}
             for name, errors in distances(nearest, reference).items():
                 metrics[name] = errors | metrics[name]
-    return metrics
+    return metrics, found
 
 
 def distances(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> MetricsBySystem:
     """How far mixes are from the reference mix, all (2, samples) and equally long; what has no value is left out."""
     families = compare_all(mixes, reference, SAMPLE_RATE)
-    losses = stereo_losses(mixes, reference)
+    losses = _stereo_losses(mixes, reference)
     return {
         name: {
-            **{f"stereo_loss_{variant}": loss for variant, loss in losses[name].items()},
+            **losses[name],
             **_errors(families[name]),
             **_with_value({RESIDUAL: _residual(mix, reference)}),
         }
         for name, mix in mixes.items()
+    }
+
+
+def _stereo_losses(mixes: Mapping[str, np.ndarray], reference: np.ndarray) -> MetricsBySystem:
+    """By system: both losses of the mix as it is, and of the mix at the reference's loudness."""
+    target = loudness.measure(reference, SAMPLE_RATE)
+    moved = {
+        f"{name}{MATCHED}": matched for name, mix in mixes.items() if (matched := _at_loudness(mix, target)) is not mix
+    }
+    losses = stereo_losses({**mixes, **moved}, reference)
+    return {
+        name: {
+            f"stereo_loss_{variant}{ending}": loss
+            for ending in ("", MATCHED)
+            for variant, loss in losses[name + ending if name + ending in moved else name].items()
+        }
+        for name in mixes
     }
 
 
@@ -257,7 +298,13 @@ def statistics_of(task: EvaluationTask) -> DatasetStatistics:
 
 def _errors(families: Mapping[str, Family]) -> dict[str, float]:
     values: dict[str, float | None] = {f"{family}_mape": families[family]["mape_mean"] for family in _FAMILIES}
+    values |= {f"{family}_wape": families[family]["wape_mean"] for family in _FAMILIES if family != "loudness"}
     values["multi_resolution_stft"] = families["spectral"]["multi_resolution_stft"]
+    loudness_difference = families["loudness"]["loudness_difference_lu"]
+    peak_difference = families["loudness"]["true_peak_difference_db"]
+    if loudness_difference is not None and peak_difference is not None:
+        # a gain moves both by the same
+        values[f"true_peak_error_db{MATCHED}"] = abs(peak_difference - loudness_difference)
     differences = {
         "loudness_error_lu": families["loudness"]["loudness_difference_lu"],
         "true_peak_error_db": families["loudness"]["true_peak_difference_db"],
@@ -284,12 +331,14 @@ def _sum(stems: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _at_loudness(mix: np.ndarray, target: float) -> np.ndarray:
-    """Only scaled: a baseline that had to be limited to reach the level would lose by the limiting.
+    """Only scaled: a mix that had to be limited to reach the level would lose by the limiting.
 
-    What carries no programme stays as it is.
+    What carries no programme, or is as loud already, stays as it is: the same array.
     """
     measured = loudness.measure(mix, SAMPLE_RATE)
-    if not np.isfinite([measured, target]).all() or not programme.carried(mix, SAMPLE_RATE).any():
+    if not np.isfinite([measured, target]).all() or abs(measured - target) < _LEAST_DIFFERENCE_LU:
+        return mix
+    if not programme.carried(mix, SAMPLE_RATE).any():
         return mix
     return mix * np.float32(10 ** ((target - measured) / 20))
 

@@ -315,7 +315,7 @@ def _foreign(folder: Path) -> str | None:
 
 CONTENTS = Contents(
     "a Mixer or a front-end",
-    rf"mixer\.json|weights\.safetensors|mlflow_run\.json|trained_on\.json|{RECIPE_FILES}",
+    rf"mixer\.json|weights\.safetensors|mlflow_run\.json|trained_on\.json|static_mix\.json|{RECIPE_FILES}",
     _foreign,
 )
 """What ``fxnorm train`` and ``fxnorm import-weights`` write, and may replace."""

@@ -17,6 +17,7 @@ MODEL_DESCRIPTION = (
 )
 
 _COLUMNS = {
+    "stereo_loss_b_matched": "stereo loss b, matched",
     "stereo_loss_b": "stereo loss b",
     "stereo_loss_a": "stereo loss a",
     "loudness_mape": "loudness",
@@ -103,7 +104,8 @@ class Card:
         for system, means_of_system in systems.items():
             cells = [_cell(system, name, means_of_system, best[name]) for name in names]
             rows.append([title_of(system), *cells])
-        return f"{_rows(rows)}\n\nMeans over the songs; lower is better."
+        matched = "matched: with each mix at the loudness of its reference"
+        return f"{_rows(rows)}\n\nMeans over the songs; lower is better; {matched}."
 
     def _use(self) -> str:
         uri = f"models:/{self.name}/{self.version}"

@@ -1,4 +1,4 @@
-"""Stage 4: the mixes of one network, or several, of unseen songs against the reference mixes and two plain sums."""
+"""Stage 4: the mixes of networks of unseen songs against the reference mixes, two plain sums and a static mix."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from fxnorm.data.splits import refuse_tested_before
 from fxnorm.data.versions import code_version, data_version
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
-from fxnorm.evaluation.catalogue import REFERENCE, SUMS, present
+from fxnorm.evaluation.catalogue import BASELINES, REFERENCE, present
 from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.datasets import kinds_of, layouts_of
 from fxnorm.evaluation.excerpts import affordable_seconds
@@ -122,6 +122,7 @@ def _run(
         split: SplitMetrics(
             {name: result.metrics() for name, result in songs.items()},
             {name: references for name, result in songs.items() if (references := result.references())},
+            {name: result.features() for name, result in songs.items()},
         )
         for split, songs in results.items()
     }
@@ -147,7 +148,7 @@ def _run(
 
 
 def _check_names(others: dict[str, str], network_name: str) -> None:
-    taken = {network_name, REFERENCE, *SUMS}
+    taken = {network_name, REFERENCE, *BASELINES}
     for name in others:
         if not _SYSTEM_NAME.fullmatch(name):
             raise SettingsError(f"evaluate.also: {name!r}: expected a name of letters, digits, '_' and '-'")
@@ -165,7 +166,7 @@ def _evaluate(
     if not workers and default_device().type == "cuda":
         workers = _WORKERS_OF_A_DEVICE
     songs = [song for part in splits.values() for song in part]
-    mixes = len(songs) * (len(mixers) + len(SUMS) + 1)
+    mixes = len(songs) * (len(mixers) + len(BASELINES) + 1)
     seconds = affordable_seconds(settings.evaluate.excerpt_seconds, settings.evaluate.report_megabytes, mixes)
     dry = frozenset(song.folder for split, part in splits.items() if split.endswith("dry") for song in part)
     task = EvaluationTask(mixers, dry, seconds, output / _FINISHED)
@@ -223,7 +224,7 @@ def _head(output: Path) -> bool:
 
 def _mix_of_another(mixes: Path) -> str | None:
     """Of mixes without a list of them, the first of a system that the metrics beside them do not name."""
-    known = {REFERENCE, *SUMS, "crafx2", "wave_u_net"}
+    known = {REFERENCE, *BASELINES, "crafx2", "wave_u_net"}
     with contextlib.suppress(FxnormError):
         known |= {system for systems in read_metrics(mixes.parent).values() for system in systems}
     return next((name for name in outputs.files_in(mixes) if Path(name).stem not in known), None)

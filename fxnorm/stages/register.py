@@ -1,18 +1,23 @@
 """Stage 5: the acceptance rule (the settings ``register``), then the MLflow registry."""
 
+import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from fxnorm.data import dataset, provenance
 from fxnorm.data.provenance import listed
 from fxnorm.errors import DatasetError, ModelError
+from fxnorm.evaluation import significance
 from fxnorm.evaluation.comparison import measure
 from fxnorm.evaluation.datasets import songs_of
 from fxnorm.evaluation.results import (
     METRICS_FILE,
+    TABLE_FILE,
     TEST_DATA_FILE,
     Metrics,
     Versions,
@@ -20,6 +25,7 @@ from fxnorm.evaluation.results import (
     read_measuring_code,
     read_metrics,
     read_mixer_digest,
+    read_table,
     read_test_data,
 )
 from fxnorm.io import outputs
@@ -43,10 +49,13 @@ _log = logging.getLogger(__name__)
 
 _REGISTERED = "- registered as "
 
+_Values = dict[str, float]
+"""song -> the metric that decides"""
+
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A Mixer with what was measured of it."""
+    """A Mixer with what was measured of it: of the metric that decides, its means and every song's value."""
 
     folder: Path
     digest: str
@@ -56,6 +65,8 @@ class _Candidate:
     learnt: provenance.TrainedOn
     value: float
     baseline: float
+    values: _Values
+    baseline_values: _Values
 
     @classmethod
     def read(cls, rule: RegisterSettings, folder: Path, report: Path) -> "_Candidate":
@@ -69,11 +80,12 @@ class _Candidate:
         tested_on = read_test_data(report)
         if "digest" not in tested_on.get(rule.split, {}):
             raise DatasetError(f"{report / TEST_DATA_FILE}: expected {rule.split}.digest, found none; evaluate again")
-        return cls(folder, digest, mixer, metrics, tested_on, provenance.read(folder), *compared)
+        by_song = [_by_song(rule, report, system) for system in (_system(mixer), rule.baseline)]
+        return cls(folder, digest, mixer, metrics, tested_on, provenance.read(folder), *compared, *by_song)
 
     def tags(self, rule: RegisterSettings) -> dict[str, str]:
         """Tags of its version, which a later candidate is compared with and an interrupted registration is found by."""
-        measured = _measured(rule, self.tested_on[rule.split]["digest"], self.value)
+        measured = _measured(rule, self.tested_on[rule.split]["digest"], self.values)
         licences = {LICENCES_TAG: ", ".join(self.learnt.licences)} if self.learnt.is_known else {}
         return {MIXER_TAG: self.digest, _SERVED_TAG: served_model.digest(), **measured, **licences}
 
@@ -96,39 +108,48 @@ class _AcceptanceTest:
             return CHALLENGER, f"trained on {listed(outside)}; register.allowed_licences has {allowed}"
         name = f"{rule.split}.{rule.metric}"
         against = f"{_system(candidate.mixer)} {candidate.value:.3f}, {rule.baseline} {candidate.baseline:.3f}"
+        if rule.force:
+            return CHAMPION, f"register.force: a person's word; in {name}: {against}"
         if not _better(candidate.value, candidate.baseline, rule):
             return CHALLENGER, f"not better than the baseline in {name}: {against}"
+        shown = _Shown.of(candidate.values, candidate.baseline_values, rule)
+        if shown.by_chance:
+            return CHALLENGER, f"better than the baseline in {name}, which may be chance: {against}; {shown}"
         if champion is None:
-            return CHAMPION, f"better than the baseline in {name}: {against}"
+            return CHAMPION, f"better than the baseline in {name}: {against}; {shown}"
         if champion.tags.get(MIXER_TAG) == candidate.digest:
             return CHAMPION, f"version {champion.number}, the champion, anew: the same Mixer; in {name}: {against}"
         try:
-            best = self._value_of(champion)
+            values = self._values_of(champion)
         except ModelError as error:
             return CHALLENGER, f"cannot be compared with the champion (version {champion.number}): {error}"
-        if best is None:
+        if values is None:
             songs = _songs_tag(rule, candidate.tested_on[rule.split]["digest"])
             by_other_code = " by this code" if any(tag.startswith(songs) for tag in champion.tags) else ""
             return CHALLENGER, (
                 f"cannot be compared with the champion (version {champion.number}), which was not measured on these"
                 f" songs{by_other_code}; --dataset DATA has that done"
             )
+        best = float(np.mean(list(values.values())))
         self.run.log(0, {f"{rule.split}.{CHAMPION}.{rule.metric}": best})
         against += f", champion (version {champion.number}) {best:.3f}"
         if not _better(candidate.value, best, rule):
             return CHALLENGER, f"not better than the champion in {name}: {against}"
-        return CHAMPION, f"better than the baseline and the champion in {name}: {against}"
+        shown = _Shown.of(candidate.values, values, rule)
+        if shown.by_chance or shown.too_few:
+            return CHALLENGER, f"better than the champion in {name}, which may be chance: {against}; {shown}"
+        return CHAMPION, f"better than the baseline and the champion in {name}: {against}; {shown}"
 
-    def _value_of(self, champion: Version) -> float | None:
-        """The champion's metric on the candidate's songs, measured again if it is of others or by other code.
+    def _values_of(self, champion: Version) -> _Values | None:
+        """The champion's metric on each of the candidate's songs, measured again if it is of others or by other code.
 
         None if there are no songs to measure it on.
         """
         rule = self.settings.register_
         digest = self.candidate.tested_on[rule.split]["digest"]
         measured = champion.tags.get(_value_tag(rule, digest))
-        if measured is not None:
-            return float(measured)
+        if measured is not None and (values := _read_values(measured, self.candidate.values)) is not None:
+            return values
         if self.data is None:
             return None
         self._check_data(self.data, digest)
@@ -137,10 +158,11 @@ class _AcceptanceTest:
         )
         mixer = registered.open_mixer(champion.uri)
         metrics = measure(mixer, self.data, self.settings.evaluate.split, rule.split)
-        if rule.metric not in metrics:
+        values = {song: found[rule.metric] for song, found in metrics.items() if rule.metric in found}
+        if not values.keys() & self.candidate.values.keys():
             raise ModelError(f"{champion.uri}: its {rule.metric} cannot be measured on {self.data}")
-        aliases.note(champion.name, champion.number, _measured(rule, digest, metrics[rule.metric]))
-        return metrics[rule.metric]
+        aliases.note(champion.name, champion.number, _measured(rule, digest, values))
+        return values
 
     def _check_data(self, data: Path, digest: str) -> None:
         rule = self.settings.register_
@@ -149,6 +171,53 @@ class _AcceptanceTest:
                 f"{data}: expected the songs of {rule.split} that {self.report / TEST_DATA_FILE} lists, found"
                 " others; 'fxnorm evaluate' makes a report of these"
             )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the songs show about a candidate that is better on average.
+
+    Attributes:
+        songs: how many both were measured on.
+        p_value: of the paired test.
+        rule: the acceptance rule.
+    """
+
+    songs: int
+    p_value: float
+    rule: RegisterSettings
+
+    @classmethod
+    def of(cls, candidate: _Values, other: _Values, rule: RegisterSettings) -> "_Shown":
+        songs = sorted(candidate.keys() & other.keys())
+        differences = np.array([candidate[song] - other[song] + rule.margin for song in songs])
+        return cls(len(songs), significance.p_value_of_lower(differences), rule)
+
+    @property
+    def too_few(self) -> bool:
+        """Whether no result on so few songs could be told from chance, where it has to be."""
+        return self.rule.confidence > 0 and self.songs < significance.songs_to_tell(self.rule.confidence)
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether there are songs enough to tell, and they do not."""
+        return self.rule.confidence > 0 and not self.too_few and self.p_value >= 1 - self.rule.confidence
+
+    def __str__(self) -> str:
+        songs = "1 song" if self.songs == 1 else f"{self.songs} songs"
+        if self.rule.confidence == 0:
+            return f"the mean of {songs} decides (register.confidence 0)"
+        if self.too_few:
+            needed = significance.songs_to_tell(self.rule.confidence)
+            return (
+                f"{songs}, too few to tell from chance: register.confidence {self.rule.confidence:g} takes at least"
+                f" {needed}"
+            )
+        test = f"p = {self.p_value:.2g} (Wilcoxon, {songs})"
+        if self.by_chance:
+            asked = f"register.confidence {self.rule.confidence:g} asks for less than {1 - self.rule.confidence:.2g}"
+            return f"{test}, where {asked}"
+        return test
 
 
 def run(
@@ -205,10 +274,13 @@ def run(
 
 
 def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
-    """Whether a Mixer is better than the baseline: worth a place in the registry, whatever the champion is like."""
+    """Whether a Mixer is better than the baseline: worth a place in the registry, whatever the champion is like.
+
+    One that a person forces is.
+    """
     rule = settings.register_
     system = _system(Mixer.load(mixer_folder))
-    return _better(*_compared(rule, read_metrics(report), system, report / METRICS_FILE), rule)
+    return rule.force or _better(*_compared(rule, read_metrics(report), system, report / METRICS_FILE), rule)
 
 
 def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None, plots: Path | None) -> None:
@@ -325,9 +397,48 @@ def _rule_text(rule: RegisterSettings) -> str:
     return rule.model_dump_json(exclude=None if rule.allowed_licences else {"allowed_licences"})
 
 
-def _measured(rule: RegisterSettings, digest: str, value: float) -> dict[str, str]:
-    """A version's tags: the metric on songs with this digest, and once more under its plain name, for people."""
-    return {_value_tag(rule, digest): repr(value), f"{rule.split}.{rule.metric}": repr(value)}
+def _measured(rule: RegisterSettings, digest: str, values: _Values) -> dict[str, str]:
+    """A version's tags: the metric on each of the songs with this digest, and its mean by a plain name, for people.
+
+    The digest stands for the songs' names, so the values in the order of the names are enough.
+    """
+    in_order = json.dumps([values[song] for song in sorted(values)])
+    return {
+        _value_tag(rule, digest): in_order,
+        f"{rule.split}.{rule.metric}": repr(float(np.mean(list(values.values())))),
+    }
+
+
+def _read_values(tag: str, candidate: Mapping[str, float]) -> _Values | None:
+    """What :func:`_measured` noted, by the names of the candidate's songs, which are the same.
+
+    None if the metric had no value on some of the songs then or has none now, so that they cannot be told apart, or if
+    somebody wrote something else into the tag.
+    """
+    try:
+        values = [float(value) for value in json.loads(tag)]
+        return dict(zip(sorted(candidate), values, strict=True))
+    except (TypeError, ValueError):
+        return None
+
+
+def _by_song(rule: RegisterSettings, report: Path, system: str) -> _Values:
+    """The metric of a system on each song of the deciding split.
+
+    Raises:
+        DatasetError: the report has no such table, or none of these values.
+    """
+    file = report / TABLE_FILE
+    if not file.is_file():
+        raise DatasetError(f"{file}: no such file; evaluate again, as 'fxnorm evaluate' writes it")
+    table = read_table(file)
+    songs = table[rule.split].songs if rule.split in table else {}
+    values = {
+        song: systems[system][rule.metric] for song, systems in songs.items() if rule.metric in systems.get(system, {})
+    }
+    if not values:
+        raise DatasetError(f"{file}: expected {rule.metric} of {system} on songs of {rule.split}, found none")
+    return values
 
 
 def _value_tag(rule: RegisterSettings, digest: str) -> str:

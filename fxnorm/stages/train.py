@@ -23,6 +23,7 @@ from fxnorm.io import locks, object_store, outputs
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.io.folders import without_foreign
 from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
+from fxnorm.mixing.static_mix import StaticMix
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
 from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun, source_tags
@@ -181,7 +182,9 @@ def _run(
             return
         _write_curve(outcome, curve)
         if train.task == "mix":
+            static_mix = StaticMix.fit(training_songs)
             Mixer(recipe, network.eval(), train.run_in_seconds, processes.device).save(output)
+            static_mix.save(output)
         else:
             _save_front_end(work, output)
         provenance.leave_in(output, learnt)
