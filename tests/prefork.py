@@ -2,8 +2,8 @@
 
 A new Python takes three to five seconds of a core to import them, and the tests start a hundred. Nothing of this
 project is imported before the fork: each process imports the code that its ``PYTHONPATH`` leads to, and has arguments,
-environment, folder, files and status of its own. Commands of pages, Kubeflow's tasks, servers, and what is signalled or
-killed start without it, as a user starts them.
+environment, folder, files and status of its own. Kubeflow's tasks, servers, pages that start one, and what is signalled
+or killed start without it, as a user starts them.
 """
 
 import array
@@ -72,6 +72,21 @@ def programs() -> Path:
         if not (folder / "bin/fxnorm").exists():
             _start(folder, owner)
     return folder / "bin"
+
+
+def make_environment(folder: Path) -> None:
+    """Make of ``folder`` an environment that can be activated: the one that the tests run in, but for its ``fxnorm``."""
+    original = Path(sys.prefix)
+    (folder / "bin").mkdir(parents=True)
+    for path in original.iterdir():
+        if path.name != "bin":
+            (folder / path.name).symlink_to(path)
+    for path in (original / "bin").iterdir():
+        if path.name == "activate":
+            text = path.read_text(encoding="utf-8")
+            (folder / "bin/activate").write_text(text.replace(str(original), str(folder)), encoding="utf-8")
+        else:
+            (folder / "bin" / path.name).symlink_to(programs() / "fxnorm" if path.name == "fxnorm" else path)
 
 
 def _start(folder: Path, owner: int) -> None:
