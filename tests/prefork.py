@@ -75,7 +75,7 @@ def programs() -> Path:
 
 
 def make_environment(folder: Path) -> None:
-    """Make of ``folder`` an environment that can be activated: the one that the tests run in, but for its ``fxnorm``."""
+    """Make an environment that can be activated: the one that the tests run in, but for its ``fxnorm``."""
     original = Path(sys.prefix)
     (folder / "bin").mkdir(parents=True)
     for path in original.iterdir():

@@ -14,16 +14,18 @@ import yaml
 from click.testing import CliRunner, Result
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from fxnorm import Mixer
 from fxnorm.cli import main
 from fxnorm.data import dataset, provenance
 from fxnorm.data.provenance import Share, Source
+from fxnorm.errors import SettingsError
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.normalization.recipe import RECIPE_FOLDER
 from fxnorm.tracking import runs
-from fxnorm.training import loop
+from fxnorm.training import loop, preflight
 from tests.commands import the_line
 from tests.conftest import SIZES, noise
 
@@ -189,6 +191,18 @@ def test_bfloat16_rounds_the_networks_arithmetic_and_leaves_weights_and_loss_alo
     exact, rounded = float(curve("exact")[-1][-1]), float(curve("rounded")[-1][-1])
     assert 0 < abs(exact - rounded) < 0.05 * exact
     assert {value.dtype for value in weights("rounded").values()} == {torch.float32}
+
+
+def test_a_processor_that_convolves_wrongly_in_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    preflight.check_bfloat16()
+    convolve = functional.conv1d
+
+    def wrong(audio: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+        return convolve(audio, filters) * (2 if audio.dtype == torch.bfloat16 else 1)
+
+    monkeypatch.setattr(functional, "conv1d", wrong)
+    with pytest.raises(SettingsError, match="train.precision: PyTorch's convolutions in bfloat16 are wrong"):
+        preflight.check_bfloat16()
 
 
 def test_the_newest_checkpoints_are_kept_as_many_as_are_wanted(train: Train) -> None:

@@ -1,8 +1,11 @@
-"""Checks before a training begins: sequences are long enough for the loss, and batches fit into shared memory."""
+"""Checks before a training begins: of the sequences' length, the processor's arithmetic, and the shared memory."""
 
 import multiprocessing
 import os
 from pathlib import Path
+
+import torch
+from torch.nn import functional
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import FxnormError, SettingsError
@@ -18,17 +21,21 @@ _SHARED_MEMORY = Path("/dev/shm")
 _LOADERS = 2  # of training and of validation: one waits, full, for the other
 _SAMPLE_BYTES = 4
 _MEGABYTE = 1e6
+_BFLOAT16_ERROR = 0.02  # relative; rounding makes 0.003
 
 
 def check(settings: TrainSettings, task: Task, processes: Processes) -> None:
     """Raise before the work begins what would otherwise fail in the middle of it; all processes raise the same error.
 
     Raises:
-        SettingsError: the batch cannot be divided evenly, or a sequence has no STFT frame that the loss can see.
+        SettingsError: the batch cannot be divided evenly, a sequence has no STFT frame that the loss can see, or this
+            processor's bfloat16 is not to be trusted.
         FxnormError: the machine has not the shared memory that the readers need.
     """
     local_batch_size = processes.equal_part(settings.batch_size, "train.batch_size")
     processes.from_first(lambda: _check_length(settings, task))
+    if settings.precision == "bfloat16" and processes.device.type == "cpu":
+        processes.from_first(check_bfloat16)
     if settings.loader_workers:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         processes.from_first(lambda: _check_shared_memory(settings, local_batch_size, local))
@@ -41,6 +48,25 @@ def _check_length(settings: TrainSettings, task: Task) -> None:
         raise SettingsError(
             f"train.sequence_seconds: expected at least {shortest / SAMPLE_RATE:.4g}, which this network's loss needs,"
             f" found {settings.sequence_seconds:g}"
+        )
+
+
+def check_bfloat16() -> None:
+    """Refuse a processor on which PyTorch convolves wrongly in bfloat16.
+
+    With PyTorch 2.13, oneDNN does on processors with AMX, for filters as long as those of CRAFx2's front-end.
+
+    Raises:
+        SettingsError: a convolution is further from that in float32 than rounding explains.
+    """
+    generator = torch.Generator().manual_seed(0)
+    audio, filters = (torch.randn(shape, generator=generator) for shape in ((2, 8, 1000), (16, 8, 64)))
+    exact = functional.conv1d(audio, filters)
+    error = functional.conv1d(audio.bfloat16(), filters.bfloat16()).float() - exact
+    if not float(error.norm()) < _BFLOAT16_ERROR * float(exact.norm()):
+        raise SettingsError(
+            "train.precision: PyTorch's convolutions in bfloat16 are wrong on this processor; set float32, or the"
+            " environment's ONEDNN_MAX_CPU_ISA to AVX512_CORE_BF16, which leaves out AMX"
         )
 
 
