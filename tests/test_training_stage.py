@@ -201,7 +201,7 @@ def test_a_processor_that_convolves_wrongly_in_bfloat16_is_refused(monkeypatch: 
         return convolve(audio, filters) * (2 if audio.dtype == torch.bfloat16 else 1)
 
     monkeypatch.setattr(functional, "conv1d", wrong)
-    with pytest.raises(SettingsError, match="train.precision: PyTorch's convolutions in bfloat16 are wrong"):
+    with pytest.raises(SettingsError, match=r"train\.precision: PyTorch's convolutions in bfloat16 are wrong"):
         preflight.check_bfloat16()
 
 
