@@ -137,6 +137,7 @@ def train(
     statistics_settings: dict,
     normalize_settings: dict,
     train_settings: dict,
+    resources_settings: dict,
     processes: int,
     checkpoints: str,
     mixer: Output[Model],
@@ -151,7 +152,12 @@ def train(
     from fxnorm.stages import train as stage
 
     # those of the earlier stages are parameters of the experiment, too
-    sections = {"statistics": statistics_settings, "normalize": normalize_settings, "train": train_settings}
+    sections = {
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": train_settings,
+        "resources": resources_settings,
+    }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")

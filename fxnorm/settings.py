@@ -34,6 +34,7 @@ _MOST_STEPS = 10_000_000  # twenty times the published training's
 _SHOWN = 200  # characters of a value in an error
 
 SECTIONS = ("statistics", "normalize", "train", "evaluate", "register")
+"""Those that change results."""
 
 
 def _plain_name(name: str) -> str:
@@ -170,6 +171,15 @@ class TrainSettings(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network's arithmetic; auto is bfloat16 (mixed precision) on CUDA devices that have it, else float32.
     Weights and losses are float32 always."""
+    run_in_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = 30.0
+    """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Draws the first weights, the crops, the swaps and the reverberation."""
+
+
+class ResourcesSettings(_Section):
+    """What a training takes of the machine. It changes nothing in what is learnt, so no stage of DVC names it."""
+
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start for faster steps. Checkpoints stay the same."""
     checkpoint_every: PositiveInt = 200
@@ -181,10 +191,6 @@ class TrainSettings(_Section):
     does not suffer from other work on the machine (idle threads of a team spin while they wait)."""
     loader_workers: int = Field(default=2, ge=0, le=1_024)
     """Processes that read crops from disk; 0 reads in the training process."""
-    run_in_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = 30.0
-    """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Draws the first weights, the crops, the swaps and the reverberation."""
 
 
 class EvaluateSettings(_Section):
@@ -236,6 +242,7 @@ class Settings(_Section):
     statistics: StatisticsSettings = StatisticsSettings()
     normalize: NormalizeSettings = NormalizeSettings()
     train: TrainSettings = TrainSettings()
+    resources: ResourcesSettings = ResourcesSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
 
@@ -370,6 +377,8 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> str:
     if first["type"] != "extra_forbidden":
         value = printable(repr(first["input"]), _SHOWN)
         return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {value}"
+    if location[:-1] == ("train",) and location[-1] in ResourcesSettings.model_fields:
+        return f"{name}: belongs into another section; expected resources.{location[-1]}"
     fields = _fields(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"

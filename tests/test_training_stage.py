@@ -22,6 +22,7 @@ from fxnorm.data.provenance import Share, Source
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.normalization.recipe import RECIPE_FOLDER
+from fxnorm.settings import ResourcesSettings
 from fxnorm.tracking import runs
 from fxnorm.training import loop
 from tests.commands import the_line
@@ -36,9 +37,8 @@ TINY = {
     "batches_per_epoch": 3,
     "warm_up_batches": 1,
     "schedule": [{"epochs": 2, "learning_rate": 1e-3}],
-    "checkpoint_every": 2,
-    "loader_workers": 0,
 }
+RESOURCES = {"checkpoint_every": 2, "loader_workers": 0}
 
 Train = Callable[..., Result]
 
@@ -51,7 +51,9 @@ def train(normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Path("normalized").symlink_to(normalized_folder)
 
     def run(output: str, status: int = 0, source: str = "normalized", **settings: Any) -> Result:
-        Path("params.yaml").write_text(yaml.safe_dump({"train": TINY | settings}))
+        resources = {key: settings.pop(key) for key in ResourcesSettings.model_fields if key in settings}
+        content = {"train": TINY | settings, "resources": RESOURCES | resources}
+        Path("params.yaml").write_text(yaml.safe_dump(content))
         result = CliRunner().invoke(main, ["train", source, output])
         assert result.exit_code == status, result.output
         assert Path(output).exists() == (status == 0)

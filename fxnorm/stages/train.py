@@ -37,10 +37,6 @@ from fxnorm.training.tasks import Task, new_network, task
 _log = logging.getLogger(__name__)
 
 _SECTIONS = ("statistics", "normalize", "train")
-_NOT_COMPARED = {
-    f"train.{key}" for key in ("checkpoint_every", "keep_checkpoints", "loader_workers", "threads", "compile")
-}
-"""Settings that change nothing in the result; beside those that do they would only be in the way."""
 
 
 def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
@@ -140,16 +136,16 @@ def _run(
             len(lacking),
             lacking[0],
         )
-    train = settings.train
+    train, resources = settings.train, settings.resources
     # of its own accord PyTorch would take every core of the machine that a container has a part of
-    torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
+    torch.set_num_threads(resources.threads or min(torch.get_num_threads(), available_cores()))
     network = new_network(train)
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
     initial = None if train.initial_weights is None else Path(train.initial_weights)
     learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
     work = task(network, train)
-    preflight.check(train, work, processes)  # before the data is hashed
+    preflight.check(train, resources, work, processes)  # before the data is hashed
 
     def checkpoints_name() -> str:
         digests = [dataset.digest(training_songs), dataset.digest(validation_songs)]
@@ -161,7 +157,7 @@ def _run(
 
     with contextlib.ExitStack() as stack:
         name = processes.from_first(checkpoints_name)
-        checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
+        checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, resources.keep_checkpoints))
         processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
         experiment = _experiment(settings, recipe, learnt, processes)
@@ -173,6 +169,7 @@ def _run(
             validation_songs,
             checkpoints,
             _curves(tracked),
+            resources=resources,
             processes=processes,
             interruption=interruption,
             reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
@@ -236,7 +233,7 @@ def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Proces
 def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes) -> Experiment:
     """What the run begins with; the stages before count as they were, whatever their settings are now."""
     train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
-    params = {name: str(value) for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
+    params = {name: str(value) for name, value in used.flat(*_SECTIONS).items()}
     tags = (
         {f"data.{key}": value for key, value in recipe.data.items()}
         | source_tags(learnt)
