@@ -150,6 +150,7 @@ def train(
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize
     from fxnorm.stages import train as stage
+    from fxnorm.tracking import runs
 
     # those of the earlier stages are parameters of the experiment, too
     sections = {
@@ -170,6 +171,7 @@ def train(
             processes,
             Path(statistics.path) / "plots",
         )
+    runs.pack(Path(mixer.path))
     mixer.framework = "pytorch"
     for name, value in best.items():
         metrics.log_metric(name, value)

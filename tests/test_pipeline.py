@@ -26,7 +26,6 @@ import yaml
 from fxnorm import Mixer
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.io import audio
-from fxnorm.tracking.runs import RUN_FILE
 from tests import servers
 from tests.project import REPOSITORY, Project
 
@@ -78,7 +77,7 @@ def test_the_report_compares_every_system_on_both_splits(project: Project) -> No
             }
             assert all(np.isfinite(value) for value in found.values())
     headline = json.loads((project.folder / "reports/headline.json").read_text())
-    run_id = json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
+    run_id = json.loads((project.folder / "artifacts/mixer-run.json").read_text())["run_id"]
     assert headline.pop("mlflow_run") == run_id
     for split, chosen in headline.items():
         network, baseline = metrics[split]["crafx2"], metrics[split]["normalized_sum"]
@@ -132,7 +131,7 @@ def test_touching_a_parameter_reruns_only_what_depends_on_it(project: Project) -
 
 def test_one_run_holds_the_whole_experiment(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     client = mlflow.MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
-    run_id = json.loads((project.folder / "artifacts/mixer" / RUN_FILE).read_text())["run_id"]
+    run_id = json.loads((project.folder / "artifacts/mixer-run.json").read_text())["run_id"]
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["train.batch_size"] == "2"

@@ -1,6 +1,7 @@
 """The MLflow run of an execution: what people compare, what survives interruptions, what a missing server gives."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from mlflow.entities import Metric
 
 from fxnorm.errors import FxnormError
-from fxnorm.tracking.runs import RUN_FILE, TrackedRun, run_of
+from fxnorm.mixing.mixer import mixer_digest
+from fxnorm.tracking.runs import MIXER_TAG, RUN_FILE, TrackedRun, file_beside, pack, run_of
 from fxnorm.tracking.system_metrics import SystemMetrics
 from tests import mixers, servers
 
@@ -197,11 +199,18 @@ def test_a_run_in_place_of_an_unknown_one_is_shared_by_the_stages_and_the_mixer_
 ) -> None:
     one, other = (mixers.changed(mixer_folder, tmp_path / f"mixer-{seed}", seed) for seed in (1, 2))
     report = tmp_path / "report"
-    report.mkdir()
-    run.leave_in(one)
+    run.leave_beside(one, mixer_digest(one))
     trained = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
     assert run_of(one, report, "evaluation").run_id == run.run_id
     assert not (report / RUN_FILE).exists()
+    copies = [Path(shutil.copytree(one, tmp_path / "elsewhere" / name)) for name in ("alone", "packed")]
+    shutil.copy(file_beside(one), file_beside(copies[1]))
+    pack(copies[1])
+    later = TrackedRun.start("the same once more", {}, {MIXER_TAG: mixer_digest(one)})
+    assert run_of(copies[1], tmp_path / "other report", "evaluation").run_id == run.run_id, "the one that is named"
+    assert run_of(copies[0], tmp_path / "other report", "evaluation").run_id == later.run_id, "the newest of the Mixer"
+    shutil.copy(file_beside(one), file_beside(other))
+    assert run_of(other, tmp_path / "another", "evaluation").run_id not in (run.run_id, later.run_id), "of another"
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'another.db'}")
     evaluation = run_of(one, report, "evaluation")

@@ -209,7 +209,7 @@ def test_a_training_that_is_tracked_by_a_server_has_its_curves_and_files_there(
     options += ["--set", "resources.loader_workers=0"]
     assert CliRunner().invoke(main, ["train", "normalized", "mixer", *options]).exit_code == 0
     client = mlflow.MlflowClient()
-    run = client.get_run(json.loads(Path("mixer", RUN_FILE).read_text())["run_id"])
+    run = client.get_run(json.loads(Path("mixer-run.json").read_text())["run_id"])
     assert run.info.status == "FINISHED"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2, 3]
     assert run.data.metrics["system/cpu_utilization_percentage"] >= 0

@@ -1,5 +1,6 @@
 """``fxnorm train``: its tasks and settings, what it starts from, what it tells MLflow, and what it says of mistakes."""
 
+import json
 import os
 import shutil
 import signal
@@ -81,6 +82,10 @@ def without_note(mixer: str) -> Path:
     return copy
 
 
+def run_id_of(mixer: str) -> str:
+    return str(json.loads(Path(f"{mixer}-run.json").read_text())["run_id"])
+
+
 def checkpoints(output: str) -> list[int]:
     return sorted(int(path.stem[5:]) for path in Path(f"{output}-checkpoints").glob("*/step-*.pt"))
 
@@ -115,10 +120,9 @@ def test_a_network_starts_from_another_runs_weights(train: Train, normalized_fol
     others = Share(train=len(songs["train"]) - 1, val=len(songs["val"]))
     shares = (Share(**known.model_dump(), train=1), others, Share(initial_weights=True))
     assert provenance.read(Path("second")).shares == shares
-    run = runs.TrackedRun.resume(Path("second"))
-    assert run is not None
-    assert run.tags()["data.datasets"] == "Slakh, unknown"
-    assert run.tags()["data.licences"] == "CC-BY-4.0, unknown"
+    run = mlflow.MlflowClient().get_run(run_id_of("second"))
+    assert run.data.tags["data.datasets"] == "Slakh, unknown"
+    assert run.data.tags["data.licences"] == "CC-BY-4.0, unknown"
     assert mixer_digest(Path("second")) == mixer_digest(without_note("second"))
     assert same(weights("second"), weights("first"))
     (best,) = Path("first-checkpoints").glob("*/best.safetensors")
@@ -247,6 +251,31 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
     assert steps == [1, 4, 7], "each point once, of both parts"
     for name in ("train/loss", "train/examples_per_second", "train/hours_left", "train/gradient_norm"):
         assert len(client.get_metric_history(run.info.run_id, name)) == 7
+
+
+def test_a_training_that_is_repeated_is_the_same_run_and_the_same_mixer_in_any_run(train: Train) -> None:
+    train("out")
+    client = mlflow.MlflowClient()
+    first, content = run_id_of("out"), files_in("out")
+    ended = client.get_run(first).info
+    (Path("out") / "weights.safetensors").unlink()
+    train("out")
+    assert (run_id_of("out"), files_in("out")) == (first, content)
+    assert client.get_run(first).info == ended, "its duration is the training's"
+    assert len(runs_of(client)) == 1
+    shutil.rmtree("out-checkpoints")
+    train("out")
+    assert run_id_of("out") != first
+    assert files_in("out") == content, "nothing that follows from a Mixer depends on its run"
+    repeated = run_id_of("out")
+    train("out", run_in_seconds=2.0)
+    assert len(runs_of(client)) == 3, "a run has one value of a parameter"
+    assert client.get_run(run_id_of("out")).data.params["train.run_in_seconds"] == "2.0"
+    assert client.get_run(repeated).data.tags["mixer.digest"] != mixer_digest(Path("out"))
+
+
+def files_in(folder: str) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def runs_of(client: mlflow.MlflowClient) -> list[Any]:

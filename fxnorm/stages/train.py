@@ -22,10 +22,10 @@ from fxnorm.errors import DatasetError, FxnormError, StoppedError
 from fxnorm.io import locks, object_store, outputs
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.io.folders import without_foreign
-from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
+from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, mixer_digest, write_weights
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
-from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun, source_tags
+from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
@@ -45,7 +45,7 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, cu
     Args:
         settings: of all stages, because they are the parameters of the experiment that this run opens.
         normalized: what stage 2 wrote, with the splits ``train`` and ``val``.
-        output: the Mixer directory.
+        output: the Mixer directory; beside it, ``OUTPUT-run.json`` names the MLflow run.
         checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption; each run has its own in it.
         curve: a ``.csv`` file for the loss over epochs.
         plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
@@ -120,7 +120,7 @@ def _run(
         lambda: outputs.check(
             [normalized, plots, settings.train.initial_weights],
             [outputs.Folder(output, CONTENTS.refuse_others)],
-            [curve],
+            [curve, file_beside(output)],
             local,
         )
     )
@@ -182,15 +182,13 @@ def _run(
         else:
             _save_front_end(work, output)
         provenance.leave_in(output, learnt)
-        tracked.leave_in(output, experiment=experiment)
+        tracked.leave_beside(output, mixer_digest(output) if train.task == "mix" else None)
         best = {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step}
         _curves(tracked)(outcome.steps, best)
         tracked.add_file(curve)
         if plots is not None:
             with without_foreign(plots) as ours:
                 tracked.add_folder(ours, "plots")
-        (checkpoints.folder / RUN_FILE).unlink()
-        checkpoints.publish()
 
 
 def _claim(stack: contextlib.ExitStack, checkpoints: Checkpoints, output: Path) -> None:
@@ -214,17 +212,24 @@ def _recipe(normalized: Path) -> Recipe:
 
 @contextlib.contextmanager
 def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Processes) -> Iterator[TrackedRun | None]:
-    """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in."""
+    """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in.
+
+    So does one that is repeated and finds that it is over: the same training twice is one run.
+    """
     if not processes.first:
         yield None
         return
-    tracked = TrackedRun.resume(checkpoints.folder)
+    tracked = TrackedRun.resume(checkpoints.folder, experiment)
     if tracked is None:
         tracked = TrackedRun.begin(experiment)
         tracked.leave_in(checkpoints.folder)
         checkpoints.publish()
     else:
         tracked.go_on()
+    if tracked.is_finished():
+        with tracked.adding():
+            yield tracked
+        return
     with tracked:
         tracked.watch_system()
         yield tracked
