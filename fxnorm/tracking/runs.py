@@ -204,8 +204,8 @@ class TrackedRun:
         left = _Left(run_id=self.run_id, mixer=mixer, experiment=self.experiment)
         write_json(file, left.model_dump(exclude_none=True))
 
-    def child(self, name: str, tag: str, value: str) -> "TrackedRun":
-        """The run within this one that has a tag of this value, or a new one, with this one's parameters."""
+    def child(self, what: str, tag: str, value: str) -> "TrackedRun":
+        """The run within this one that has a tag of this value, or a new one, with this one's name and parameters."""
         with self._as_user_error("read"):
             parent = self._client.get_run(self.run_id)
             experiment = parent.info.experiment_id
@@ -213,6 +213,7 @@ class TrackedRun:
             found = self._client.search_runs([experiment], condition, max_results=1)
         if found:
             return TrackedRun(found[0].info.run_id)
+        name = f"{parent.info.run_name}: {what}"
         return self._started(experiment, name, parent.data.params, {tag: value}, parent=self.run_id)
 
     def is_finished(self) -> bool:
