@@ -134,7 +134,7 @@ class TrainSettings(_Section):
     """Sizes of the network that differ from the published ones."""
     initial_weights: str | None = None
     """What an earlier run wrote (its folder, or a .safetensors file) and the network starts from; of a front-end that
-    was trained alone, the front-end takes it over."""
+    was trained alone, the front-end takes it over. Under DVC, keep it with ``dvc add``."""
     loss: Literal["a", "b"] = "b"
     """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
     sequence_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 440_960 / 44_100
@@ -262,6 +262,26 @@ class Settings(_Section):
         return cls.of(content, "defaults" if path is None else str(path))
 
     @classmethod
+    def merged(cls, paths: Iterable[Path], overrides: Iterable[str] = ()) -> "Settings":
+        """Settings of several YAML files, each of which changes those before it, then of ``section.key=value`` texts.
+
+        Keys that no file has are as published. Keys within keys (``train.sizes``) are changed one by one.
+
+        Raises:
+            SettingsError: as :meth:`load`, for each file by itself and for all together.
+        """
+        content: dict[str, Any] = {}
+        names = []
+        for path in paths:
+            own = read_yaml(path)
+            cls.of(own, str(path))
+            content = _changed(content, own)
+            names.append(str(path))
+        for override in overrides:
+            apply_override(content, override)
+        return cls.of(content, " and ".join(names) or "defaults")
+
+    @classmethod
     def of(cls, content: dict[str, Any], source: str = "settings") -> "Settings":
         """Settings of sections with keys, as YAML and JSON hold them; ``source`` stands in the errors.
 
@@ -367,6 +387,18 @@ def apply_override(content: dict[str, Any], override: str) -> None:
             raise SettingsError(f"--set {override}: {'.'.join(parts[:depth])} has no keys of its own")
         section[part] = section = dict(section.get(part) or {})
     section[parts[-1]] = value
+
+
+def _changed(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with the keys of ``changes``; where both hold keys, those are changed one by one."""
+    changed = dict(content)
+    for key, value in changes.items():
+        before = content.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            changed[key] = _changed(before, value)
+        else:
+            changed[key] = value
+    return changed
 
 
 def _explain(error: ValidationError, content: dict[str, Any]) -> str:

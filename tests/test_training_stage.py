@@ -24,9 +24,10 @@ from fxnorm.io import audio
 from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.normalization.recipe import RECIPE_FOLDER
 from fxnorm.settings import ResourcesSettings
+from fxnorm.stages import train as stage
 from fxnorm.tracking import runs
 from fxnorm.training import loop
-from tests.commands import the_line
+from tests.commands import fxnorm, the_line
 from tests.conftest import SIZES, noise
 
 pytestmark = pytest.mark.system
@@ -150,6 +151,34 @@ def test_what_does_not_fit_is_said_in_one_line(
     if settings.get("initial_weights") == "{mixer}":
         settings = settings | {"initial_weights": str(mixer_folder)}
     assert said in the_line(train("out", status=1, **settings))
+
+
+def test_a_training_of_the_demos_sizes_says_so_unless_it_learns_from_the_demos_songs(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = [line for line in train("out").output.splitlines() if line.startswith("warning: ")]
+    assert "for 7 steps; the published one has 2,752,817, for 497,600 steps" in line
+    assert "'fxnorm settings --output params.yaml' writes the published ones" in line
+    before = weights("out")
+    shutil.rmtree("out-checkpoints")
+    monkeypatch.setattr(stage, "is_of_the_demo", lambda name: True)
+    assert "warning: " not in train("out").output
+    assert same(weights("out"), before)
+
+
+def test_dvc_is_told_which_weights_a_training_begins_with(mixer_folder: Path, train: Train) -> None:
+    def noted(path: Path | None) -> str:
+        chosen = "null" if path is None else path
+        result = fxnorm("initial-weights", "weights.json", "--set", f"train.initial_weights={chosen}")
+        assert result.exit_code == 0, result.output
+        return Path("weights.json").read_text()
+
+    copy = Path(shutil.copytree(mixer_folder, "copy"))
+    assert noted(None) != noted(mixer_folder) == noted(copy) == noted(copy / "weights.safetensors")
+    train("copy")
+    assert noted(copy) != noted(mixer_folder)
+    missing = fxnorm("initial-weights", "weights.json", "--set", "train.initial_weights=nowhere")
+    assert the_line(missing) == "fxnorm: train.initial_weights: nowhere: no such file"
 
 
 def test_training_ends_when_some_epochs_have_not_made_it_better(train: Train) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 import yaml
 
+from fxnorm import models
 from fxnorm.data import dataset, provenance, shards
+from fxnorm.data.demo_names import is_of_the_demo
 from fxnorm.data.parallel import available_cores
 from fxnorm.data.splits import read_splits
 from fxnorm.data.versions import code_version
@@ -23,8 +25,9 @@ from fxnorm.io import locks, object_store, outputs
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.io.folders import without_foreign
 from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, mixer_digest, write_weights
+from fxnorm.models import MixingNetwork
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
-from fxnorm.settings import Settings
+from fxnorm.settings import Settings, TrainSettings
 from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
@@ -37,6 +40,13 @@ from fxnorm.training.tasks import Task, new_network, task
 _log = logging.getLogger(__name__)
 
 _SECTIONS = ("statistics", "normalize", "train")
+_PUBLISHED_STEPS = {"crafx2": 497_600, "wave_u_net": 321_600}
+"""With the warm-up's; of the experiments in ``configs/``."""
+_PUBLISHED_SETTINGS = {
+    "crafx2": "fxnorm settings --output params.yaml",
+    "wave_u_net": "fxnorm settings configs/wave_u_net_lb.yaml --output params.yaml",
+}
+_SMALL_NETWORK, _SHORT_TRAINING = 0.25, 0.1  # of the published; the demo's are 0.05 and 0.0005
 
 
 def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
@@ -144,6 +154,8 @@ def _run(
         initial_weights.load(network, Path(train.initial_weights))
     initial = None if train.initial_weights is None else Path(train.initial_weights)
     learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
+    if processes.first and train.task == "mix" and not all(is_of_the_demo(song.name) for song in training_songs):
+        _warn_of_small(train, network)
     work = task(network, train)
     preflight.check(train, resources, work, processes)  # before the data is hashed
 
@@ -189,6 +201,32 @@ def _run(
         if plots is not None:
             with without_foreign(plots) as ours:
                 tracked.add_folder(ours, "plots")
+
+
+def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
+    """Log what is small of a training that is both far smaller and far shorter than the published one.
+
+    ``params.yaml`` has the demo's sizes, and it is easily forgotten that they are meant for the demo's songs.
+    """
+    steps = len(loop.learning_rates(train))
+    with torch.random.fork_rng(devices=[]):  # draws weights, which those of this training must not depend on
+        published = _parameters(models.build(train.network))
+    if _parameters(network) >= _SMALL_NETWORK * published or steps >= _SHORT_TRAINING * _PUBLISHED_STEPS[train.network]:
+        return
+    _log.warning(
+        "train: %s with %s parameters, for %s steps; the published one has %s, for %s steps. Sizes such as the demo's"
+        " show that the path works and not what the method can do; '%s' writes the published ones",
+        train.network,
+        f"{_parameters(network):,}",
+        f"{steps:,}",
+        f"{published:,}",
+        f"{_PUBLISHED_STEPS[train.network]:,}",
+        _PUBLISHED_SETTINGS[train.network],
+    )
+
+
+def _parameters(network: MixingNetwork) -> int:
+    return sum(values.numel() for values in network.parameters())
 
 
 def _claim(stack: contextlib.ExitStack, checkpoints: Checkpoints, output: Path) -> None:
