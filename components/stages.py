@@ -137,6 +137,7 @@ def train(
     statistics_settings: dict,
     normalize_settings: dict,
     train_settings: dict,
+    resources_settings: dict,
     processes: int,
     checkpoints: str,
     mixer: Output[Model],
@@ -149,9 +150,15 @@ def train(
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize
     from fxnorm.stages import train as stage
+    from fxnorm.tracking import runs
 
     # those of the earlier stages are parameters of the experiment, too
-    sections = {"statistics": statistics_settings, "normalize": normalize_settings, "train": train_settings}
+    sections = {
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": train_settings,
+        "resources": resources_settings,
+    }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
@@ -164,6 +171,7 @@ def train(
             processes,
             Path(statistics.path) / "plots",
         )
+    runs.pack(Path(mixer.path))
     mixer.framework = "pytorch"
     for name, value in best.items():
         metrics.log_metric(name, value)

@@ -34,6 +34,7 @@ _MOST_STEPS = 10_000_000  # twenty times the published training's
 _SHOWN = 200  # characters of a value in an error
 
 SECTIONS = ("statistics", "normalize", "train", "evaluate", "register")
+"""Those that change results."""
 
 
 def _plain_name(name: str) -> str:
@@ -133,7 +134,7 @@ class TrainSettings(_Section):
     """Sizes of the network that differ from the published ones."""
     initial_weights: str | None = None
     """What an earlier run wrote (its folder, or a .safetensors file) and the network starts from; of a front-end that
-    was trained alone, the front-end takes it over."""
+    was trained alone, the front-end takes it over. Under DVC, keep it with ``dvc add``."""
     loss: Literal["a", "b"] = "b"
     """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
     sequence_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 440_960 / 44_100
@@ -170,6 +171,15 @@ class TrainSettings(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network's arithmetic; auto is bfloat16 (mixed precision) on CUDA devices that have it, else float32.
     Weights and losses are float32 always."""
+    run_in_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = 30.0
+    """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Draws the first weights, the crops, the swaps and the reverberation."""
+
+
+class ResourcesSettings(_Section):
+    """What a training takes of the machine. It changes nothing in what is learnt, so no stage of DVC names it."""
+
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start for faster steps. Checkpoints stay the same."""
     checkpoint_every: PositiveInt = 200
@@ -181,10 +191,6 @@ class TrainSettings(_Section):
     does not suffer from other work on the machine (idle threads of a team spin while they wait)."""
     loader_workers: int = Field(default=2, ge=0, le=1_024)
     """Processes that read crops from disk; 0 reads in the training process."""
-    run_in_seconds: Annotated[float, Field(ge=0, le=_LONGEST_SECONDS)] = 30.0
-    """How much of a song's end is put before its start when the Mixer mixes, so that the recurrent layers settle."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Draws the first weights, the crops, the swaps and the reverberation."""
 
 
 class EvaluateSettings(_Section):
@@ -242,6 +248,7 @@ class Settings(_Section):
     statistics: StatisticsSettings = StatisticsSettings()
     normalize: NormalizeSettings = NormalizeSettings()
     train: TrainSettings = TrainSettings()
+    resources: ResourcesSettings = ResourcesSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
 
@@ -259,6 +266,26 @@ class Settings(_Section):
         for override in overrides:
             apply_override(content, override)
         return cls.of(content, "defaults" if path is None else str(path))
+
+    @classmethod
+    def merged(cls, paths: Iterable[Path], overrides: Iterable[str] = ()) -> "Settings":
+        """Settings of several YAML files, each of which changes those before it, then of ``section.key=value`` texts.
+
+        Keys that no file has are as published. Keys within keys (``train.sizes``) are changed one by one.
+
+        Raises:
+            SettingsError: as :meth:`load`, for each file by itself and for all together.
+        """
+        content: dict[str, Any] = {}
+        names = []
+        for path in paths:
+            own = read_yaml(path)
+            cls.of(own, str(path))
+            content = _changed(content, own)
+            names.append(str(path))
+        for override in overrides:
+            apply_override(content, override)
+        return cls.of(content, " and ".join(names) or "defaults")
 
     @classmethod
     def of(cls, content: dict[str, Any], source: str = "settings") -> "Settings":
@@ -368,6 +395,18 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     section[parts[-1]] = value
 
 
+def _changed(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with the keys of ``changes``; where both hold keys, those are changed one by one."""
+    changed = dict(content)
+    for key, value in changes.items():
+        before = content.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            changed[key] = _changed(before, value)
+        else:
+            changed[key] = value
+    return changed
+
+
 def _explain(error: ValidationError, content: dict[str, Any]) -> str:
     """The first of pydantic's findings, in one line with the key's dotted name and near matches."""
     first = error.errors()[0]
@@ -376,6 +415,8 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> str:
     if first["type"] != "extra_forbidden":
         value = printable(repr(first["input"]), _SHOWN)
         return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, found {value}"
+    if location[:-1] == ("train",) and location[-1] in ResourcesSettings.model_fields:
+        return f"{name}: belongs into another section; expected resources.{location[-1]}"
     fields = _fields(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"

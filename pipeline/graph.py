@@ -33,6 +33,7 @@ def build(cluster: Cluster) -> BaseComponent:
         statistics_settings: dict = {},  # noqa: B006
         normalize_settings: dict = {},  # noqa: B006
         train_settings: dict = {},  # noqa: B006
+        resources_settings: dict = {},  # noqa: B006
         evaluate_settings: dict = {},  # noqa: B006
         register_settings: dict = {},  # noqa: B006
     ) -> None:
@@ -50,6 +51,7 @@ def build(cluster: Cluster) -> BaseComponent:
             statistics_settings: likewise.
             normalize_settings: likewise.
             train_settings: likewise.
+            resources_settings: likewise.
             evaluate_settings: likewise.
             register_settings: likewise.
         """
@@ -82,6 +84,7 @@ def build(cluster: Cluster) -> BaseComponent:
             statistics_settings=statistics_settings,
             normalize_settings=normalize_settings,
             train_settings=train_settings,
+            resources_settings=resources_settings,
             processes=max(cluster.training.accelerators, 1),
             checkpoints=checkpoints,
         )

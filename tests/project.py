@@ -19,8 +19,6 @@ TINY = {
     "batches_per_epoch": 3,
     "warm_up_batches": 1,
     "schedule": [{"epochs": 2, "learning_rate": 1.0e-3}],
-    "threads": 1,
-    "loader_workers": 0,
     "run_in_seconds": 1.0,
 }
 
@@ -86,6 +84,7 @@ def reproduced(folder: Path) -> Project:
     project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
     project.run("dvc", "add", "-q", "data")
     project.set("train", **TINY)
+    project.set("resources", threads=1, loader_workers=0)
     project.commit("start")
     assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
     return project

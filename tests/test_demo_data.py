@@ -8,6 +8,7 @@ import soundfile
 from scipy import signal
 
 from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.data.demo_names import is_of_the_demo
 from fxnorm.demo import dataset, mixing, processors, render_dataset, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.demo.impulse_responses import synthesize
@@ -70,6 +71,12 @@ def side_to_middle_db(samples: np.ndarray) -> float:
 
 
 # ---- the dataset
+
+
+def test_a_training_knows_the_demos_songs_by_their_names() -> None:
+    names = {dataset._song_name(seed, subset, index) for seed in (0, 1) for subset in SONGS for index in range(500)}
+    assert all(map(is_of_the_demo, names))
+    assert not any(map(is_of_the_demo, ("Silver", "Silver Rivers live", "AM Contra - Heart Peripheral", "")))
 
 
 def test_the_layout_is_complete_and_every_file_is_16_bit_stereo_at_44100_hz(root: Path) -> None:

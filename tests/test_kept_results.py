@@ -25,7 +25,7 @@ from fxnorm.evaluation import songs as evaluated_songs
 from fxnorm.io import audio
 from fxnorm.normalization.normalizer import EffectNormalizer
 from fxnorm.normalization.recipe import Recipe
-from fxnorm.settings import NormalizeSettings, StatisticsSettings, TrainSettings
+from fxnorm.settings import NormalizeSettings, ResourcesSettings, StatisticsSettings, TrainSettings
 from fxnorm.stages import normalize, statistics
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints
@@ -290,7 +290,7 @@ def test_a_song_that_moves_from_training_to_validation_makes_another_run(tmp_pat
 def test_a_training_that_goes_on_with_other_packages_says_so(
     normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    values: dict[str, Any] = {"sizes": SIZES, "sequence_seconds": 0.1, "batch_size": 1, "loader_workers": 0}
+    values: dict[str, Any] = {"sizes": SIZES, "sequence_seconds": 0.1, "batch_size": 1}
     values |= {"batches_per_epoch": 1, "warm_up_batches": 1, "schedule": [{"epochs": 1, "learning_rate": 1e-3}]}
     settings = TrainSettings.model_validate(values)
 
@@ -304,6 +304,7 @@ def test_a_training_that_goes_on_with_other_packages_says_so(
                 dataset.songs(normalized_folder, "val")[:1],
                 Checkpoints(tmp_path / "checkpoints", 2),
                 lambda step, values: None,
+                resources=ResourcesSettings(loader_workers=0),
                 processes=Processes(torch.device("cpu")),
                 interruption=Interruption(),
             )
@@ -381,8 +382,9 @@ def test_a_changed_smoothing_is_heard_and_a_changed_comment_is_not(wet: Path, ta
 def test_a_changed_loss_is_learnt_from_and_a_changed_comment_is_not(normalized_folder: Path, tmp_path: Path) -> None:
     library = Library(tmp_path)
     values = {"sizes": SIZES, "sequence_seconds": 0.25, "batch_size": 1, "batches_per_epoch": 2, "warm_up_batches": 1}
-    values |= {"schedule": [{"epochs": 1, "learning_rate": 1e-2}], "loader_workers": 0, "threads": 1}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train": values}))
+    values |= {"schedule": [{"epochs": 1, "learning_rate": 1e-2}]}
+    resources = {"loader_workers": 0, "threads": 1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train": values, "resources": resources}))
     command = ("train", normalized_folder, "mixer", "--checkpoints", "checkpoints")
     library.run(*command)
     first = (tmp_path / "mixer-loss.csv").read_text()

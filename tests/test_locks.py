@@ -242,7 +242,7 @@ def test_a_second_training_is_refused_before_it_touches_the_firsts_checkpoints(
     (tmp_path / "checkpoints").mkdir()
     with another_process_holds(run):
         arguments = ["train", str(normalized_folder), "output", "--checkpoints", "checkpoints"]
-        settings = ["--set", "train.loader_workers=0", "--set", "train.sizes={filters: 8}"]
+        settings = ["--set", "resources.loader_workers=0", "--set", "train.sizes={filters: 8}"]
         result = CliRunner().invoke(main, arguments + settings)
     assert result.exit_code == 1
     (line,) = [line for line in result.output.splitlines() if line.startswith("fxnorm: ")]

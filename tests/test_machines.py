@@ -28,7 +28,7 @@ from fxnorm.errors import FxnormError, ModelError
 from fxnorm.evaluation import comparison, songs
 from fxnorm.runtime import compiled
 from fxnorm.runtime.compiled import Kernel, is_ours_alone, kernel
-from fxnorm.settings import Settings, TrainSettings
+from fxnorm.settings import ResourcesSettings, Settings, TrainSettings
 from fxnorm.training import loop, preflight
 from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import task
@@ -227,7 +227,7 @@ def test_a_kernel_reads_as_its_function_and_calls_others() -> None:
         ("train.seed=99999999999999999999", "train.seed: input should be"),
         ("train.weight_decay=.inf", "train.weight_decay: input should be a finite number"),
         ("train.run_in_seconds=1.0e+12", "train.run_in_seconds: input should be less than"),
-        ("train.threads=1000000000", "train.threads: input should be less than"),
+        ("resources.threads=1000000000", "resources.threads: input should be less than"),
         ("train.sizes={filters: 1000000000000}", "crafx2.filters: input should be less than"),
         ("normalize.effects=[loudness, loudness]", "normalize.effects: expected each effect once"),
         ("normalize.panning_limit_hz={vocals: .nan}", "normalize.panning_limit_hz.vocals: input should be"),
@@ -249,7 +249,8 @@ def test_a_setting_at_its_extreme_is_one_line_before_the_work(
     normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny = ["--set", "train.sizes={filters: 8}", "--set", "train.warm_up_batches=0", "--set", "train.loader_workers=0"]
+    tiny = ["--set", "train.sizes={filters: 8}", "--set", "train.warm_up_batches=0"]
+    tiny += ["--set", "resources.loader_workers=0"]
     line = commands.the_line(commands.fxnorm("train", str(normalized_folder), "output", *tiny, "--set", setting))
     assert said in line
     assert list(tmp_path.iterdir()) == [], "before anything is written"
@@ -281,16 +282,16 @@ def test_shared_memory_that_does_not_suffice_is_one_line_with_both_figures_and_w
         return shared_memory(machine)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    others = {name: value for name, value in settings.items() if name != "processes"}
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(settings.get("processes", 1)))
-    train = TrainSettings(sizes=dict(SIZES), batch_size=4).model_copy(update=others)
+    train = TrainSettings(sizes=dict(SIZES), batch_size=settings.get("batch_size", 4))
+    resources = ResourcesSettings(loader_workers=settings.get("loader_workers", 2))
     work = task(models.build("crafx2", **SIZES), train)
     with pytest.raises(FxnormError) as caught:
-        preflight.check(train, work, Processes(torch.device("cpu")))
-    assert str(caught.value).startswith("train.loader_workers: ")
+        preflight.check(train, resources, work, Processes(torch.device("cpu")))
+    assert str(caught.value).startswith("resources.loader_workers: ")
     assert said in str(caught.value)
-    assert "train.loader_workers=0" in str(caught.value)
-    preflight.check(train.model_copy(update={"loader_workers": 0}), work, Processes(torch.device("cpu")))
+    assert "resources.loader_workers=0" in str(caught.value)
+    preflight.check(train, ResourcesSettings(loader_workers=0), work, Processes(torch.device("cpu")))
 
 
 def test_a_machine_with_small_shared_memory_is_refused_before_the_training(

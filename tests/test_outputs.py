@@ -28,7 +28,7 @@ from tests.conftest import noise
 from tests.listening import SYSTEMS
 from tests.test_models_reference import checkpoint
 from tests.test_stages import fxnorm, the_line
-from tests.test_training_stage import TINY
+from tests.test_training_stage import RESOURCES, TINY
 
 pytestmark = pytest.mark.system
 
@@ -69,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, normalized_folder: Path, mix
     (root / "key.json").write_text("{}")
     work = root / "work"
     work.mkdir()
-    (work / "params.yaml").write_text(yaml.safe_dump({"train": TINY}))
+    (work / "params.yaml").write_text(yaml.safe_dump({"train": TINY, "resources": RESOURCES}))
     (work / "file").write_text("a file")
     for name in ("mixes", "plots", "notes"):  # of the user, by names that commands use as well
         (work / name).mkdir()

@@ -34,6 +34,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Project:
         for stem, samples in (stems | {"mixture": np.sum(list(stems.values()), axis=0)}).items():
             audio.write(project.folder / f"data/wet/{split}/Song {number}/{stem}.wav", samples, subtype="PCM_16")
     project.set("train", **TINY)
+    project.set("resources", threads=1, loader_workers=0)
     project.set("train", schedule=[{"epochs": 1, "learning_rate": 1.0e-3}])
     project.run("dvc", "add", "-q", "data")
     project.commit("start")

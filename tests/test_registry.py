@@ -189,12 +189,23 @@ def test_another_mixer_report_or_code_is_another_version(
     if changed == "code":
         monkeypatch.setattr(served_model, "digest", lambda: "that of another code")
     elif changed == "report":
-        report = mixers.report(Path("report-2"), mixer, 2.5)
+        report = mixers.report(Path("report-2"), mixer, 2.5, "other songs")
     else:
         mixer = mixers.changed(mixer_folder, Path("mixer-2"), 1)
         report = mixers.report(Path("report-2"), mixer, 2.0)
     second = register.run(settings, mixer, report, once=True)["version"]
     assert int(second) == int(first) + 1
+    client, name = mlflow.MlflowClient(), settings.register_.name
+    if changed == "report":  # of the same Mixer: each version says what it was tested with
+        run_id, again = (client.get_model_version(name, number).run_id for number in (first, second))
+        assert run_id == again
+        assert run_id is not None
+        trained = client.get_run(run_id)
+        (own,) = client.search_runs([trained.info.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'")
+        for run, number in ((trained, first), (own, second)):
+            assert f"version {number}, `@champion`" in run.data.tags["mlflow.note.content"]
+            card = Path(client.download_artifacts(run.info.run_id, "model_card.md")).read_text()
+            assert f"models:/{name}/{number}" in card
     mlflow.MlflowClient().delete_registered_model(settings.register_.name)  # the next change has one of this name
 
 

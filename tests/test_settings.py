@@ -34,6 +34,7 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
     [
         ("trian: {}", "trian: unknown key; did you mean 'train'"),
         ("train: {batchsize: 2}", "train.batchsize: unknown key; did you mean 'batch_size'"),
+        ("train: {threads: 1}", "train.threads: belongs into another section; expected resources.threads"),
         ("register: {nam: x}", "register.nam: unknown key; did you mean 'name'"),
         ("train: {schedule: [{epochs: 1, learning_rat: 1, learning_rate: 1}]}", "train.schedule.0.learning_rat"),
         ("train: {loss: c}", "train.loss: input should be 'a' or 'b', found 'c'"),

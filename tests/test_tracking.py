@@ -1,6 +1,7 @@
 """The MLflow run of an execution: what people compare, what survives interruptions, what a missing server gives."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from mlflow.entities import Metric
 
 from fxnorm.errors import FxnormError
-from fxnorm.tracking.runs import RUN_FILE, TrackedRun, run_of
+from fxnorm.mixing.mixer import mixer_digest
+from fxnorm.tracking import evaluations
+from fxnorm.tracking.runs import MIXER_TAG, RUN_FILE, TrackedRun, file_beside, pack, run_of
 from fxnorm.tracking.system_metrics import SystemMetrics
 from tests import mixers, servers
 
@@ -131,6 +134,49 @@ def test_nobody_waits_for_a_server_that_is_silent_to_stop_watching_the_machine()
     assert kept == [7]
 
 
+def test_another_evaluation_is_a_run_within_the_trainings_and_leaves_that_as_it_was(
+    run: TrackedRun, mixer_folder: Path, tmp_path: Path
+) -> None:
+    mixer = Path(shutil.copytree(mixer_folder, tmp_path / "mixer"))
+    with run:
+        run.leave_beside(mixer, mixer_digest(mixer))
+    client = mlflow.MlflowClient()
+
+    def evaluated(report: Path) -> str:
+        trained = run_of(mixer, report, "evaluation")
+        with trained.adding(), evaluations.run_for(report, trained) as own:
+            evaluations.publish(report, own, "stereo_loss_b")
+        return own.run_id
+
+    def loss(run_id: str) -> float:
+        return float(client.get_run(run_id).data.metrics["test_wet.crafx2.stereo_loss_b"])
+
+    first = mixers.report(tmp_path / "first", mixer, 3.0)
+    ended = client.get_run(run.run_id).info
+    assert evaluated(first) == run.run_id
+    before = client.get_run(run.run_id)
+    assert (loss(run.run_id), before.info) == (3.0, ended), "its time is the training's"
+    songs = mixers.report(tmp_path / "songs", mixer, 5.0, "other songs")
+    code = mixers.report(tmp_path / "code", mixer, 6.0)
+    others = mixers.report(tmp_path / "others", mixer, 7.0)
+    for report, key, value in ((code, "code", "another"), (others, "compared_with", {"wave_u_net": "its digest"})):
+        content = json.loads((report / "evaluated_mixer.json").read_text())
+        (report / "evaluated_mixer.json").write_text(json.dumps(content | {key: value}))
+    nested = {evaluated(report): report for report in (songs, code, others)}
+    assert len(nested) == 3
+    assert sorted(map(loss, nested)) == [5.0, 6.0, 7.0]
+    for run_id, report in nested.items():
+        assert evaluated(report) == run_id, "once more"
+        found = client.get_run(run_id)
+        assert found.data.tags["mlflow.parentRunId"] == run.run_id
+        assert (found.data.params, found.info.status) == (before.data.params, "FINISHED")
+    assert evaluated(first) == run.run_id
+    assert client.get_run(run.run_id).data.tags == before.data.tags
+    with pytest.raises(FxnormError, match="cannot be read"), run_of(mixer, songs, "evaluation").adding():
+        raise FxnormError("songs/test_data.json: cannot be read")
+    assert client.get_run(run.run_id).info == ended
+
+
 def test_a_server_that_is_not_there_gets_one_line(
     run: TrackedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,11 +243,18 @@ def test_a_run_in_place_of_an_unknown_one_is_shared_by_the_stages_and_the_mixer_
 ) -> None:
     one, other = (mixers.changed(mixer_folder, tmp_path / f"mixer-{seed}", seed) for seed in (1, 2))
     report = tmp_path / "report"
-    report.mkdir()
-    run.leave_in(one)
+    run.leave_beside(one, mixer_digest(one))
     trained = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
     assert run_of(one, report, "evaluation").run_id == run.run_id
     assert not (report / RUN_FILE).exists()
+    copies = [Path(shutil.copytree(one, tmp_path / "elsewhere" / name)) for name in ("alone", "packed")]
+    shutil.copy(file_beside(one), file_beside(copies[1]))
+    pack(copies[1])
+    later = TrackedRun.start("the same once more", {}, {MIXER_TAG: mixer_digest(one)})
+    assert run_of(copies[1], tmp_path / "other report", "evaluation").run_id == run.run_id, "the one that is named"
+    assert run_of(copies[0], tmp_path / "other report", "evaluation").run_id == later.run_id, "the newest of the Mixer"
+    shutil.copy(file_beside(one), file_beside(other))
+    assert run_of(other, tmp_path / "another", "evaluation").run_id not in (run.run_id, later.run_id), "of another"
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'another.db'}")
     evaluation = run_of(one, report, "evaluation")

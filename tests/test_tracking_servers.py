@@ -204,12 +204,13 @@ def test_a_training_that_is_tracked_by_a_server_has_its_curves_and_files_there(
 ) -> None:
     sizes = "{filters: 8, bottleneck: 8, hidden: 8, skip: 8, blocks: 2, repeats: 1, squeeze_ratio: 1}"
     tiny = {"sizes": sizes, "sequence_seconds": 0.25, "batch_size": 2, "batches_per_epoch": 2, "warm_up_batches": 1}
-    tiny |= {"schedule": "[{epochs: 1, learning_rate: 0.001}]", "loader_workers": 0}
+    tiny |= {"schedule": "[{epochs: 1, learning_rate: 0.001}]"}
     shutil.copytree(normalized_folder, "normalized")
     options = [text for key, value in tiny.items() for text in ("--set", f"train.{key}={value}")]
+    options += ["--set", "resources.loader_workers=0"]
     assert CliRunner().invoke(main, ["train", "normalized", "mixer", *options]).exit_code == 0
     client = mlflow.MlflowClient()
-    run = client.get_run(json.loads(Path("mixer", RUN_FILE).read_text())["run_id"])
+    run = client.get_run(json.loads(Path("mixer-run.json").read_text())["run_id"])
     assert run.info.status == "FINISHED"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2, 3]
     assert run.data.metrics["system/cpu_utilization_percentage"] >= 0

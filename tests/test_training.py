@@ -17,7 +17,7 @@ from fxnorm.errors import DatasetError, FxnormError, ModelError
 from fxnorm.io import audio, object_store
 from fxnorm.losses import StereoLoss
 from fxnorm.normalization.recipe import Recipe
-from fxnorm.settings import TrainSettings
+from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import loop
 from fxnorm.training.checkpoints import Checkpoints, name_of, opened
 from fxnorm.training.data import RandomCrops, Sequences, StoredSong
@@ -38,9 +38,8 @@ SETTINGS = TrainSettings(
     batches_per_epoch=4,
     warm_up_batches=2,
     schedule=({"epochs": 2, "learning_rate": 1e-3}, {"epochs": 1, "learning_rate": 1e-4}),  # type: ignore[arg-type]
-    checkpoint_every=3,
-    loader_workers=0,
 )
+RESOURCES = ResourcesSettings(checkpoint_every=3, loader_workers=0)
 
 
 def quiet(step: int, values: Mapping[str, float]) -> None:
@@ -61,7 +60,7 @@ def train(
 ) -> tuple[nn.Module, loop.Outcome]:
     torch.manual_seed(settings.seed)
     network = models.build(settings.network, **settings.sizes)
-    checkpoints = Checkpoints(folder / name_of(loop.identity(settings)), settings.keep_checkpoints)
+    checkpoints = Checkpoints(folder / name_of(loop.identity(settings)), RESOURCES.keep_checkpoints)
     outcome = loop.train(
         task(network, settings),
         settings,
@@ -69,6 +68,7 @@ def train(
         songs["val"],
         checkpoints,
         log,
+        resources=RESOURCES,
         processes=Processes(torch.device("cpu")),
         interruption=Interruption(),
     )

@@ -34,6 +34,8 @@ SETTINGS = {
     "batches_per_epoch": 4,
     "warm_up_batches": 2,
     "schedule": [{"epochs": 7, "learning_rate": 1e-3}],
+}
+RESOURCES = {
     "checkpoint_every": 1,
     "loader_workers": 0,  # a process that reads takes seconds to start; who waits for signals sets one
     "threads": 1,
@@ -56,7 +58,10 @@ class Project:
         }
 
     def set(self, **values: object) -> None:
-        (self.folder / "params.yaml").write_text(yaml.safe_dump({"train": SETTINGS | values}))
+        content: dict[str, dict[str, object]] = {"train": {**SETTINGS}, "resources": {**RESOURCES}}
+        for key, value in values.items():
+            content["resources" if key in RESOURCES else "train"][key] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content))
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -164,7 +169,8 @@ torch.set_num_threads(1)
 output = Path(sys.argv[1])
 
 def train(processes, output, spoil=lambda network: None):
-    settings = Settings.load("params.yaml").train
+    every = Settings.load("params.yaml")
+    settings = every.train
     torch.manual_seed(settings.seed)
     network = models.build(settings.network, **settings.sizes)
     spoil(network)
@@ -172,7 +178,7 @@ def train(processes, output, spoil=lambda network: None):
     with Interruption() as interruption:
         loop.train(
             task(network, settings), settings, *songs, Checkpoints(output), lambda step, values: None,
-            processes=processes, interruption=interruption,
+            resources=every.resources, processes=processes, interruption=interruption,
         )
     if processes.first:
         save_file(network.state_dict(), output / "weights.safetensors")

@@ -1,5 +1,6 @@
 """``fxnorm train``: its tasks and settings, what it starts from, what it tells MLflow, and what it says of mistakes."""
 
+import json
 import os
 import shutil
 import signal
@@ -24,9 +25,11 @@ from fxnorm.errors import SettingsError
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.normalization.recipe import RECIPE_FOLDER
+from fxnorm.settings import ResourcesSettings
+from fxnorm.stages import train as stage
 from fxnorm.tracking import runs
 from fxnorm.training import loop, preflight
-from tests.commands import the_line
+from tests.commands import fxnorm, the_line
 from tests.conftest import SIZES, noise
 
 pytestmark = pytest.mark.system
@@ -38,9 +41,8 @@ TINY = {
     "batches_per_epoch": 3,
     "warm_up_batches": 1,
     "schedule": [{"epochs": 2, "learning_rate": 1e-3}],
-    "checkpoint_every": 2,
-    "loader_workers": 0,
 }
+RESOURCES = {"checkpoint_every": 2, "loader_workers": 0}
 
 Train = Callable[..., Result]
 
@@ -53,7 +55,9 @@ def train(normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Path("normalized").symlink_to(normalized_folder)
 
     def run(output: str, status: int = 0, source: str = "normalized", **settings: Any) -> Result:
-        Path("params.yaml").write_text(yaml.safe_dump({"train": TINY | settings}))
+        resources = {key: settings.pop(key) for key in ResourcesSettings.model_fields if key in settings}
+        content = {"train": TINY | settings, "resources": RESOURCES | resources}
+        Path("params.yaml").write_text(yaml.safe_dump(content))
         result = CliRunner().invoke(main, ["train", source, output])
         assert result.exit_code == status, result.output
         assert Path(output).exists() == (status == 0)
@@ -79,6 +83,10 @@ def without_note(mixer: str) -> Path:
     copy = Path(f"{mixer}-without-note")
     shutil.copytree(mixer, copy, ignore=shutil.ignore_patterns(provenance.TRAINED_ON_FILE))
     return copy
+
+
+def run_id_of(mixer: str) -> str:
+    return str(json.loads(Path(f"{mixer}-run.json").read_text())["run_id"])
 
 
 def checkpoints(output: str) -> list[int]:
@@ -115,10 +123,9 @@ def test_a_network_starts_from_another_runs_weights(train: Train, normalized_fol
     others = Share(train=len(songs["train"]) - 1, val=len(songs["val"]))
     shares = (Share(**known.model_dump(), train=1), others, Share(initial_weights=True))
     assert provenance.read(Path("second")).shares == shares
-    run = runs.TrackedRun.resume(Path("second"))
-    assert run is not None
-    assert run.tags()["data.datasets"] == "Slakh, unknown"
-    assert run.tags()["data.licences"] == "CC-BY-4.0, unknown"
+    run = mlflow.MlflowClient().get_run(run_id_of("second"))
+    assert run.data.tags["data.datasets"] == "Slakh, unknown"
+    assert run.data.tags["data.licences"] == "CC-BY-4.0, unknown"
     assert mixer_digest(Path("second")) == mixer_digest(without_note("second"))
     assert same(weights("second"), weights("first"))
     (best,) = Path("first-checkpoints").glob("*/best.safetensors")
@@ -146,6 +153,34 @@ def test_what_does_not_fit_is_said_in_one_line(
     if settings.get("initial_weights") == "{mixer}":
         settings = settings | {"initial_weights": str(mixer_folder)}
     assert said in the_line(train("out", status=1, **settings))
+
+
+def test_a_training_of_the_demos_sizes_says_so_unless_it_learns_from_the_demos_songs(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = [line for line in train("out").output.splitlines() if line.startswith("warning: ")]
+    assert "for 7 steps; the published one has 2,752,817, for 497,600 steps" in line
+    assert "'fxnorm settings --output params.yaml' writes the published ones" in line
+    before = weights("out")
+    shutil.rmtree("out-checkpoints")
+    monkeypatch.setattr(stage, "is_of_the_demo", lambda name: True)
+    assert "warning: " not in train("out").output
+    assert same(weights("out"), before)
+
+
+def test_dvc_is_told_which_weights_a_training_begins_with(mixer_folder: Path, train: Train) -> None:
+    def noted(path: Path | None) -> str:
+        chosen = "null" if path is None else path
+        result = fxnorm("initial-weights", "weights.json", "--set", f"train.initial_weights={chosen}")
+        assert result.exit_code == 0, result.output
+        return Path("weights.json").read_text()
+
+    copy = Path(shutil.copytree(mixer_folder, "copy"))
+    assert noted(None) != noted(mixer_folder) == noted(copy) == noted(copy / "weights.safetensors")
+    train("copy")
+    assert noted(copy) != noted(mixer_folder)
+    missing = fxnorm("initial-weights", "weights.json", "--set", "train.initial_weights=nowhere")
+    assert the_line(missing) == "fxnorm: train.initial_weights: nowhere: no such file"
 
 
 def test_training_ends_when_some_epochs_have_not_made_it_better(train: Train) -> None:
@@ -259,6 +294,31 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
     assert steps == [1, 4, 7], "each point once, of both parts"
     for name in ("train/loss", "train/examples_per_second", "train/hours_left", "train/gradient_norm"):
         assert len(client.get_metric_history(run.info.run_id, name)) == 7
+
+
+def test_a_training_that_is_repeated_is_the_same_run_and_the_same_mixer_in_any_run(train: Train) -> None:
+    train("out")
+    client = mlflow.MlflowClient()
+    first, content = run_id_of("out"), files_in("out")
+    ended = client.get_run(first).info
+    (Path("out") / "weights.safetensors").unlink()
+    train("out")
+    assert (run_id_of("out"), files_in("out")) == (first, content)
+    assert client.get_run(first).info == ended, "its duration is the training's"
+    assert len(runs_of(client)) == 1
+    shutil.rmtree("out-checkpoints")
+    train("out")
+    assert run_id_of("out") != first
+    assert files_in("out") == content, "nothing that follows from a Mixer depends on its run"
+    repeated = run_id_of("out")
+    train("out", run_in_seconds=2.0)
+    assert len(runs_of(client)) == 3, "a run has one value of a parameter"
+    assert client.get_run(run_id_of("out")).data.params["train.run_in_seconds"] == "2.0"
+    assert client.get_run(repeated).data.tags["mixer.digest"] != mixer_digest(Path("out"))
+
+
+def files_in(folder: str) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def runs_of(client: mlflow.MlflowClient) -> list[Any]:

@@ -24,7 +24,7 @@ from fxnorm.cli.pipeline import pipeline
 from fxnorm.cli.remix import remix
 from fxnorm.cli.tracks import tracks
 from fxnorm.constants import STEMS
-from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, system_sentence
+from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, printable, system_sentence
 from fxnorm.runtime import log
 from fxnorm.runtime.signals import Terminated, terminable
 from fxnorm.settings import Settings
@@ -110,6 +110,32 @@ def _report_left_out(skipped: dict[str, str]) -> None:
         click.echo(f"left out: {song}: {reason}", err=True)
 
 
+@main.command("settings")
+@click.argument("files", type=_FILE, nargs=-1)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a setting after the files."
+)
+@click.option("--output", type=_FILE, help="Write them into this file, such as params.yaml, instead of printing them.")
+def settings_of(files: tuple[Path, ...], overrides: tuple[str, ...], output: Path | None) -> None:
+    """Print the settings of all stages: the published ones with the changes of FILES, one file after the other.
+
+    FILES have sections and keys as params.yaml and those in configs/ do. A params.yaml that was made so has DVC and
+    every other command run that experiment.
+    """
+    from fxnorm.io import outputs
+    from fxnorm.io.files import whole_file
+
+    outputs.check(files, files=[output])
+    made_of = " ".join(["fxnorm settings", *map(str, files), *(f"--set {override}" for override in overrides)])
+    text = f"# {printable(made_of, 1_000)}\n{Settings.merged(files, overrides).to_yaml()}"
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    with whole_file(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    click.echo(f"{output}: written")
+
+
 @main.command("demo-data")
 @click.argument("folder", type=_FOLDER)
 @click.option("--seed", default=0, show_default=True)
@@ -183,6 +209,16 @@ def inputs(data: Path, output: Path) -> None:
     from fxnorm.stages import inputs as stage
 
     stage.run(data, output)
+
+
+@main.command("initial-weights")
+@click.argument("output", type=_FILE)
+@_with_settings
+def initial_weights(settings: Settings, output: Path) -> None:
+    """Note in OUTPUT (.json) which weights train.initial_weights names, for DVC; fail at once if they are not there."""
+    from fxnorm.stages import inputs as stage
+
+    stage.note_initial_weights(settings.train.initial_weights, output)
 
 
 @main.command()

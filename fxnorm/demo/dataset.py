@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.data import parallel
+from fxnorm.data.demo_names import FIRST_WORDS, SECOND_WORDS
 from fxnorm.demo import impulse_responses, mixing, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.errors import DatasetError, SettingsError
@@ -52,23 +53,6 @@ _RAW_PEAK_DBFS = (-18.0, -3.0)  # of dry stems: recorded as it came
 _GOLDEN_RATIO = 0.618034  # multiples of it, modulo 1, cover 0 to 1 evenly however many are taken
 
 _NAMES, _ENERGIES, _SONGS, _IMPULSE_RESPONSES = range(4)  # first keys of the random generators
-
-# fmt: off
-_FIRST_WORDS = (
-    "Copper", "Paper", "Silver", "Velvet", "Hollow", "Amber", "Northern", "Broken", "Quiet", "Electric",
-    "Crimson", "Distant", "Golden", "Winter", "Salted", "Burning", "Glass", "Midnight", "Faded", "Wooden",
-    "Restless", "Scarlet", "Borrowed", "Marble", "Sunken", "Painted", "Stolen", "Frozen", "Emerald", "Gentle",
-    "Wandering", "Iron", "Cobalt", "Tangled", "Southern", "Hidden", "Weightless", "Sleeping", "Rolling",
-    "Lonely",
-)
-_SECOND_WORDS = (
-    "Lanterns", "Rivers", "Letters", "Engines", "Harbours", "Mirrors", "Gardens", "Orchards", "Satellites",
-    "Horses", "Windows", "Shadows", "Bridges", "Summers", "Highways", "Machines", "Feathers", "Islands",
-    "Carousels", "Signals", "Rooftops", "Meadows", "Compasses", "Fireflies", "Trains", "Oceans", "Echoes",
-    "Staircases", "Kingdoms", "Violets", "Anchors", "Postcards", "Swallows", "Chimneys", "Tides", "Balconies",
-    "Thunder", "Avenues", "Canyons", "Sparrows",
-)
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -169,7 +153,7 @@ def _refuse_others(root: Path) -> None:
 def _song_name(seed: int, subset: str, index: int) -> str:
     """A name no other song of the dataset has: both words change from song to song, the pairs last for 1,600 songs."""
     rng = _generator(seed, _NAMES)
-    firsts, seconds = rng.permutation(_FIRST_WORDS), rng.permutation(_SECOND_WORDS)
+    firsts, seconds = rng.permutation(FIRST_WORDS), rng.permutation(SECOND_WORDS)
     number = index * len(DEFAULT_SONGS) + list(DEFAULT_SONGS).index(subset)
     turn, first = divmod(number, len(firsts))
     name = f"{firsts[first]} {seconds[(first + turn) % len(seconds)]}"

@@ -1,6 +1,8 @@
 """What an evaluation leaves on disk, and which code it is of."""
 
 import csv
+import hashlib
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +34,8 @@ class _EvaluatedMixer(BaseModel):
     digest: str
     verdicts: list[str] = []
     code: str | None = None
+    compared_with: dict[str, str] = {}
+    """Name of another Mixer -> its digest."""
 
 
 _EVALUATED_MIXER = TypeAdapter(_EvaluatedMixer)
@@ -73,6 +77,18 @@ def read_measuring_code(report: Path) -> str | None:
         DatasetError: there is no such file, or it holds something else.
     """
     return _read(report / MIXER_FILE, _EVALUATED_MIXER).code
+
+
+def identity(report: Path) -> str:
+    """A hash of what a report is of, beside the Mixer: the songs, the code that measured, and the other Mixers.
+
+    Raises:
+        DatasetError: there is no such report, or it holds something else.
+    """
+    evaluated = _read(report / MIXER_FILE, _EVALUATED_MIXER)
+    songs = {split: version.get("digest") for split, version in read_test_data(report).items()}
+    content = json.dumps([songs, evaluated.code, evaluated.compared_with], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def measuring_code() -> str:
@@ -127,9 +143,13 @@ def read_verdicts(report: Path) -> list[str]:
     return _read(report / MIXER_FILE, _EVALUATED_MIXER).verdicts
 
 
-def write_evaluated_mixer(report: Path, digest: str, verdicts: list[str]) -> None:
-    """Record which Mixer was evaluated, by which code, and with which verdicts."""
-    write_json(report / MIXER_FILE, {"digest": digest, "code": measuring_code(), "verdicts": verdicts})
+def write_evaluated_mixer(report: Path, digest: str, verdicts: list[str], compared_with: dict[str, str]) -> None:
+    """Record which Mixer was evaluated, by which code, with which verdicts, and the digests of others by name."""
+    code = measuring_code()
+    write_json(
+        report / MIXER_FILE,
+        {"digest": digest, "code": code, "verdicts": verdicts, "compared_with": compared_with},
+    )
 
 
 def write_table(metrics_by_split: dict[str, SplitMetrics], path: Path) -> None:

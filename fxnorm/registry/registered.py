@@ -75,6 +75,8 @@ def check(name: str) -> None:
 def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> str:
     """Log a Mixer directory as a pyfunc into its run, and register it; no version exists without its tags.
 
+    MLflow marks a run that it writes a model into as running and then as ended; one that had ended stays as it was.
+
     Returns:
         the new version.
 
@@ -83,6 +85,7 @@ def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> st
     """
     with (
         as_user_error(f"{name}: the registry at {registry_server()} does not take {mixer}"),
+        _kept_status(run_id),
         mlflow.start_run(run_id=run_id),
     ):
         logged = mlflow.pyfunc.log_model(
@@ -92,6 +95,17 @@ def register(mixer: Path, name: str, run_id: str, tags: Mapping[str, str]) -> st
             tags=dict(tags),
         )
     return str(logged.registered_model_version)
+
+
+@contextlib.contextmanager
+def _kept_status(run_id: str) -> Iterator[None]:
+    client = mlflow.MlflowClient()
+    before = client.get_run(run_id).info
+    try:
+        yield
+    finally:
+        if before.end_time is not None:
+            client.set_terminated(run_id, before.status, before.end_time)
 
 
 def is_whole(version: Version) -> bool:

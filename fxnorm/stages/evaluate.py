@@ -47,7 +47,7 @@ from fxnorm.mixing.mixer import Mixer, mixer_digest
 from fxnorm.models.device import default_device
 from fxnorm.registry import registered
 from fxnorm.settings import SECTIONS, Settings
-from fxnorm.tracking.evaluations import publish
+from fxnorm.tracking.evaluations import publish, run_for
 from fxnorm.tracking.runs import RUN_FILE, run_of
 
 _FINISHED = ".songs"
@@ -117,6 +117,7 @@ def _run(
         }
         for folder in mixers.values():
             Mixer.load(folder, torch.device("cpu"))  # so that an error in it is raised before hours of mixing
+        compared_with = {name: mixer_digest(folder) for name, folder in mixers.items()}
         results = _evaluate(settings, {network_name: mixer_folder, **mixers}, splits, output, workers)
     metrics_by_split = {
         split: SplitMetrics(
@@ -137,9 +138,10 @@ def _run(
     _collect(shown, output)
     write_json(output / TEST_DATA_FILE, versions)
     verdicts = [report.verdict(split, content) for split, content in shown.items()]
-    write_evaluated_mixer(output, digest, verdicts)
+    write_evaluated_mixer(output, digest, verdicts, compared_with)
     report.write(output / REPORT_FILE, shown, _facts(settings, mixer_folder, others, flat_versions(versions)))
-    with run_of(mixer_folder, output, "evaluation") as tracked:
+    trained = run_of(mixer_folder, output, "evaluation")
+    with trained.adding(), run_for(output, trained) as tracked:
         publish(output, tracked, settings.register_.metric)
         write_json(output / HEADLINE_FILE, headline(means, network_name) | {"mlflow_run": tracked.run_id})
     # not before: a server that is not there must not cost hours of mixing

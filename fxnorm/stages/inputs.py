@@ -7,6 +7,7 @@ them: the same bytes as long as nothing in them changes.
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from fxnorm.constants import WEIGHTS_FILE
 from fxnorm.data.dataset import SPLITS, Layout, file_digest
 from fxnorm.effects import impulse_responses
 from fxnorm.errors import DatasetError
@@ -31,6 +32,25 @@ def run(data: Path, output: Path) -> None:
     impulse_responses.folders_in(data / IMPULSE_RESPONSES)
     for name in (DRY, IMPULSE_RESPONSES):
         write_json(output / f"{name}.json", _contents(data / name))
+
+
+def note_initial_weights(path: str | None, output: Path) -> None:
+    """Write a hash of the weights that a training begins with: the settings name the file, so DVC cannot.
+
+    Args:
+        path: what an earlier run wrote, its folder or a file; None for a training that begins with random weights.
+        output: the file; the same bytes for the same weights, wherever they lie.
+
+    Raises:
+        DatasetError: they are not there.
+    """
+    if path is None:
+        write_json(output, {"weights": None})
+        return
+    file = Path(path, WEIGHTS_FILE) if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise DatasetError(f"train.initial_weights: {file}: no such file")
+    write_json(output, {"weights": file_digest(file).hex()})
 
 
 def _check_wet(layout: Layout) -> None:

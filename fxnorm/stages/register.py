@@ -259,17 +259,18 @@ def run(
         raise DatasetError(f"{curve}: no such file; expected the loss over epochs, as 'fxnorm train' writes it")
     if plots is not None and not plots.is_dir():
         raise DatasetError(f"{plots}: no such folder; expected pictures of the earlier stages")
-    with runs.run_of(mixer_folder, report, "registration") as tracked:
-        _complete(tracked, report, rule.metric, curve, plots)
-        test = _AcceptanceTest(settings, candidate, data, report, tracked)
+    trained = runs.run_of(mixer_folder, report, "registration")
+    with trained.adding(), evaluations.run_for(report, trained) as evaluated:
+        _complete(trained, evaluated, report, rule.metric, curve, plots)
+        test = _AcceptanceTest(settings, candidate, data, report, evaluated)
         champion = aliases.version_at(rule.name, CHAMPION)
         test.decide(champion)  # before anything is registered, so that errors of the user are raised first
         kept = _kept(candidate, rule) if once else None
-        version = _version(candidate, rule, tracked) if kept is None else kept.number
+        version = _version(candidate, rule, trained) if kept is None else kept.number
         standing = None if kept is None else _standing(kept, rule)
         alias, reason = standing or _settle(test, rule.name, version)
         decision = {"name": rule.name, "version": version, "alias": alias, "reason": reason}
-        _publish(settings, candidate, decision, tracked, report)
+        _publish(settings, candidate, decision, trained, evaluated, report)
     return decision
 
 
@@ -283,17 +284,19 @@ def passes(settings: Settings, mixer_folder: Path, report: Path) -> bool:
     return rule.force or _better(*_compared(rule, read_metrics(report), system, report / METRICS_FILE), rule)
 
 
-def _complete(tracked: TrackedRun, report: Path, metric: str, curve: Path | None, plots: Path | None) -> None:
-    """Put into the run what the stages before put into one of another server, or what it lost since."""
-    if not evaluations.is_published(tracked):
-        evaluations.publish(report, tracked, metric)
-    if curve is not None and not tracked.has_file(file_part(curve.name)):
-        if not tracked.has_metric("train/loss"):
-            tracked.replay(curve)
-        tracked.add_file(curve)
+def _complete(
+    trained: TrackedRun, evaluated: TrackedRun, report: Path, metric: str, curve: Path | None, plots: Path | None
+) -> None:
+    """Put into the runs what the stages before put into those of another server, or what they lost since."""
+    if not evaluations.is_published(evaluated):
+        evaluations.publish(report, evaluated, metric)
+    if curve is not None and not trained.has_file(file_part(curve.name)):
+        if not trained.has_metric("train/loss"):
+            trained.replay(curve)
+        trained.add_file(curve)
     pictures = [] if plots is None else sorted(path for path in plots.iterdir() if path.is_file())
-    if plots is not None and not all(tracked.has_file(f"plots/{file_part(picture.name)}") for picture in pictures):
-        tracked.add_folder(plots, "plots")
+    if plots is not None and not all(trained.has_file(f"plots/{file_part(picture.name)}") for picture in pictures):
+        trained.add_folder(plots, "plots")
 
 
 def _kept(candidate: _Candidate, rule: RegisterSettings) -> Version | None:
@@ -314,14 +317,14 @@ def _standing(version: Version, rule: RegisterSettings) -> tuple[str, str] | Non
     return None
 
 
-def _version(candidate: _Candidate, rule: RegisterSettings, tracked: TrackedRun) -> str:
+def _version(candidate: _Candidate, rule: RegisterSettings, trained: TrackedRun) -> str:
     """The candidate's version: a new one, unless a registration of it was interrupted before."""
     tags = candidate.tags(rule)
-    begun = aliases.unfinished(rule.name, tracked.run_id, tags)
+    begun = aliases.unfinished(rule.name, trained.run_id, tags)
     if begun is not None:
         tqdm.write(f"{rule.name}: version {begun} is this Mixer's, whose registration was interrupted; it goes on")
         return begun
-    return registered.register(candidate.folder, rule.name, tracked.run_id, tags)
+    return registered.register(candidate.folder, rule.name, trained.run_id, tags)
 
 
 def _settle(test: _AcceptanceTest, name: str, version: str) -> tuple[str, str]:
@@ -339,12 +342,16 @@ def _settle(test: _AcceptanceTest, name: str, version: str) -> tuple[str, str]:
 
 
 def _publish(
-    settings: Settings, candidate: _Candidate, decision: dict[str, str], tracked: TrackedRun, report: Path
+    settings: Settings,
+    candidate: _Candidate,
+    decision: dict[str, str],
+    trained: TrackedRun,
+    evaluated: TrackedRun,
+    report: Path,
 ) -> None:
-    """Write the decision beside the report, into the run, and into the version's description."""
+    """Write the decision beside the report, into the evaluation's run, and into the version's description."""
     rule = settings.register_
     write_json(report / REGISTRATION_FILE, decision | {_RULE_KEY: rule.model_dump(mode="json")})
-    tags = tracked.tags()
     card = Card(
         name=rule.name,
         version=decision["version"],
@@ -356,19 +363,21 @@ def _publish(
         tested_on=candidate.tested_on,
         network=candidate.mixer.network.config,
         parameters=sum(values.numel() for values in candidate.mixer.network.parameters()),
-        params=tracked.params(),
-        tags=tags,
-        run_id=tracked.run_id,
+        params=trained.params(),
+        tags=trained.tags(),
+        run_id=trained.run_id,
         sources=candidate.learnt,
     )
     aliases.introduce(rule.name, MODEL_DESCRIPTION)
-    tracked.add_text(CARD_FILE, card.markdown())
-    tracked.add_file(report / REGISTRATION_FILE)
+    evaluated.add_text(CARD_FILE, card.markdown())
+    evaluated.add_file(report / REGISTRATION_FILE)
+    tags = evaluated.tags()
     verdicts = [line for line in tags.get(DESCRIPTION_TAG, "").splitlines() if not line.startswith(_REGISTERED)]
     registered = "{name} version {version}, `@{alias}`: {reason}".format(**decision)
     description = "\n".join([*verdicts, _REGISTERED + registered])
     settled = {"registration.alias": decision["alias"], DESCRIPTION_TAG: description}
-    tracked.set_tags(settled | source_tags(candidate.learnt))
+    trained.set_tags(source_tags(candidate.learnt))
+    evaluated.set_tags(settled)
     # at the end, because a version that has none yet is one whose registration was interrupted
     aliases.note(rule.name, decision["version"], {_RULE_TAG: _rule_text(rule)}, card.shortened(CARD_FILE))
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 import yaml
 
+from fxnorm import models
 from fxnorm.data import dataset, provenance, shards
+from fxnorm.data.demo_names import is_of_the_demo
 from fxnorm.data.parallel import available_cores
 from fxnorm.data.splits import read_splits
 from fxnorm.data.versions import code_version
@@ -22,11 +24,12 @@ from fxnorm.errors import DatasetError, FxnormError, StoppedError
 from fxnorm.io import locks, object_store, outputs
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.io.folders import without_foreign
-from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
+from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, mixer_digest, write_weights
 from fxnorm.mixing.static_mix import StaticMix
+from fxnorm.models import MixingNetwork
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
-from fxnorm.settings import Settings
-from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun, source_tags
+from fxnorm.settings import Settings, TrainSettings
+from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
@@ -38,10 +41,13 @@ from fxnorm.training.tasks import Task, new_network, task
 _log = logging.getLogger(__name__)
 
 _SECTIONS = ("statistics", "normalize", "train")
-_NOT_COMPARED = {
-    f"train.{key}" for key in ("checkpoint_every", "keep_checkpoints", "loader_workers", "threads", "compile")
+_PUBLISHED_STEPS = {"crafx2": 497_600, "wave_u_net": 321_600}
+"""With the warm-up's; of the experiments in ``configs/``."""
+_PUBLISHED_SETTINGS = {
+    "crafx2": "fxnorm settings --output params.yaml",
+    "wave_u_net": "fxnorm settings configs/wave_u_net_lb.yaml --output params.yaml",
 }
-"""Settings that change nothing in the result; beside those that do they would only be in the way."""
+_SMALL_NETWORK, _SHORT_TRAINING = 0.25, 0.1  # of the published; the demo's are 0.05 and 0.0005
 
 
 def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
@@ -50,7 +56,7 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, cu
     Args:
         settings: of all stages, because they are the parameters of the experiment that this run opens.
         normalized: what stage 2 wrote, with the splits ``train`` and ``val``.
-        output: the Mixer directory.
+        output: the Mixer directory; beside it, ``OUTPUT-run.json`` names the MLflow run.
         checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption; each run has its own in it.
         curve: a ``.csv`` file for the loss over epochs.
         plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
@@ -125,7 +131,7 @@ def _run(
         lambda: outputs.check(
             [normalized, plots, settings.train.initial_weights],
             [outputs.Folder(output, CONTENTS.refuse_others)],
-            [curve],
+            [curve, file_beside(output)],
             local,
         )
     )
@@ -141,16 +147,18 @@ def _run(
             len(lacking),
             lacking[0],
         )
-    train = settings.train
+    train, resources = settings.train, settings.resources
     # of its own accord PyTorch would take every core of the machine that a container has a part of
-    torch.set_num_threads(train.threads or min(torch.get_num_threads(), available_cores()))
+    torch.set_num_threads(resources.threads or min(torch.get_num_threads(), available_cores()))
     network = new_network(train)
     if train.initial_weights is not None:
         initial_weights.load(network, Path(train.initial_weights))
     initial = None if train.initial_weights is None else Path(train.initial_weights)
     learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
+    if processes.first and train.task == "mix" and not all(is_of_the_demo(song.name) for song in training_songs):
+        _warn_of_small(train, network)
     work = task(network, train)
-    preflight.check(train, work, processes)  # before the data is hashed
+    preflight.check(train, resources, work, processes)  # before the data is hashed
 
     def checkpoints_name() -> str:
         digests = [dataset.digest(training_songs), dataset.digest(validation_songs)]
@@ -162,7 +170,7 @@ def _run(
 
     with contextlib.ExitStack() as stack:
         name = processes.from_first(checkpoints_name)
-        checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
+        checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, resources.keep_checkpoints))
         processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
         experiment = _experiment(settings, recipe, learnt, processes)
@@ -174,6 +182,7 @@ def _run(
             validation_songs,
             checkpoints,
             _curves(tracked),
+            resources=resources,
             processes=processes,
             interruption=interruption,
             reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
@@ -188,15 +197,39 @@ def _run(
         else:
             _save_front_end(work, output)
         provenance.leave_in(output, learnt)
-        tracked.leave_in(output, experiment=experiment)
+        tracked.leave_beside(output, mixer_digest(output) if train.task == "mix" else None)
         best = {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step}
         _curves(tracked)(outcome.steps, best)
         tracked.add_file(curve)
         if plots is not None:
             with without_foreign(plots) as ours:
                 tracked.add_folder(ours, "plots")
-        (checkpoints.folder / RUN_FILE).unlink()
-        checkpoints.publish()
+
+
+def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
+    """Log what is small of a training that is both far smaller and far shorter than the published one.
+
+    ``params.yaml`` has the demo's sizes, and it is easily forgotten that they are meant for the demo's songs.
+    """
+    steps = len(loop.learning_rates(train))
+    with torch.random.fork_rng(devices=[]):  # draws weights, which those of this training must not depend on
+        published = _parameters(models.build(train.network))
+    if _parameters(network) >= _SMALL_NETWORK * published or steps >= _SHORT_TRAINING * _PUBLISHED_STEPS[train.network]:
+        return
+    _log.warning(
+        "train: %s with %s parameters, for %s steps; the published one has %s, for %s steps. Sizes such as the demo's"
+        " show that the path works and not what the method can do; '%s' writes the published ones",
+        train.network,
+        f"{_parameters(network):,}",
+        f"{steps:,}",
+        f"{published:,}",
+        f"{_PUBLISHED_STEPS[train.network]:,}",
+        _PUBLISHED_SETTINGS[train.network],
+    )
+
+
+def _parameters(network: MixingNetwork) -> int:
+    return sum(values.numel() for values in network.parameters())
 
 
 def _claim(stack: contextlib.ExitStack, checkpoints: Checkpoints, output: Path) -> None:
@@ -220,17 +253,24 @@ def _recipe(normalized: Path) -> Recipe:
 
 @contextlib.contextmanager
 def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Processes) -> Iterator[TrackedRun | None]:
-    """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in."""
+    """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in.
+
+    So does one that is repeated and finds that it is over: the same training twice is one run.
+    """
     if not processes.first:
         yield None
         return
-    tracked = TrackedRun.resume(checkpoints.folder)
+    tracked = TrackedRun.resume(checkpoints.folder, experiment)
     if tracked is None:
         tracked = TrackedRun.begin(experiment)
         tracked.leave_in(checkpoints.folder)
         checkpoints.publish()
     else:
         tracked.go_on()
+    if tracked.is_finished():
+        with tracked.adding():
+            yield tracked
+        return
     with tracked:
         tracked.watch_system()
         yield tracked
@@ -239,7 +279,7 @@ def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Proces
 def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes) -> Experiment:
     """What the run begins with; the stages before count as they were, whatever their settings are now."""
     train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
-    params = {name: str(value) for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
+    params = {name: str(value) for name, value in used.flat(*_SECTIONS).items()}
     tags = (
         {f"data.{key}": value for key, value in recipe.data.items()}
         | source_tags(learnt)

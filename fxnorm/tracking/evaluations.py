@@ -1,5 +1,11 @@
-"""An evaluation in its MLflow run: metrics, the datasets, and its files among the artifacts."""
+"""An evaluation in its MLflow run: metrics, the datasets, and its files among the artifacts.
 
+The first evaluation of a Mixer stands in the run that trained it. One with other songs, by other code or against other
+Mixers has a run of its own within that, so that it replaces nothing.
+"""
+
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ from fxnorm.evaluation.results import (
     TEST_DATA_FILE,
     flat,
     flat_versions,
+    identity,
     read_metrics,
     read_table,
     read_test_data,
@@ -23,6 +30,27 @@ from fxnorm.tracking.runs import DESCRIPTION_TAG, TrackedRun
 
 RUN_FOLDER = "evaluation"
 """Of the run's artifacts."""
+
+
+EVALUATION_TAG = "evaluation.identity"
+"""Of a run: of which songs, by which code and against which other Mixers its evaluation is."""
+
+
+@contextlib.contextmanager
+def run_for(output: Path, trained: TrackedRun) -> Iterator[TrackedRun]:
+    """The run for what an evaluation left in ``output``.
+
+    Args:
+        output: the report.
+        trained: the run that trained the Mixer, within a ``with`` block of its own.
+    """
+    evaluation = identity(output)
+    if trained.tags().get(EVALUATION_TAG) == evaluation or not is_published(trained):
+        trained.set_tags({EVALUATION_TAG: evaluation})
+        yield trained
+        return
+    with trained.child("another evaluation", EVALUATION_TAG, evaluation).adding() as own:
+        yield own
 
 
 def publish(output: Path, tracked: TrackedRun, metric: str) -> None:

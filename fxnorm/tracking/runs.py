@@ -1,8 +1,8 @@
 """The MLflow run of one pipeline execution.
 
-``train`` opens the run and leaves its id in the Mixer directory; ``evaluate`` and ``register`` write into the same run.
-Where the tracking server does not know that run, they share another, which begins with the same parameters and whose
-id stays with the report.
+``train`` opens the run and leaves its id beside the Mixer directory; ``evaluate`` and ``register`` write into the same
+run. Where the tracking server does not know that run, they share another, which begins with the same parameters and
+whose id stays with the report. The id is no part of the Mixer: a training that is repeated gives the same Mixer.
 Without ``MLFLOW_TRACKING_URI`` everything goes to ``mlflow.db`` (SQLite) and ``mlartifacts`` in the working directory,
 or in the project's where that is another workspace of it.
 """
@@ -21,10 +21,16 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunStatus, RunTag
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_USER,
+)
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
@@ -43,10 +49,13 @@ from fxnorm.tracking.system_metrics import SystemMetrics
 
 DEFAULT_EXPERIMENT = "fxnorm"
 RUN_FILE = "mlflow_run.json"
+"""In a folder of checkpoints, in a report, and in a Mixer directory that is passed on alone."""
+_BESIDE = "-run.json"
+"""What the file beside a Mixer directory is called after that."""
 PARAMS_FILE = "params.yaml"
 """Among the run's artifacts: all settings, as ``--params`` takes them."""
 MIXER_TAG = "mixer.digest"
-"""Of a run that was begun for a Mixer that was trained elsewhere, and of a registered version."""
+"""Of the run that trained a Mixer or was begun for one that was trained elsewhere, and of a registered version."""
 NETWORK_TAG = "network"
 DATASETS_TAG = "data.datasets"
 LICENCES_TAG = "data.licences"
@@ -97,7 +106,7 @@ class Experiment(BaseModel):
 
 
 class _Left(BaseModel):
-    """What :meth:`TrackedRun.leave_in` writes."""
+    """What is written of a run where the next stage, or the next start of the same one, looks for it."""
 
     run_id: str
     mixer: str | None = None
@@ -120,6 +129,9 @@ class TrackedRun:
         self._system_metrics: SystemMetrics | None = None
         self._sent_at = time.monotonic()
         self._retry_at = 0.0
+        self._keeps_status = False
+        self.experiment: Experiment | None = None
+        """What it began with, where that is known."""
 
     @classmethod
     def start(cls, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> "TrackedRun":
@@ -127,7 +139,16 @@ class TrackedRun:
         uri = configure()
         with as_user_error(f"{server()}: MLflow cannot start a run"):
             client = mlflow.MlflowClient()
-            created = client.create_run(_experiment(client, uri), run_name=name)
+            experiment = _experiment(client, uri)
+        return cls._started(experiment, name, params, tags)
+
+    @classmethod
+    def _started(
+        cls, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], parent: str | None = None
+    ) -> "TrackedRun":
+        nested = {} if parent is None else {MLFLOW_PARENT_RUN_ID: parent}
+        with as_user_error(f"{server()}: MLflow cannot start a run"):
+            created = mlflow.MlflowClient().create_run(experiment, run_name=name, tags=nested)
         run = cls(created.info.run_id)
         run.set_params(params)
         own = {MLFLOW_SOURCE_NAME: f"fxnorm {__version__}", **_user(), **code_version(), **_experiment_of_dvc()}
@@ -138,6 +159,7 @@ class TrackedRun:
     def begin(cls, experiment: Experiment) -> "TrackedRun":
         """A new run with all that it begins with."""
         run = cls.start(experiment.name, experiment.params, experiment.tags)
+        run.experiment = experiment
         if experiment.settings:
             run.add_text(PARAMS_FILE, experiment.settings)
         for name, version in experiment.data.items():
@@ -145,20 +167,69 @@ class TrackedRun:
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> "TrackedRun | None":
-        """The run whose id was left in ``folder``; None if that run is not known to this tracking server.
+    def resume(cls, folder: Path, experiment: Experiment | None = None) -> "TrackedRun | None":
+        """The run whose id was left in ``folder``.
+
+        Args:
+            folder: that :meth:`leave_in` wrote into.
+            experiment: a run that began with other parameters is another one.
+
+        Returns:
+            None if that run is another one, or not known to this tracking server.
 
         Raises:
             ModelError: the file that names the run is not as :meth:`leave_in` writes it.
         """
         configure()
-        left = _left_in(folder)
-        return None if left is None or not is_alive(left.run_id) else cls(left.run_id)
+        left = _read(folder / RUN_FILE)
+        if left is None or not is_alive(left.run_id):
+            return None
+        if experiment is not None and left.experiment is not None and left.experiment.params != experiment.params:
+            return None
+        run = cls(left.run_id)
+        run.experiment = left.experiment
+        return run
 
-    def leave_in(self, folder: Path, mixer: str | None = None, experiment: Experiment | None = None) -> None:
-        """Write the run's id into a folder, with the digest of its Mixer or what it began with."""
-        left = _Left(run_id=self.run_id, mixer=mixer, experiment=experiment)
-        write_json(folder / RUN_FILE, left.model_dump(exclude_none=True))
+    def leave_in(self, folder: Path, mixer: str | None = None) -> None:
+        """Write the run's id into a folder, with what it began with and the digest of its Mixer."""
+        self._leave(folder / RUN_FILE, mixer)
+
+    def leave_beside(self, mixer: Path, digest: str | None) -> None:
+        """Write the run's id beside what it trained, with what it began with and the Mixer's digest."""
+        if digest is not None:
+            self.set_tags({MIXER_TAG: digest})  # by which the run of a copy is found that lies elsewhere
+        self._leave(file_beside(mixer), digest)
+
+    def _leave(self, file: Path, mixer: str | None) -> None:
+        left = _Left(run_id=self.run_id, mixer=mixer, experiment=self.experiment)
+        write_json(file, left.model_dump(exclude_none=True))
+
+    def child(self, what: str, tag: str, value: str) -> "TrackedRun":
+        """The run within this one that has a tag of this value, or a new one, with this one's name and parameters."""
+        with self._as_user_error("read"):
+            parent = self._client.get_run(self.run_id)
+            experiment = parent.info.experiment_id
+            condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' and tags.`{tag}` = '{value}'"
+            found = self._client.search_runs([experiment], condition, max_results=1)
+        if found:
+            return TrackedRun(found[0].info.run_id)
+        name = f"{parent.info.run_name}: {what}"
+        return self._started(experiment, name, parent.data.params, {tag: value}, parent=self.run_id)
+
+    def is_finished(self) -> bool:
+        """Whether the run has ended well."""
+        with self._as_user_error("read"):
+            return bool(self._client.get_run(self.run_id).info.status == _FINISHED)
+
+    def adding(self) -> "TrackedRun":
+        """This run, for a ``with`` block that leaves its status and its end as they are, if it has ended.
+
+        They are those of its training, whatever comes of what is added to it later.
+        """
+        with self._as_user_error("read"):
+            status = self._client.get_run(self.run_id).info.status
+        self._keeps_status = RunStatus.is_terminated(RunStatus.from_string(status))
+        return self
 
     def go_on(self) -> None:
         """Leave out the steps that the run has already: those that are done again after an interruption."""
@@ -282,8 +353,9 @@ class TrackedRun:
                 self._client.log_table(self.run_id, table, name)
 
     def __enter__(self) -> "TrackedRun":
-        with self._as_user_error("written"):
-            self._client.update_run(self.run_id, status="RUNNING")
+        if not self._keeps_status:
+            with self._as_user_error("written"):
+                self._client.update_run(self.run_id, status="RUNNING")
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
@@ -292,7 +364,8 @@ class TrackedRun:
         try:
             with self._as_user_error("completed"):
                 self._send()
-                self._finish(error_type)
+                if not self._keeps_status:
+                    self._finish(error_type)
         except FxnormError as error:
             if error_type is None:
                 raise
@@ -336,25 +409,35 @@ class TrackedRun:
         return as_user_error(f"MLflow: run {self.run_id} cannot be {done}")
 
 
+def file_beside(mixer: Path) -> Path:
+    """Where the id of the run that trained a Mixer lies."""
+    folder = mixer.resolve() if mixer.name in ("", "..") else mixer
+    return folder.with_name(f"{folder.name}{_BESIDE}")
+
+
+def pack(mixer: Path) -> None:
+    """Move the file that lies beside a Mixer directory into it, where that alone is passed on."""
+    file_beside(mixer).replace(mixer / RUN_FILE)
+
+
 def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
     """The run that trained ``mixer``, or, with a message, a new one where the tracking server does not know that run.
 
-    The new run begins as the training's did. Its id stays in ``report``, where the next stage finds it; in the Mixer it
-    would change what ``train`` made.
+    The new run begins as the training's did. Its id stays in ``report``, where the next stage finds it.
     """
-    run = TrackedRun.resume(mixer)
-    if run is None:
-        from fxnorm.mixing.mixer import mixer_digest  # PyTorch takes seconds to import, and most runs are known
+    from fxnorm.mixing.mixer import mixer_digest  # PyTorch takes seconds to import, and others than stages come here
 
-        digest = mixer_digest(mixer)
-        left = _left_in(report)
-        if left is not None and left.mixer == digest:  # not that of a Mixer that was evaluated there before
-            run = TrackedRun.resume(report)
-        if run is None:
-            run = _begun_for(digest)
-        if run is None:
+    configure()
+    digest = mixer_digest(mixer)
+    left = _left_of(mixer, digest)
+    if left is not None and is_alive(left.run_id):
+        run = TrackedRun(left.run_id)
+    else:
+        known = _begun_for(digest, report)
+        if known is None:
             tqdm.write(f"{mixer}: its MLflow run is not known to {server()}; a new one is started")
-            run = TrackedRun.begin(_experiment_of(mixer, name, digest))
+            known = TrackedRun.begin(_experiment_of(mixer, left, name, digest))
+        run = known
         run.leave_in(report, mixer=digest)
     run._report_other_experiment()
     return run
@@ -395,8 +478,11 @@ def is_alive(run_id: str) -> bool:
     return run is not None and run.info.lifecycle_stage != LifecycleStage.DELETED
 
 
-def _begun_for(digest: str) -> TrackedRun | None:
-    """The run of the experiment that was begun for a Mixer that was trained elsewhere, if there is one."""
+def _begun_for(digest: str, report: Path) -> TrackedRun | None:
+    """The run that a report names for a Mixer, or the newest of the experiment that is the Mixer's, if there is one."""
+    left = _read(report / RUN_FILE)
+    if left is not None and left.mixer == digest and is_alive(left.run_id):  # not an earlier Mixer's
+        return TrackedRun(left.run_id)
     with as_user_error(f"{server()}: MLflow cannot look up the runs of a Mixer"):
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(_experiment_name())
@@ -406,9 +492,8 @@ def _begun_for(digest: str) -> TrackedRun | None:
     return TrackedRun(runs[0].info.run_id) if runs else None
 
 
-def _experiment_of(mixer: Path, name: str, digest: str) -> Experiment:
+def _experiment_of(mixer: Path, left: _Left | None, name: str, digest: str) -> Experiment:
     """What the training of a Mixer began with, or what can be read from the Mixer itself."""
-    left = _left_in(mixer)
     if left is not None and left.experiment is not None:
         experiment = left.experiment
     else:
@@ -448,9 +533,13 @@ def _safely_named(path: Path) -> Iterator[Path]:
         yield Path(temporary) if path.is_dir() else linked
 
 
-def _left_in(folder: Path) -> _Left | None:
-    """What :meth:`TrackedRun.leave_in` wrote into a folder, if it did."""
-    file = folder / RUN_FILE
+def _left_of(mixer: Path, digest: str) -> _Left | None:
+    """What its training left of a Mixer with this digest, beside it or in it, if that is there."""
+    beside = _read(file_beside(mixer))
+    return beside if beside is not None and beside.mixer == digest else _read(mixer / RUN_FILE)
+
+
+def _read(file: Path) -> _Left | None:
     if not file.is_file():
         return None
     try:

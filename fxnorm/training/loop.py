@@ -29,7 +29,7 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data.versions import code_digest, packages_of
 from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.runtime.signals import signals_blocked
-from fxnorm.settings import TrainSettings
+from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import DistributedBatchSampler, Example, RandomCrops, Sequences
@@ -50,15 +50,7 @@ _CODE = ("fxnorm.training.loop", "fxnorm.training.tasks")
 _REVERBERATION_CODE = "fxnorm.training.reverberation"
 """What the weights depend on; the songs and the recipe's impulse responses come in by their content."""
 
-_NOT_LEARNT_FROM = {
-    "initial_weights",
-    "run_in_seconds",
-    "compile",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "threads",
-    "loader_workers",
-}
+_NOT_LEARNT_FROM = {"initial_weights", "run_in_seconds"}
 """Settings that may change while a run is interrupted. The weights it began with count by what they are, not by where
 they lie."""
 
@@ -101,6 +93,7 @@ def train(
     checkpoints: Checkpoints,
     log: Log,
     *,
+    resources: ResourcesSettings,
     processes: Processes,
     interruption: Interruption,
     reverberation: "Reverberation | None" = None,
@@ -114,6 +107,7 @@ def train(
         validation_songs: likewise.
         checkpoints: of this very run; it goes on from the newest.
         log: called with the values to plot, at each step, in the first process.
+        resources: readers, compilation, and how often a checkpoint is written.
         processes: each computes an equal part of every batch.
         interruption: notes the signals that end the run.
         reverberation: for the training crops, if any.
@@ -123,7 +117,7 @@ def train(
         FxnormError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
         SettingsError: the batch cannot be divided evenly.
     """
-    preflight.check(settings, task, processes)
+    preflight.check(settings, resources, task, processes)
     run = _Run(
         task,
         settings,
@@ -131,6 +125,7 @@ def train(
         validation_songs,
         checkpoints,
         log if processes.first else lambda step, values: None,
+        resources,
         processes,
         interruption,
         reverberation,
@@ -147,12 +142,14 @@ class _Run:
         validation_songs: "Sequence[Song]",
         checkpoints: Checkpoints,
         log: Log,
+        resources: ResourcesSettings,
         processes: Processes,
         interruption: Interruption,
         reverberation: "Reverberation | None",
     ) -> None:
         self.task = task
         self.settings = settings
+        self.resources = resources
         self.processes = processes
         self.device = processes.device
         self.interruption = interruption
@@ -168,7 +165,7 @@ class _Run:
         self.module = task.module.to(self.device)
         self.loss = task.loss.to(self.device)
         wrapped = processes.wrap(self.module)
-        self.forward: Callable[[Tensor], Tensor] = torch.compile(wrapped) if settings.compile else wrapped
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(wrapped) if resources.compile else wrapped
         self.optimizer = torch.optim.Adam(
             self.module.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True
         )
@@ -209,7 +206,7 @@ class _Run:
                 self._stop_if_signalled()
                 self._validate_if_due()
                 over = self._over()
-                if over or self.step % self.settings.checkpoint_every == 0:
+                if over or self.step % self.resources.checkpoint_every == 0:
                     self._save()
                 validation = f"{self.best_loss:.4g}" if math.isfinite(self.best_loss) else "not yet"
                 bar.set_postfix_str(f"loss {loss:.4g}, best validation {validation}, {speed:.3g} examples/s", False)
@@ -235,7 +232,7 @@ class _Run:
     def _loader(
         self, examples: RandomCrops | Sequences, batch_size: int, sampler: DistributedBatchSampler | Sequence[int]
     ) -> "DataLoader[Example]":
-        workers = self.settings.loader_workers
+        workers = self.resources.loader_workers
         return DataLoader(
             examples,
             batch_size=batch_size,

@@ -11,7 +11,7 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.losses import FFT_SIZE, HOP
 from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS
-from fxnorm.settings import TrainSettings
+from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import Task, guard_frames
 
@@ -24,7 +24,7 @@ _MEGABYTE = 1e6
 _BFLOAT16_ERROR = 0.02  # relative; rounding makes 0.003
 
 
-def check(settings: TrainSettings, task: Task, processes: Processes) -> None:
+def check(settings: TrainSettings, resources: ResourcesSettings, task: Task, processes: Processes) -> None:
     """Raise before the work begins what would otherwise fail in the middle of it; all processes raise the same error.
 
     Raises:
@@ -36,9 +36,9 @@ def check(settings: TrainSettings, task: Task, processes: Processes) -> None:
     processes.from_first(lambda: _check_length(settings, task))
     if settings.precision == "bfloat16" and processes.device.type == "cpu":
         processes.from_first(check_bfloat16)
-    if settings.loader_workers:
+    if resources.loader_workers:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        processes.from_first(lambda: _check_shared_memory(settings, local_batch_size, local))
+        processes.from_first(lambda: _check_shared_memory(settings, resources.loader_workers, local_batch_size, local))
 
 
 def _check_length(settings: TrainSettings, task: Task) -> None:
@@ -70,25 +70,25 @@ def check_bfloat16() -> None:
         )
 
 
-def _check_shared_memory(settings: TrainSettings, local_batch_size: int, processes: int) -> None:
+def _check_shared_memory(settings: TrainSettings, readers: int, local_batch_size: int, processes: int) -> None:
     samples = round(settings.sequence_seconds * SAMPLE_RATE)
     batch = local_batch_size * (INPUT_CHANNELS + OUTPUT_CHANNELS) * samples * _SAMPLE_BYTES
-    waiting = settings.loader_workers * PREFETCHED_BATCHES + 1  # and one that is being learnt from
+    waiting = readers * PREFETCHED_BATCHES + 1  # and one that is being learnt from
     needed = processes * _LOADERS * waiting * batch
-    readers = f"train.loader_workers: the batches of {settings.loader_workers} readers"
-    instead = "train.loader_workers=0, which reads in the training process"
+    named = f"resources.loader_workers: the batches of {readers} readers"
+    instead = "resources.loader_workers=0, which reads in the training process"
     try:
         multiprocessing.get_context().Semaphore()
         status = os.statvfs(_SHARED_MEMORY)
     except (OSError, ImportError) as error:
         raise FxnormError(
-            f"{readers} need {needed / _MEGABYTE:.0f} MB of shared memory, and this machine has none"
+            f"{named} need {needed / _MEGABYTE:.0f} MB of shared memory, and this machine has none"
             f" ({_SHARED_MEMORY}: {error}); set {instead}"
         ) from error
     free = status.f_bavail * status.f_frsize
     if free < needed:
         raise FxnormError(
-            f"{readers} need {needed / _MEGABYTE:.0f} MB of shared memory, and {_SHARED_MEMORY} has"
+            f"{named} need {needed / _MEGABYTE:.0f} MB of shared memory, and {_SHARED_MEMORY} has"
             f" {free / _MEGABYTE:.0f} MB free; give the container more (docker run --shm-size, the pipeline's"
             f" shared_memory), or set {instead}"
         )
