@@ -59,7 +59,9 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
         raise FxnormError(f"{_SERVER}: expected it in {programs} or on PATH, found it in neither")
     arguments = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     arguments += ["--model-uri", model, "--host", host, "--port", str(port), "--timeout", str(timeout)]
-    return ServeCommand(arguments, {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address})
+    found = {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address}
+    # MLflow hands the server a copy of the version: only this says where a newer one would be
+    return ServeCommand(arguments, found if "@" not in model else {"FXNORM_MODEL": model, **found})
 
 
 def _check_store(address: str) -> None:
