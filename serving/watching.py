@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fxnorm.errors import SettingsError, printable
 
 _PREFIX = "FXNORM_"
-_GUARDED = tuple(_PREFIX + name for name in ("METRIC", "REQUEST_LOG", "TOKENS", "TOKEN_", "RELOAD", "WATCH", "SHADOW"))
+_GUARDED = tuple(_PREFIX + name for name in ("METRIC", "REQUEST", "TOKENS", "TOKEN_", "RELOAD", "WATCH", "SHADOW"))
 """Beginnings of names: whoever misspells one would think that a token is asked for, or that a log is written."""
 _MODELS = "models:/"
 

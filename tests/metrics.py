@@ -1,5 +1,8 @@
 """What an endpoint's ``/metrics`` says, read by Prometheus' own client."""
 
+import json
+from pathlib import Path
+
 import requests
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,3 +29,9 @@ def value_of(found: dict[str, Metric], name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def dashboard_queries(monitoring: Path) -> list[str]:
+    """The queries of the dashboard in the folder ``deploy/monitoring``."""
+    dashboard = json.loads((monitoring / "grafana/dashboards/endpoint.json").read_text(encoding="utf-8"))
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

@@ -22,6 +22,7 @@ import mlflow
 import numpy as np
 import pytest
 import requests
+import yaml
 
 from fxnorm import Mixer, measure_stem
 from fxnorm.cli import main
@@ -44,7 +45,7 @@ from fxnorm.sessions.table import Table, Track
 from tests import servers, stores
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
-from tests.metrics import families, value_of
+from tests.metrics import dashboard_queries, families, value_of
 from tests.mixers import changed
 from tests.test_request_limiter import CONTENT_TYPES
 
@@ -57,6 +58,7 @@ TOKEN = "a-long-and-random-text"
 AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
 """Which a server that asks for none takes as well."""
 NAME = "served"
+MONITORING = Path(__file__).parents[1] / "deploy/monitoring"
 TOTAL_MB = 2_200.0
 """What the server may hold after any number of them: with its libraries and the model it starts at 800 MB."""
 
@@ -618,3 +620,40 @@ def test_only_this_machine_reloads(endpoint: str, hurried: str) -> None:
     assert requests.post(f"{endpoint}/reload", headers=elsewhere, timeout=10).status_code == 403
     answer = requests.post(f"{hurried}/reload", json={}, headers=AUTHORIZATION, timeout=10)
     assert answer.status_code >= 400, "it is off"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
+def test_a_real_prometheus_answers_every_query_of_dashboard_and_alerts(endpoint: str, tmp_path: Path) -> None:
+    configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (scrape,) = configuration["scrape_configs"]
+    scrape["static_configs"] = [{"targets": [endpoint.removeprefix("http://")]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    shutil.copy(MONITORING / "alerts.yml", tmp_path)
+    port = servers.free_port()
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    api = f"http://127.0.0.1:{port}/api/v1"
+
+    def ask(query: str) -> list[dict[str, Any]]:
+        answer = requests.get(f"{api}/query", params={"query": query}, timeout=10).json()
+        assert answer["status"] == "success", (query, answer)
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    with servers.running(command, port, tmp_path / "log"):
+        assert waited_for(lambda: len(ask('up{job="fxnorm"} == 1')) == 1)
+        mixed(post(endpoint, [{stem: encoded(samples) for stem, samples in SONG.items()}]))
+        post(endpoint, [{"bass": "QUJD"}])
+        assert waited_for(lambda: bool(ask("fxnorm_shadow_difference_count > 0")))
+        time.sleep(3)
+        empty = []
+        for written in dashboard_queries(MONITORING):
+            query = written.replace("$__rate_interval", "1m").replace("$__range", "1m").replace("$instance", ".*")
+            if not ask(query):
+                empty.append(query)
+        assert empty == []
+        rules = requests.get(f"{api}/rules", timeout=10).json()["data"]["groups"][0]["rules"]
+        assert [rule["health"] for rule in rules] == ["ok"] * 8
+        assert [rule["name"] for rule in rules if rule["state"] != "inactive"] == []
