@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from fxnorm.constants import STEMS
+from fxnorm.errors import FxnormError
 from fxnorm.monitoring.records import PHASES, STATUSES, LoggedRequest, drift_keys
 from fxnorm.serving.workers import is_alive
 
@@ -39,14 +40,21 @@ class Metrics:
 
     Args:
         shared: the folder that the workers share; None for a single process.
+
+    Raises:
+        FxnormError: the values of several processes cannot be shared any more.
     """
 
     def __init__(self, shared: Path | None = None) -> None:
         if shared is not None:
             os.environ[_MULTIPROCESS] = str(shared)  # prometheus-client reads it when it is imported
         import prometheus_client
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 
+        if shared is not None and values.ValueClass is values.MutexValue:
+            raise FxnormError(
+                f"prometheus-client was imported before {_MULTIPROCESS} was set, and counts one process only"
+            )
         prometheus_client.disable_created_metrics()
         self._shared = shared
         own = CollectorRegistry()

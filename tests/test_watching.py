@@ -69,13 +69,12 @@ def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
 _WORKER = """
 import sys
 from pathlib import Path
+from fxnorm.monitoring.records import LoggedRequest
 from fxnorm.serving.metrics import Metrics
-from fxnorm.serving.watch import Watch
-from tests.test_watching import record
 metrics = Metrics(Path(sys.argv[1]))
 metrics.serves("1", "code")
 metrics.waiting.inc()
-Watch(metrics).note(record())
+metrics.count(LoggedRequest(time="2026-10-01T00:00Z", status=200, reason="mixed", seconds=1, phases={}, version="1"))
 print(metrics.text().decode(), flush=True)
 sys.stdin.readline()
 print(metrics.text().decode(), flush=True)
@@ -90,7 +89,7 @@ def test_a_scrape_of_one_worker_tells_of_all_of_them(tmp_path: Path) -> None:
     first = start()
     assert first.stdin is not None and first.stdout is not None
     lines = [first.stdout.readline()]
-    while "fxnorm_memory_bytes{" not in lines[-1]:
+    while lines[-1] and "fxnorm_memory_bytes{" not in lines[-1]:
         lines.append(first.stdout.readline())
     second = start()
     out, _ = second.communicate("\n", timeout=120)  # both are there for its first text
