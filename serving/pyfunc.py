@@ -7,6 +7,7 @@ beside it.
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -81,19 +82,22 @@ class StemMixer(PythonModel):
         # one thread for all networks: as soon as a second thread has run parallel work, OpenMP's threads sleep instead
         # of spinning while they wait for each other, and a network takes a quarter longer
         self._mixing = ThreadPoolExecutor(1, "mixing")
-        self._limits = Limits.from_environment(os.environ, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
         self._watch = Watch()
         self._shadow: Shadow | None = None
-        is_server = request_limiter.is_server()
-        watching = Watching.from_environment(os.environ) if is_server else None
         folder = Path(context.artifacts["mixer"])
-        self._served = Served(self._mixing.submit(Mixer.load, folder).result(), Origin.of(folder))
-        if watching is not None:
-            self._watch = self._watched(watching)
-        if request_limiter.install(self._limits, self._watch):
-            self._mixing.submit(_warm_up, self._served.mixer).result()
-        else:
+        if not request_limiter.is_server():
+            self._limits = _limits()
+            self._served = Served(self._mixing.submit(Mixer.load, folder).result(), Origin.of(folder))
             request_limiter.warn_without()
+            return
+        try:
+            self._limits, watching = _limits(), Watching.from_environment(os.environ)
+            self._served = Served(self._mixing.submit(Mixer.load, folder).result(), Origin.of(folder))
+            self._watch = self._watched(watching)
+        except SettingsError as error:  # of the server's environment: a line and no trace
+            sys.exit(f"fxnorm: {error}")
+        request_limiter.install(self._limits, self._watch)
+        self._mixing.submit(_warm_up, self._served.mixer).result()
 
     def _watched(self, watching: Watching) -> Watch:
         """What the server does beside mixing, begun."""
@@ -303,6 +307,10 @@ def _warm_up(mixer: Mixer) -> bool:
     mix = deliver(mixer.mix(stems, SAMPLE_RATE, dry=True), Delivery(_WARM_UP_LOUDNESS), statistics)
     describe(measure_stems(stems), mix, statistics)
     return bool(mix.audio.any())
+
+
+def _limits() -> Limits:
+    return Limits.from_environment(os.environ, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
 
 
 def _nothing() -> None:

@@ -147,23 +147,23 @@ class RequestLimiter:
                 message = self._with_version(message, record)
             await send(message)
 
-        with self._watch.activity.request():
-            try:
-                headers = _headers(scope)
-                self._refuse_without_token(headers)
-                self._refuse_by_headers(headers)
-                self._refuse_if_full()  # before the client sends its body
+        try:
+            headers = _headers(scope)
+            self._refuse_without_token(headers)
+            self._refuse_by_headers(headers)
+            self._refuse_if_full()  # before the client sends its body
+            with self._watch.activity.request():
                 await self._receive(body, deadline)
                 with self._admitted():  # only now: a client that sends slowly, or nothing, must not keep others out
                     await self._serve(_as_plain_json(scope), body, deadline, answer, record)
-            except RefusedError as refused:
-                body.content.clear()
-                await _answer(refused, body, answer)
-            finally:
-                self._held_bytes -= body.taken_bytes
-                if not record.status:  # nothing was answered
-                    record.status, record.left = 500, body.has_left
-                self._watch.note(record)
+        except RefusedError as refused:
+            body.content.clear()
+            await _answer(refused, body, answer)
+        finally:
+            self._held_bytes -= body.taken_bytes
+            if not record.status:  # nothing was answered
+                record.status, record.left = 500, body.has_left
+            self._watch.note(record)
 
     def _refuse_without_token(self, headers: dict[str, bytes]) -> None:
         tokens = self._watch.tokens

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fxnorm.errors import FxnormError
+from fxnorm.io.files import whole_file
 from fxnorm.mixing.mixer import Mixer
 from fxnorm.serving.metrics import Metrics, Outcome
 from fxnorm.serving.versions import OtherCodeError, Served, downloaded, newest
@@ -75,7 +76,8 @@ class Updates:
         """Take the version that the alias names now; a status, and what came of it."""
         outcome, said = self._update(anew=True)
         if outcome == "taken" and self._request_file is not None:
-            self._request_file.write_text(self._model.served.origin.version)
+            with whole_file(self._request_file) as temporary:
+                temporary.write_text(self._model.served.origin.version)
         return _STATUSES[outcome], {"outcome": outcome, "version": self._model.served.origin.version, "message": said}
 
     def _watch(self, seconds: float) -> None:
@@ -83,13 +85,13 @@ class Updates:
             self._update()
 
     def _follow(self, file: Path) -> None:
-        """Take what another worker was asked to take."""
-        asked = file.read_text() if file.is_file() else ""
+        """Take what another worker was asked to take, also before this one began."""
+        taken = ""
         while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
-            if file.is_file() and (found := file.read_text()) != asked:
-                asked = found
-                if found != self._model.served.origin.version:
-                    self._update(anew=True)
+            asked = file.read_text() if file.is_file() else ""
+            if asked not in (taken, self._model.served.origin.version):
+                self._update(anew=True)
+            taken = asked
 
     def _update(self, anew: bool = False) -> tuple[Outcome, str]:
         """Take the newest version, unless it is the one that mixes, or was declined before and is not asked for anew.

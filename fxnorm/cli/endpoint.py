@@ -60,8 +60,11 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
     arguments = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     arguments += ["--model-uri", model, "--host", host, "--port", str(port), "--timeout", str(timeout)]
     found = {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address}
-    # MLflow hands the server a copy of the version: only this says where a newer one would be
-    return ServeCommand(arguments, found if "@" not in model else {"FXNORM_MODEL": model, **found})
+    if "@" in model:
+        found["FXNORM_MODEL"] = (
+            model  # MLflow hands the server a copy of the version; this says where a newer one would be
+        )
+    return ServeCommand(arguments, found)
 
 
 def _check_store(address: str) -> None:
