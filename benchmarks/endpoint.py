@@ -5,6 +5,9 @@ weights. Before the first and after every number of clients, ``Mixer.mix`` is ca
 on a machine with other work, only figures beside each other compare, and processor time a song does so better than
 songs a minute. At the end the first number of clients comes once more: memory that the server keeps shows there.
 The exit status is 1 where a target is missed. Nothing leaves this machine.
+
+``--watched PAIRS`` measures something else: a server with metrics, request log and another model in the shadow beside
+one without, by turns; and how long a scrape of the metrics takes meanwhile.
 """
 
 import argparse
@@ -24,12 +27,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 
 from fxnorm import Mixer, models
@@ -62,6 +66,15 @@ THROUGHPUT = 0.9
 GROWTH = 0.05
 FEW = 20
 """Songs under which a 95th percentile is that of hardly any."""
+WATCHED = 0.98
+SCRAPE_SECONDS = 0.2
+SHADOW_SECONDS = 8.0
+TEXT_WATCHED = (
+    "{clients} clients, {pairs} pairs: watched over not watched, songs a minute {throughput:.3f} "
+    "(95% interval {low:.3f} to {high:.3f}, target 0.98), processor time a song {processor:.3f}\n"
+    "  scrapes: {scrapes}, median {scrape_median:.3f} s, longest {scrape_longest:.3f} s (target 0.2 s); errors "
+    "{error_count} (target 0); in the shadow {shadow:.0f} songs, lines of the log {lines}"
+)
 SERVER_TIMEOUT = 3_600
 START_SECONDS = 300
 
@@ -85,9 +98,29 @@ def make_mixer(network: str) -> Mixer:
     return Mixer(recipe, built, RUN_IN_SECONDS[network], torch.device("cpu"))
 
 
+def watching(folder: Path) -> dict[str, str]:
+    """Variables of a server that watches all there is, with the model in ``folder`` as the other one too."""
+    import mlflow
+
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model("noise")
+    version = client.create_model_version("noise", (folder / "model").as_uri()).version
+    client.set_registered_model_alias("noise", "challenger", version)
+    return {
+        "MLFLOW_TRACKING_URI": uri,
+        "FXNORM_REQUEST_LOG": str(folder / "requests.jsonl"),
+        "FXNORM_SHADOW": "models:/noise@challenger",
+        "FXNORM_SHADOW_SHARE": "1",
+        "FXNORM_SHADOW_MB": "60",
+    }
+
+
 @contextlib.contextmanager
-def serving(mixer: Mixer, threads: int) -> Iterator[tuple[str, int]]:
-    """A server of the mixer: its address and its process's id."""
+def serving(
+    mixer: Mixer, threads: int, variables: Callable[[Path], dict[str, str]] = lambda folder: {}
+) -> Iterator[tuple[str, int]]:
+    """A server of the mixer, with variables that depend on its folder: its address and its process's id."""
     import mlflow
 
     with socket.socket() as probe:
@@ -100,7 +133,7 @@ def serving(mixer: Mixer, threads: int) -> Iterator[tuple[str, int]]:
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model"), "-p", str(port)]
         command += ["--env-manager", "local", "--timeout", str(SERVER_TIMEOUT)]
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PATH": programs}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PATH": programs} | variables(folder)
         with open(folder / "log", "wb") as log:
             server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -227,6 +260,111 @@ def load(address: str, process: int, body: bytes, samples: int, clients: int, se
     return found
 
 
+def scrape(address: str) -> tuple[float, str]:
+    """Seconds that the metrics took, and their text."""
+    start = time.perf_counter()
+    with urllib.request.urlopen(f"{address}/metrics", timeout=60) as answer:
+        text = answer.read().decode()
+    return time.perf_counter() - start, text
+
+
+def counted(text: str, name: str, **labels: str) -> float:
+    """The sum of a metric's values that have these labels."""
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith((f"{name}{{", f"{name} "))
+        and all(f'{key}="{value}"' in line for key, value in labels.items())
+    )
+
+
+def wait_for_shadow(address: str) -> None:
+    """Until no song waits for the other model: for as long as no song was compared for some seconds."""
+    before, since = -1.0, time.perf_counter()
+    while time.perf_counter() - since < SHADOW_SECONDS:
+        compared = counted(scrape(address)[1], "fxnorm_shadow_songs_total", outcome="compared")
+        if compared != before:
+            before, since = compared, time.perf_counter()
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def scraping(address: str, found: list[float]) -> Iterator[None]:
+    """Once a second within the block, and note how long it took."""
+    end = threading.Event()
+
+    def keep_on() -> None:
+        while not end.wait(1.0):
+            found.append(scrape(address)[0])
+
+    thread = threading.Thread(target=keep_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def compare_watched(
+    mixer: Mixer, threads: int, body: bytes, samples: int, clients: int, seconds: float, pairs: int
+) -> dict[str, Any]:
+    """Load a server that watches and one that does not, by turns; what the former does when idle ends before."""
+    ratios, processor, scrapes = list[float](), list[float](), list[float]()
+    errors: list[str] = []
+    folders: list[Path] = []
+
+    def variables(folder: Path) -> dict[str, str]:
+        folders.append(folder)
+        return watching(folder)
+
+    with (
+        serving(mixer, threads, lambda folder: {"FXNORM_METRICS": "0"}) as plain,
+        serving(mixer, threads, variables) as watched,
+    ):
+        for server in (plain, watched):
+            load(*server, body, samples, 1, 1.0)
+        wait_for_shadow(watched[0])
+        for pair in range(pairs):
+            turns = {}
+            for name in ("plain", "watched") if pair % 2 else ("watched", "plain"):
+                if name == "watched":
+                    with scraping(watched[0], scrapes):
+                        turns[name] = load(*watched, body, samples, clients, seconds)
+                    wait_for_shadow(watched[0])
+                else:
+                    turns[name] = load(*plain, body, samples, clients, seconds)
+                errors += turns[name].errors
+            # each client waits for its answer, so throughput is the number of clients over the mean latency
+            means = {name: statistics.mean(turn.latencies) for name, turn in turns.items()}
+            costs = {name: turn.processor / len(turn.latencies) for name, turn in turns.items()}
+            ratios.append(means["plain"] / means["watched"])
+            processor.append(costs["watched"] / costs["plain"])
+            print(f"  pair {pair + 1}: {ratios[-1]:.3f}, processor time {processor[-1]:.3f}", flush=True)
+        shadow = counted(scrape(watched[0])[1], "fxnorm_shadow_songs_total", outcome="compared")
+        lines = len((folders[0] / "requests.jsonl").read_text().splitlines())
+    logarithms = np.log(ratios)
+    error = float(logarithms.std(ddof=1)) / len(ratios) ** 0.5 if len(ratios) > 1 else float("inf")
+    quantile, mean = float(scipy.stats.t.ppf(0.975, max(1, len(ratios) - 1))), float(logarithms.mean())
+    return {
+        "clients": clients, "pairs": pairs, "throughput": float(np.exp(mean)),
+        "low": float(np.exp(mean - quantile * error)), "high": float(np.exp(mean + quantile * error)),
+        "processor": float(np.exp(np.log(processor).mean())),
+        "scrapes": len(scrapes), "scrape_median": statistics.median(scrapes), "scrape_longest": max(scrapes),
+        "errors": errors, "error_count": len(errors), "shadow": shadow, "lines": lines,
+    }  # fmt: skip
+
+
+def missed_watched(found: dict[str, Any]) -> list[str]:
+    """The targets that watching missed, in words."""
+    targets = {
+        f"throughput {found['throughput']:.1%} of a server that does not watch": found["throughput"] >= WATCHED,
+        f"a scrape took {found['scrape_longest']:.2f} s": found["scrape_longest"] <= SCRAPE_SECONDS,
+        f"{found['error_count']} errors": found["error_count"] == 0,
+    }
+    return [words for words, met in targets.items() if not met]
+
+
 def songs_alone(mixer: Mixer, stems: dict[str, np.ndarray], seconds: float) -> tuple[float, float]:
     """Songs per minute of ``Mixer.mix`` by itself, and its processor seconds per song."""
     start, spent = time.perf_counter(), time.process_time()
@@ -280,6 +418,7 @@ def main() -> int:
     parser.add_argument("--network", choices=list(NETWORKS), default="published")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--watched", type=int, metavar="PAIRS", help="compare with a server that watches, so often")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -291,10 +430,18 @@ def main() -> int:
         f"threads; songs of {arguments.song_seconds:g} s, requests of {len(body) / 1e6:.0f} MB",
         flush=True,
     )
+    samples = max(stem.shape[1] for stem in stems.values())
     report: list[dict[str, Any]] = []
+    if arguments.watched:
+        for clients in arguments.clients:
+            pairs = compare_watched(
+                mixer, arguments.threads, body, samples, clients, arguments.seconds, arguments.watched
+            )
+            report.append(pairs)
+            print(TEXT_WATCHED.format(**pairs), flush=True)
+        return ended(arguments.json, report, [fault for pairs in report for fault in missed_watched(pairs)])
     with serving(mixer, arguments.threads) as (address, process):
         songs_alone(mixer, stems, 0)
-        samples = max(stem.shape[1] for stem in stems.values())
         load(address, process, body, samples, 1, 0.001)
         before = songs_alone(mixer, stems, arguments.seconds)
         print(f"Mixer.mix alone: {before[0]:.2f} songs a minute, {before[1]:.1f} s of processor each", flush=True)
@@ -310,9 +457,13 @@ def main() -> int:
                 print(TEXT_AGAIN.format(**level), flush=True)
             report.append(level)
             before = after
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    faults = [fault for level in report for fault in missed(level)]
+    return ended(arguments.json, report, [fault for level in report for fault in missed(level)])
+
+
+def ended(file: Path | None, report: list[dict[str, Any]], faults: list[str]) -> int:
+    """Write the report, say what was missed; gives the exit status."""
+    if file:
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for fault in faults:
         print(f"target missed: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -8,7 +8,7 @@ import shutil
 EXTRAS = {
     "mlops": (
         "boto3", "botocore", "docker", "dvc", "dvc_data", "fastapi", "fsspec", "kfp", "kfp_kubernetes",
-        "kfp_server_api", "mlflow", "pandas", "psutil", "pynvml", "s3fs", "sqlalchemy", "uvicorn",
+        "kfp_server_api", "mlflow", "pandas", "prometheus_client", "psutil", "pynvml", "s3fs", "sqlalchemy", "uvicorn",
     ),
     "demo": ("midirenderer", "pretty_midi", "pyloudnorm"),
     "listening-test": ("statsmodels", "pandas"),

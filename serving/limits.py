@@ -5,7 +5,8 @@ stems, or those that its tracks were summed to (``max_seconds`` and ``max_decode
 are resampled block by block, and only an MP3's are in memory as a whole beside the result); the decoded stems of
 another song, which is mixed next, with one source and one track beside them while tracks are summed; up to nine times
 their bodies for these two, which together are no larger than one may be; four times its body for another one that is
-checked, and for each one that waits (``max_waiting``) its body.
+checked, and for each one that waits (``max_waiting``) its body. Another model in the shadow keeps ``FXNORM_SHADOW_MB``
+of songs, and mixes one of them when no request is in the server.
 """
 
 from collections.abc import Mapping

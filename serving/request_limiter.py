@@ -8,6 +8,7 @@ limiter.
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import os
@@ -19,9 +20,12 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from fxnorm.serving import metrics
 from fxnorm.serving.deadline import CURRENT, Deadline
 from fxnorm.serving.limits import Limits
+from fxnorm.serving.record import RECORD, RequestRecord
 from fxnorm.serving.request_check import RefusedError, check_request
+from fxnorm.serving.watch import Watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,25 +35,34 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 _SCORING_SERVER = "mlflow.pyfunc.scoring_server.app"
 _OTHER_SERVERS = ("mlserver", "gunicorn", "uvicorn", "hypercorn", "waitress", "bentoml", "sagemaker_inference")
 _JSON = "application/json"
+_VERSION_HEADER = b"x-model-version"
 _AT_ONCE = 2
 _NICENESS = 10
 _SECONDS_BETWEEN_PARTS = 10.0
 _SECONDS_TO_DRAIN = 10.0
 _PART = 1_000_000  # bytes
-_NAMES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+_METRICS, _RELOAD = "/metrics", "/reload"
+_NAMES = {
+    401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"
+}  # fmt: skip
 """MLflow's names of errors, by status; any other is BAD_REQUEST."""
 
 _module_logger = logging.getLogger(__name__)
 _logger = logging.getLogger("uvicorn.error")  # the one whose lines the server shows
 
 
-def install(limits: Limits) -> bool:
+def is_server() -> bool:
+    """Whether this process is MLflow's scoring server."""
+    return _SCORING_SERVER in sys.modules
+
+
+def install(limits: Limits, watch: Watch | None = None) -> bool:
     """Put a :class:`RequestLimiter` before the application that MLflow's scoring server builds next in this process.
 
     Returns:
         whether this process is such a server; in any other, nothing is done.
     """
-    if _SCORING_SERVER not in sys.modules:
+    if not is_server():
         return False
     # Read in FastAPI 0.165.0 and Starlette 1.10.0: an application calls it once, at its first message, and serves all
     # requests through the result. If that changes, requests are served without limits; the tests of the endpoint and
@@ -57,7 +70,7 @@ def install(limits: Limits) -> bool:
     build = FastAPI.build_middleware_stack
 
     def build_limited(application: FastAPI) -> Any:
-        return RequestLimiter(build(application), limits)
+        return RequestLimiter(build(application), limits, watch)
 
     FastAPI.build_middleware_stack = build_limited  # type: ignore[assignment, method-assign]
     _logger.info("Requests are held to %s", limits)
@@ -84,11 +97,17 @@ class RequestLimiter:
     """An ASGI application around another, which gets at most two requests at a time, and only well-formed ones.
 
     Two, because the model mixes one song at a time: another one is decoded or encoded meanwhile.
+
+    Args:
+        application: the other one.
+        limits: of requests.
+        watch: what is noted of requests, and who may send them.
     """
 
-    def __init__(self, application: Application, limits: Limits) -> None:
+    def __init__(self, application: Application, limits: Limits, watch: Watch | None = None) -> None:
         self._application = application
         self._limits = limits
+        self._watch = watch or Watch()
         self._admitted_requests = 0
         self._held_bytes = 0
         self._check = asyncio.Lock()
@@ -96,23 +115,97 @@ class RequestLimiter:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request; those that bring nothing, such as health checks, pass at once."""
-        if scope["type"] == "lifespan":  # the server starts; MLflow's application parses and answers in these threads
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=_lower_priority))
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == _METRICS and self._watch.metrics:
+            await self._answer_beside(self._metrics, scope, receive, send)
+        elif scope["type"] != "http" or scope["method"] != "POST":
             await self._application(scope, receive, send)
-            return
-        body, deadline = _Body(receive), Deadline(self._limits.timeout_seconds)
+        elif scope["path"] == _RELOAD and self._watch.reload is not None:
+            await self._answer_beside(self._reload, scope, receive, send)
+        else:
+            await self._post(scope, receive, send)
+
+    async def _live(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """The server's life, from its start to its end."""
+        # MLflow's application parses and answers in these threads
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=lower_priority))
         try:
-            self._refuse_by_headers({name.decode("latin-1").lower(): value for name, value in scope["headers"]})
+            await self._application(scope, receive, send)
+        finally:
+            self._watch.close()
+
+    async def _post(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Have one request mixed, and note how it ended."""
+        record = RequestRecord()
+        body, deadline = _Body(receive), Deadline(self._limits.timeout_seconds)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.until_here("encode")
+                record.status, record.left = message["status"], body.has_left
+                message = self._with_version(message, record)
+            await send(message)
+
+        try:
+            headers = _headers(scope)
+            self._refuse_without_token(headers)
+            self._refuse_by_headers(headers)
             self._refuse_if_full()  # before the client sends its body
-            await self._receive(body, deadline)
-            with self._admitted():  # only now: a client that sends slowly, or nothing, must not keep others out
-                await self._serve(_as_plain_json(scope), body, deadline, send)
+            with self._watch.activity.request():
+                await self._receive(body, deadline)
+                with self._admitted():  # only now: a client that sends slowly, or nothing, must not keep others out
+                    await self._serve(_as_plain_json(scope), body, deadline, answer, record)
         except RefusedError as refused:
             body.content.clear()
-            await _answer(refused, body, send)
+            await _answer(refused, body, answer)
         finally:
             self._held_bytes -= body.taken_bytes
+            if not record.status:  # nothing was answered
+                record.status, record.left = 500, body.has_left
+            self._watch.note(record)
+
+    def _refuse_without_token(self, headers: dict[str, bytes]) -> None:
+        tokens = self._watch.tokens
+        if tokens is not None and not tokens.allow(headers.get("authorization", b"")):
+            raise RefusedError(401, "expected the header 'Authorization: Bearer TOKEN' with a token of this server's")
+
+    @staticmethod
+    def _with_version(message: Message, record: RequestRecord) -> Message:
+        if not record.songs:
+            return message
+        return {**message, "headers": [*message.get("headers", ()), (_VERSION_HEADER, record.version.encode())]}
+
+    async def _answer_beside(
+        self,
+        content: Callable[[MutableMapping[str, Any]], Awaitable[tuple[int, str, bytes]]],
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer what is no request for a mix, at once: it neither waits for its turn, nor counts."""
+        try:
+            self._refuse_without_token(_headers(scope))
+            status, media_type, text = await content(scope)
+        except RefusedError as refused:
+            await _answer(refused, _Body(receive), send)
+            return
+        headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(text)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    async def _metrics(self, _scope: MutableMapping[str, Any]) -> tuple[int, str, bytes]:
+        assert self._watch.metrics is not None
+        return 200, metrics.CONTENT_TYPE, self._watch.metrics.text()
+
+    async def _reload(self, scope: MutableMapping[str, Any]) -> tuple[int, str, bytes]:
+        assert self._watch.reload is not None
+        client = scope.get("client")
+        # a page in a browser of this machine reaches it too, but cannot hide where it comes from
+        if client is None or not _is_loopback(client[0]) or "origin" in _headers(scope):
+            raise RefusedError(403, "expected a request of this machine")
+        status, answer = await asyncio.to_thread(self._watch.reload)
+        return status, _JSON, json.dumps(answer).encode()
 
     def _refuse_by_headers(self, headers: dict[str, bytes]) -> None:
         media_type, _, parameters = headers.get("content-type", b"").decode("latin-1").lower().partition(";")
@@ -156,16 +249,31 @@ class RequestLimiter:
         finally:
             self._admitted_requests -= 1
 
-    async def _serve(self, scope: MutableMapping[str, Any], body: "_Body", deadline: Deadline, send: Send) -> None:
-        async with self._check:  # one at a time: it needs a few times the body's memory
-            await asyncio.to_thread(check_request, body.content, self._limits)
+    async def _serve(
+        self,
+        scope: MutableMapping[str, Any],
+        body: "_Body",
+        deadline: Deadline,
+        send: Send,
+        record: RequestRecord,
+    ) -> None:
+        with self._watch.waiting(), record.phase("wait"):
+            await self._check.acquire()  # one at a time: it needs a few times the body's memory
+        try:
+            with record.phase("decode"):
+                await asyncio.to_thread(check_request, body.content, self._limits)
+        finally:
+            self._check.release()
         size = len(body.content)
         left = asyncio.create_task(body.wait_until_left())
         left.add_done_callback(lambda _: deadline.give_up())
         try:
-            await self._wait_for_turn(size, deadline, left)
+            with self._watch.waiting(), record.phase("wait"):
+                await self._wait_for_turn(size, deadline, left)
             try:
                 CURRENT.set(deadline)
+                RECORD.set(record)
+                record.mark()
                 await self._application(scope, body.replay, send)
             finally:
                 self._turns.give_back(size)
@@ -236,6 +344,11 @@ class _Body:
         self._left = asyncio.Event()
         self._complete = False
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is known to have left."""
+        return self._left.is_set()
+
     async def drain(self) -> None:
         """Read and discard the rest of the body: a client that is still sending does not read the answer."""
         async for _ in self.arriving(_SECONDS_TO_DRAIN):
@@ -271,7 +384,7 @@ class _Body:
                 self._left.set()
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
     """Lower the priority of this thread, and of those that it starts, under that of the song that is mixed.
 
     The network's threads spin while they wait for each other. If another thread takes the core of one of them, the
@@ -287,6 +400,17 @@ def _as_plain_json(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {**scope, "headers": [*others, (b"content-type", _JSON.encode())]}
 
 
+def _headers(scope: MutableMapping[str, Any]) -> dict[str, bytes]:
+    return {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a socket in the file system has none
+        return False
+
+
 async def _answer(refused: RefusedError, body: _Body, send: Send) -> None:
     content = json.dumps(
         {"error_code": _NAMES.get(refused.status, "BAD_REQUEST"), "message": refused.sentence}
@@ -295,6 +419,7 @@ async def _answer(refused: RefusedError, body: _Body, send: Send) -> None:
         (b"content-type", _JSON.encode()),
         (b"content-length", str(len(content)).encode()),
         (b"connection", b"close"),
+        *([(b"www-authenticate", b"Bearer")] if refused.status == 401 else []),
     ]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": True})

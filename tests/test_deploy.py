@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from fxnorm.cli.pipeline import pipeline
 from fxnorm.components.stages import IMAGE
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.parameters import Parameters
+from fxnorm.serving.metrics import Metrics
 from tests import servers
+from tests.metrics import dashboard_queries, parsed
 
 pytestmark = pytest.mark.system
 
@@ -29,6 +32,9 @@ PAGE = ROOT / "docs/cluster.md"
 KUBERNETES = DEPLOY / "kubernetes"
 STORES = KUBERNETES / "stores"
 SECRETS = KUBERNETES / "pipeline"
+MONITORING = DEPLOY / "monitoring"
+WATCHING = ("prometheus", "grafana")
+"""Services of the profile ``monitoring``, which are on one machine alone."""
 EXAMPLES = sorted(DEPLOY.rglob("*.example"))
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|TOKEN", re.IGNORECASE)
 
@@ -149,7 +155,7 @@ def test_git_ignores_filled_in_secrets_but_not_their_examples() -> None:
 
 
 def test_images_are_pinned_and_the_same_everywhere() -> None:
-    services = _compose()["services"]
+    services = {name: service for name, service in _compose()["services"].items() if name not in WATCHING}
     (replaced,) = _kustomization(STORES)["images"]
     ours = f"{replaced['newName']}:{replaced['newTag']}"
     in_compose = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", service["image"]) for name, service in services.items()}
@@ -159,8 +165,9 @@ def test_images_are_pinned_and_the_same_everywhere() -> None:
     }
     assert {name: image for name, image in in_compose.items() if name != "serving"} == in_kubernetes
     assert in_compose["serving"] == IMAGE
-    for image in [*in_compose.values(), Cluster.load(KUBERNETES / "cluster.yaml").image]:
-        assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+", image), f"{image}: expected a version as the tag"
+    watching = [_compose()["services"][name]["image"] for name in WATCHING]
+    for image in [*in_compose.values(), *watching, Cluster.load(KUBERNETES / "cluster.yaml").image]:
+        assert re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", image), f"{image}: expected a version as the tag"
     assert Cluster.load(KUBERNETES / "cluster.yaml").image.split(":")[1] == IMAGE.split(":")[1]
 
 
@@ -350,3 +357,81 @@ def test_what_the_images_copy_is_not_kept_from_them(path: Path) -> None:
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), source
                 assert any(source == name or source.startswith(f"{name}/") for name in kept), source
+
+
+def _alerts() -> list[dict[str, Any]]:
+    content = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))
+    return [rule for group in content["groups"] for rule in group["rules"]]
+
+
+def test_queries_ask_for_what_the_endpoint_exports() -> None:
+    metrics = Metrics()
+    metrics.serves("1", "code")
+    metrics.shadow_nearer.labels("spectral_balance_db", "shadow")
+    labels: dict[str, set[str]] = {}
+    for family in parsed(metrics.text().decode()).values():
+        for sample in family.samples:
+            labels.setdefault(sample.name, {"instance"}).update(sample.labels)
+    queries = [rule["expr"] for rule in _alerts()] + dashboard_queries(MONITORING)
+    asked = set()
+    for query in queries:
+        names = set(re.findall(r"fxnorm_\w+", query))
+        assert names <= set(labels), query
+        asked |= names
+        for name, matchers in re.findall(r"(fxnorm_\w+)\{([^}]*)\}", query):
+            assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) <= labels[name], query
+        known = set().union(*(labels[name] for name in names)) if names else {"job", "instance"}
+        for grouped in re.findall(r"by \(([^)]*)\)", query):
+            assert set(re.findall(r"\w+", grouped)) <= known, query
+        assert query.count("(") == query.count(")")
+    # the histogram's other parts belong to what is asked for
+    shown = {re.sub("_(bucket|sum|count)$", "", name) for name in asked}
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in labels} == shown
+
+
+def test_prometheus_and_grafana_are_given_the_files_that_there_are() -> None:
+    services = _compose()["services"]
+    assert all(services[name]["profiles"] == ["monitoring"] for name in WATCHING)
+    mounted = [volume.split(":") for name in WATCHING for volume in services[name]["volumes"]]
+    for source, target, *_ in mounted:
+        if source.startswith("./"):
+            assert (DEPLOY / source).exists(), source
+            assert target.startswith("/etc/")
+    configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
+    assert configuration["rule_files"] == ["alerts.yml"]
+    (scrape,) = configuration["scrape_configs"]
+    assert scrape["static_configs"] == [{"targets": ["serving:5001"]}]
+    assert "5001" in services["serving"]["command"]
+    provisioning = MONITORING / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/fxnorm.yaml").read_text())["providers"]
+    assert provider["options"]["path"] in {target for _, target, *_ in mounted}
+    dashboard = json.loads((MONITORING / "grafana/dashboards/endpoint.json").read_text())
+    for panel in dashboard["panels"]:
+        assert panel["datasource"]["uid"] == source["uid"]
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_alerts_say_what_to_do() -> None:
+    for rule in _alerts():
+        assert {"summary", "description"} == set(rule["annotations"]), rule["alert"]
+        assert rule["labels"]["severity"] in ("critical", "warning")
+    tried = (MONITORING / "alerts_test.yml").read_text()
+    assert all(rule["alert"] in tried for rule in _alerts())
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's prometheus")
+@pytest.mark.parametrize("command", ["check config prometheus.yml", "test rules alerts_test.yml"])
+def test_prometheus_own_tool_takes_configuration_and_alerts(command: str) -> None:
+    done = subprocess.run(["promtool", *command.split()], cwd=MONITORING, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kserve_s_pods_are_found_by_prometheus_where_they_answer() -> None:
+    service = yaml.safe_load((ROOT / "serving/kserve.yaml").read_text(encoding="utf-8"))
+    annotations = service["metadata"]["annotations"]
+    (container,) = service["spec"]["predictor"]["containers"]
+    assert annotations["prometheus.io/port"] == str(container["ports"][0]["containerPort"])
+    assert annotations["prometheus.io/path"] == "/metrics"

@@ -1,13 +1,19 @@
 """The endpoint that users run, as a process of its own: what it mixes, and what it refuses."""
 
 import base64
+import contextlib
+import hashlib
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,22 +22,31 @@ import mlflow
 import numpy as np
 import pytest
 import requests
+import yaml
 
-from fxnorm import Mixer
+from fxnorm import Mixer, measure_stem
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data.recordings import Take
 from fxnorm.effects import loudness
+from fxnorm.errors import FxnormError
 from fxnorm.io import audio
 from fxnorm.mixing import limiter
+from fxnorm.mixing.client import request_mix
+from fxnorm.mixing.mixer import WEIGHTS_FILE
 from fxnorm.mixing.options import MixOptions
+from fxnorm.monitoring.records import RequestLog
+from fxnorm.monitoring.tally import Tally
 from fxnorm.registry import served_model
+from fxnorm.serving.shadow import TAG
 from fxnorm.sessions.recordings import Recording
 from fxnorm.sessions.stems import sum_groups
 from fxnorm.sessions.table import Table, Track
-from tests import servers
+from tests import servers, stores
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
+from tests.metrics import dashboard_queries, families, value_of
+from tests.mixers import changed
 from tests.test_request_limiter import CONTENT_TYPES
 
 pytestmark = pytest.mark.system
@@ -39,6 +54,11 @@ pytestmark = pytest.mark.system
 SONG = {stem: noise(1.0, 0.2, seed=number) for number, stem in enumerate(STEMS)}
 MEMORY_MB = 1_100.0
 """What a hostile request may cost: 100 MB of body, copied in the limiter, Starlette, MLflow and pandas."""
+TOKEN = "a-long-and-random-text"
+AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
+"""Which a server that asks for none takes as well."""
+NAME = "served"
+MONITORING = Path(__file__).parents[1] / "deploy/monitoring"
 TOTAL_MB = 2_200.0
 """What the server may hold after any number of them: with its libraries and the model it starts at 800 MB."""
 
@@ -49,7 +69,7 @@ def encoded(samples: np.ndarray, suffix: str = ".wav") -> str:
 
 def post(endpoint: str, rows: list[dict[str, Any]], **params: Any) -> requests.Response:
     content = {"dataframe_records": rows, "params": params}
-    return requests.post(f"{endpoint}/invocations", json=content, timeout=120)
+    return requests.post(f"{endpoint}/invocations", json=content, headers=AUTHORIZATION, timeout=120)
 
 
 def mixed(answer: requests.Response, number: int = 0) -> np.ndarray:
@@ -70,11 +90,63 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
+def mixer_folder(mixer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Mixer, whose training songs differ, so that drift has a unit."""
+    mixer = Mixer.load(mixer_folder)
+    for number, stem in enumerate(STEMS):
+        mixer.recipe.statistics.add(stem, measure_stem(noise(4.0, 0.1, seed=10 + number), SAMPLE_RATE, stem))
+    folder = tmp_path_factory.mktemp("mixer") / "mixer"
+    mixer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> str:
     """A model as the registry keeps it."""
     folder = tmp_path_factory.mktemp("model") / "model"
     mlflow.pyfunc.save_model(str(folder), **served_model.contents(mixer_folder))
     return str(folder)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry with the model as version 1, ``@champion``, and another one, with other weights, ``@challenger``.
+
+    Attributes:
+        uri: its address.
+        model: the folder of version 1.
+        mixer: the other version's.
+    """
+
+    uri: str
+    model: Path
+    mixer: Path
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(self.uri, self.uri)
+
+    def add(self, model: Path, alias: str) -> str:
+        """Register a model's folder; gives the version's number."""
+        with contextlib.suppress(mlflow.exceptions.MlflowException):  # it is there
+            self.client.create_registered_model(NAME)
+        version = str(self.client.create_model_version(NAME, model.as_uri()).version)
+        self.client.set_registered_model_alias(NAME, alias, version)
+        return version
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, model: str, mixer_folder: Path) -> Registry:
+    folder = tmp_path_factory.mktemp("registry")
+    stores.new_database(folder / "mlflow.db")
+    mixer = changed(mixer_folder, folder / "mixer", seed=1)
+    other = folder / "other"
+    shutil.copytree(model, other)
+    shutil.copy(mixer / WEIGHTS_FILE, other / "artifacts/mixer" / WEIGHTS_FILE)
+    found = Registry(f"sqlite:///{folder / 'mlflow.db'}", Path(model), mixer)
+    found.add(Path(model), "champion")
+    found.add(other, "challenger")
+    return found
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -84,10 +156,24 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory, model: str, store: dict[str, str]) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The endpoint's request log."""
+    return tmp_path_factory.mktemp("log") / "requests.jsonl"
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    tmp_path_factory: pytest.TempPathFactory, registry: Registry, store: dict[str, str], log: Path
+) -> Iterator[str]:
     limits = {"FXNORM_MAX_REQUEST_MB": "120", "FXNORM_MAX_TRACK_SECONDS": "2000"}
-    variables = environment(**store, **limits, FXNORM_S3_PREFIXES="s3://fxnorm/stems")
-    with servers.scoring(model, tmp_path_factory.mktemp("endpoint"), variables) as address:
+    watching = {
+        "FXNORM_MODEL": f"models:/{NAME}@champion", "FXNORM_RELOAD": "1", "FXNORM_REQUEST_LOG": str(log),
+        "FXNORM_SHADOW": f"models:/{NAME}@challenger", "FXNORM_SHADOW_SHARE": "1",
+    }  # fmt: skip
+    variables = environment(
+        **store, **limits, **watching, FXNORM_S3_PREFIXES="s3://fxnorm/stems", MLFLOW_TRACKING_URI=registry.uri
+    )
+    with servers.scoring(f"models:/{NAME}@champion", tmp_path_factory.mktemp("endpoint"), variables) as address:
         post(address, [{"bass": encoded(SONG["bass"])}]).raise_for_status()
         yield address
 
@@ -322,8 +408,10 @@ def test_at_least_fifty_requests_are_hostile() -> None:
 
 @pytest.fixture(scope="module")
 def hurried(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[str]:
-    """An endpoint with 4 seconds for a request and one place to wait in."""
-    variables = environment(FXNORM_TIMEOUT_SECONDS="4", FXNORM_MAX_WAITING="1")
+    """An endpoint with 4 seconds for a request and one place to wait in, which asks for a token."""
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.write_text(f"tests:{hashlib.sha256(TOKEN.encode()).hexdigest()}\n")
+    variables = environment(FXNORM_TIMEOUT_SECONDS="4", FXNORM_MAX_WAITING="1", FXNORM_TOKENS_FILE=str(tokens))
     with servers.scoring(model, tmp_path_factory.mktemp("hurried"), variables) as address:
         yield address
 
@@ -351,3 +439,221 @@ def test_who_asks_for_too_much_or_comes_to_a_full_line_is_told_and_the_server_go
 def test_health_is_asked_for_where_mlflow_and_kserve_ask(endpoint: str) -> None:
     for path in ("/ping", "/health"):
         assert requests.get(endpoint + path, timeout=10).status_code == 200
+
+
+def waited_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether something becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_metrics_count_requests_by_how_they_ended_and_tell_what_they_were_of(endpoint: str) -> None:
+    before = families(endpoint)
+    mixed(post(endpoint, [{"bass": encoded(SONG["bass"])}]))
+    assert post(endpoint, [{"bass": "QUJD"}]).status_code == 400
+    after = families(endpoint)
+
+    def grown(name: str, **labels: str) -> float:
+        return value_of(after, name, **labels) - value_of(before, name, **labels)
+
+    assert grown("fxnorm_requests_total", status="200", reason="mixed") == 1
+    assert grown("fxnorm_requests_total", status="400", reason="audio") == 1
+    assert grown("fxnorm_requests_total") == grown("fxnorm_request_seconds_count") == 2
+    assert grown("fxnorm_audio_seconds_total") == pytest.approx(1.0)
+    assert grown("fxnorm_phase_seconds_count", phase="network") == 1
+    for phase in ("wait", "decode", "normalize", "network", "encode"):
+        assert 0 < grown("fxnorm_phase_seconds_sum", phase=phase) < grown("fxnorm_request_seconds_sum")
+    assert grown("fxnorm_drift_count", effect="loudness", stem="bass") == 1
+    assert grown("fxnorm_drift_count", stem="vocals") == 0
+    assert value_of(after, "fxnorm_requests_waiting") == value_of(after, "fxnorm_songs_in_progress") == 0
+    assert 1e8 < value_of(after, "fxnorm_memory_bytes") < 1e10
+    (serving,) = after["fxnorm_serving"].samples
+    assert (serving.labels["version"], serving.value) == ("1", 1.0)
+    labels = [label for family in after.values() for sample in family.samples for label in sample.labels.values()]
+    assert not any("." in label and "/" in label for label in labels)
+    assert sum(len(family.samples) for family in after.values()) < 500
+
+
+def test_the_request_log_has_a_line_a_request_and_neither_audio_nor_names(endpoint: str, log: Path) -> None:
+    secret = "A Very Secret Name"
+    before = len(RequestLog.read(log).requests)
+    files = {f"{secret} Bass.wav": encoded(SONG["bass"])}
+    answer = post(endpoint, [{"tracks": files}], song=secret)
+    (report,) = answer.json()["predictions"]
+    post(endpoint, [{f"guitar {secret}": ""}])
+    assert waited_for(lambda: len(RequestLog.read(log).requests) == before + 2)
+    found = RequestLog.read(log)
+    assert found.damaged == []
+    good, refused = found.requests[-2:]
+    assert (good.status, good.reason, good.version) == (200, "mixed", "1")
+    (song,) = good.songs
+    assert song.seconds == pytest.approx(1.0)
+    assert song.loudness_lufs == report["stem_loudness_lufs"]
+    assert song.drift == report["drift"]
+    assert good.seconds >= sum(good.phases.values()) - 0.01
+    assert (refused.status, refused.reason, refused.songs) == (400, "request", [])
+    text = log.read_text()
+    assert not any(word in text for word in (secret, "127.0.0.1", "UklG", "guitar", ".wav"))
+    assert max(map(len, text.splitlines())) < 2_000
+
+
+def test_a_wrong_token_is_refused_before_the_body_is_read_and_a_good_one_lets_in(hurried: str) -> None:
+    host, port = hurried.removeprefix("http://").split(":")
+    head = (
+        f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(f"{head}Authorization: Bearer another\r\n\r\n".encode())  # and nothing of the body
+        assert client.recv(1_000).startswith(b"HTTP/1.1 401 ")
+    before = servers.reset_peak_memory(hurried)
+    answer = requests.post(f"{hurried}/invocations", data=b"x" * 100_000_000, headers={
+        "Content-Type": "application/json", "Authorization": "Bearer another"}, timeout=60)  # fmt: skip
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert "Authorization: Bearer" in answer.json()["message"]
+    assert servers.peak_memory(hurried) - before < 20
+    assert requests.get(f"{hurried}/metrics", timeout=10).status_code == 401
+    assert value_of(families(hurried, headers=AUTHORIZATION), "fxnorm_requests_total", reason="token") == 2
+    for path in ("/ping", "/health"):
+        assert requests.get(hurried + path, timeout=10).status_code == 200
+    mixed(post(hurried, [{"bass": encoded(SONG["bass"])}]))
+
+
+def test_the_command_sends_its_token(hurried: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio.write(tmp_path / "bass.wav", SONG["bass"])
+    arguments = [
+        "mix",
+        "--endpoint",
+        hurried,
+        "--bass",
+        str(tmp_path / "bass.wav"),
+        "--output",
+        str(tmp_path / "m.wav"),
+    ]
+    with pytest.raises(FxnormError, match=r"401: expected the header 'Authorization: Bearer TOKEN'"):
+        request_mix(hurried, {"bass": tmp_path / "bass.wav"}, MixOptions())
+    monkeypatch.setenv("FXNORM_TOKEN", TOKEN)
+    main.main(arguments, standalone_mode=False)
+    assert (tmp_path / "m.wav").is_file()
+
+
+def test_the_other_model_mixes_in_the_shadow_and_the_registry_tells(endpoint: str, registry: Registry) -> None:
+    mixed(post(endpoint, [{stem: encoded(samples) for stem, samples in SONG.items()}]))
+
+    def compared() -> float:
+        return value_of(families(endpoint), "fxnorm_shadow_songs_total", outcome="compared")
+
+    assert waited_for(lambda: compared() >= 1)
+    found = families(endpoint)
+    assert value_of(found, "fxnorm_shadow_songs_total", outcome="failed") == 0
+    assert value_of(found, "fxnorm_shadow_difference_count", measure="true_peak_dbtp") >= 1
+    assert waited_for(lambda: TAG in registry.client.get_model_version(NAME, "2").tags)
+    tallies = Tally.by_version(registry.client.get_model_version(NAME, "2").tags[TAG])
+    assert tallies["1"].measures["side_to_middle_db"].count >= 1
+    assert tallies["1"].measures["side_to_middle_db"].mean != 0
+
+
+def test_another_champion_takes_over_without_a_dropped_request(endpoint: str, registry: Registry) -> None:
+    song = {stem: encoded(samples) for stem, samples in SONG.items()}
+    stop, answers = threading.Event(), []
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(post(endpoint, [song], output_format="wav"))
+
+    clients = [threading.Thread(target=ask) for _ in range(2)]
+    for client in clients:
+        client.start()
+    same = requests.post(f"{endpoint}/reload", timeout=60)
+    registry.client.set_registered_model_alias(NAME, "champion", "2")
+    taken = requests.post(f"{endpoint}/reload", timeout=60)
+    mixed(post(endpoint, [song]))
+    stop.set()
+    for client in clients:
+        client.join()
+    assert (same.status_code, same.json()["outcome"]) == (200, "same")
+    assert (taken.status_code, taken.json()["outcome"], taken.json()["version"]) == (200, "taken", "2")
+    expected = {
+        "1": Mixer.load(registry.model / "artifacts/mixer").mix(SONG, SAMPLE_RATE),
+        "2": Mixer.load(registry.mixer).mix(SONG, SAMPLE_RATE),
+    }
+    assert not np.array_equal(expected["1"], expected["2"])
+    seen = [answer.headers["X-Model-Version"] for answer in answers]
+    for answer, version in zip(answers, seen, strict=True):
+        assert np.array_equal(mixed(answer), expected[version])
+    assert seen[0] == "1"
+    assert mixed(post(endpoint, [song])).any()
+    serving = {sample.labels["version"]: sample.value for sample in families(endpoint)["fxnorm_serving"].samples}
+    assert serving == {"1": 0.0, "2": 1.0}
+
+
+def test_a_version_that_cannot_take_over_leaves_the_one_that_mixes(
+    endpoint: str, registry: Registry, tmp_path: Path
+) -> None:
+    damaged, other_code = tmp_path / "damaged", tmp_path / "other"
+    for folder in (damaged, other_code):
+        shutil.copytree(registry.model, folder)
+    (damaged / "artifacts/mixer" / WEIGHTS_FILE).write_bytes(b"words")
+    (other_code / "requirements.txt").write_text("torch==1.0\n")
+    before = post(endpoint, [{"bass": encoded(SONG["bass"])}]).headers["X-Model-Version"]
+    for folder, status, said in (
+        (damaged, 502, f"{WEIGHTS_FILE}: cannot be read"), (other_code, 409, "restart the server to take it"),
+    ):  # fmt: skip
+        number = registry.add(folder, "champion")
+        answer = requests.post(f"{endpoint}/reload", timeout=60)
+        assert answer.status_code == status, answer.text
+        assert said in answer.json()["message"]
+        assert f"version {number}" in answer.json()["message"]
+        assert answer.json()["message"].endswith(f"version {before} goes on mixing")
+        again = post(endpoint, [{"bass": encoded(SONG["bass"])}])
+        mixed(again)
+        assert again.headers["X-Model-Version"] == before
+
+
+def test_only_this_machine_reloads(endpoint: str, hurried: str) -> None:
+    page = {"Origin": "http://page.example"}
+    assert requests.post(f"{endpoint}/reload", headers=page, timeout=10).status_code == 403
+    elsewhere = {"X-Forwarded-For": "203.0.113.5"}  # as a proxy on this machine says it
+    assert requests.post(f"{endpoint}/reload", headers=elsewhere, timeout=10).status_code == 403
+    answer = requests.post(f"{hurried}/reload", json={}, headers=AUTHORIZATION, timeout=10)
+    assert answer.status_code >= 400, "it is off"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
+def test_a_real_prometheus_answers_every_query_of_dashboard_and_alerts(endpoint: str, tmp_path: Path) -> None:
+    configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (scrape,) = configuration["scrape_configs"]
+    scrape["static_configs"] = [{"targets": [endpoint.removeprefix("http://")]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    shutil.copy(MONITORING / "alerts.yml", tmp_path)
+    port = servers.free_port()
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    api = f"http://127.0.0.1:{port}/api/v1"
+
+    def ask(query: str) -> list[dict[str, Any]]:
+        answer = requests.get(f"{api}/query", params={"query": query}, timeout=10).json()
+        assert answer["status"] == "success", (query, answer)
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    with servers.running(command, port, tmp_path / "log"):
+        assert waited_for(lambda: len(ask('up{job="fxnorm"} == 1')) == 1)
+        mixed(post(endpoint, [{stem: encoded(samples) for stem, samples in SONG.items()}]))
+        post(endpoint, [{"bass": "QUJD"}])
+        assert waited_for(lambda: bool(ask("fxnorm_shadow_difference_count > 0")))
+        time.sleep(3)
+        empty = []
+        for written in dashboard_queries(MONITORING):
+            query = written.replace("$__rate_interval", "1m").replace("$__range", "1m").replace("$instance", ".*")
+            if not ask(query):
+                empty.append(query)
+        assert empty == []
+        rules = requests.get(f"{api}/rules", timeout=10).json()["data"]["groups"][0]["rules"]
+        assert [rule["health"] for rule in rules] == ["ok"] * 8
+        assert [rule["name"] for rule in rules if rule["state"] != "inactive"] == []

@@ -16,6 +16,7 @@ from fxnorm.cli import answers, parts
 from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
 from fxnorm.cli.mix_all import mix_all
+from fxnorm.cli.monitor import monitor
 from fxnorm.cli.options import bits as bits_option
 from fxnorm.cli.options import on_error as _on_error
 from fxnorm.cli.options import shard as _shard
@@ -81,6 +82,7 @@ def main() -> None:
 main.add_command(import_data)
 main.add_command(listening_test)
 main.add_command(mix_all)
+main.add_command(monitor)
 main.add_command(pipeline)
 main.add_command(remix)
 main.add_command(tracks)
@@ -458,7 +460,8 @@ def rollback(settings: Settings, name: str | None) -> None:
 def serve(model: str, host: str, port: int, timeout: int) -> None:
     """Serve the registered MODEL with MLflow until Ctrl-C or SIGTERM; default: models:/fxnorm-automix@champion.
 
-    The server has no login, and by default this machine alone reaches it. 'fxnorm mix --endpoint' sends stems to it.
+    The server asks nobody for a login unless FXNORM_TOKENS_FILE names tokens, and by default this machine alone reaches
+    it. 'fxnorm mix --endpoint' sends stems to it.
     """
     from fxnorm.cli import endpoint
 

@@ -59,7 +59,12 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
         raise FxnormError(f"{_SERVER}: expected it in {programs} or on PATH, found it in neither")
     arguments = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     arguments += ["--model-uri", model, "--host", host, "--port", str(port), "--timeout", str(timeout)]
-    return ServeCommand(arguments, {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address})
+    found = {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address}
+    if "@" in model:
+        found["FXNORM_MODEL"] = (
+            model  # MLflow hands the server a copy of the version; this says where a newer one would be
+        )
+    return ServeCommand(arguments, found)
 
 
 def _check_store(address: str) -> None:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from fxnorm.io import audio, object_store
 from fxnorm.mixing.options import MixOptions
 
 TIMEOUT_SECONDS = 600.0
+TOKEN_VARIABLE = "FXNORM_TOKEN"
+"""Environment variable with the token of an endpoint that asks for one."""
+
 _SHOWN = 200  # characters of an answer that is not the model's
 
 
@@ -49,7 +53,7 @@ def request_mix(
     timeout: float = TIMEOUT_SECONDS,
     reference: str | Path | None = None,
 ) -> ServedMix:
-    """Have an endpoint mix ``stems``.
+    """Have an endpoint mix ``stems``; the token in ``FXNORM_TOKEN``, if there is one, is sent along.
 
     Args:
         endpoint: the server's address, such as ``http://127.0.0.1:5001``.
@@ -68,6 +72,11 @@ def request_mix(
     files = stems if reference is None else {**stems, "reference": reference}
     content = {"dataframe_records": [_row(files)], "params": options.model_dump(exclude_none=True)}
     request = urllib.request.Request(url, json.dumps(content).encode("ascii"), {"Content-Type": "application/json"})
+    if token := os.environ.get(TOKEN_VARIABLE, "").strip():
+        if not token.isascii() or not token.isprintable():
+            raise FxnormError(f"{TOKEN_VARIABLE}: expected a token of ASCII letters, digits and signs")
+        # not to be sent on to where an answer redirects to
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             report = dict(json.load(answer)["predictions"][0])

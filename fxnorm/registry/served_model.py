@@ -30,7 +30,8 @@ MIXER_ARTIFACT = "mixer"
 
 _PYFUNC_MODULE = "fxnorm.serving.pyfunc"
 _SERVED_PACKAGES = (
-    "boto3", "mlflow-skinny", "numba", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "scipy", "soundfile",
+    "boto3", "mlflow-skinny", "numba", "numpy", "pandas", "prometheus-client",
+    "pydantic", "pyyaml", "safetensors", "scipy", "soundfile",
     "soxr", "threadpoolctl", "torch", "tqdm",
 )  # fmt: skip
 _OF_A_BUILD = ("nvidia-", "cuda-", "triton")

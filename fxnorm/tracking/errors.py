@@ -35,16 +35,24 @@ def as_user_error(prefix: str) -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
-    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     # a module that is not found is the database's driver
-    except (MlflowException, SQLAlchemyError, ModuleNotFoundError, Boto3Error, BotoCoreError, ClientError) as error:
+    except (MlflowException, *_of_databases(), ModuleNotFoundError, Boto3Error, BotoCoreError, ClientError) as error:
         raise FxnormError(f"{prefix} ({first_line(error)})") from error
     except OSError as error:
         reason = without_credentials(system_sentence(error) or system_reason(error))
         raise FxnormError(f"{prefix} ({reason})") from error
+
+
+def _of_databases() -> tuple[type[Exception], ...]:
+    """Errors of a database that MLflow opens itself; a served model, which asks a server, has no package for that."""
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ModuleNotFoundError:
+        return ()
+    return (SQLAlchemyError,)
 
 
 def unless_missing(request: Callable[..., _Answer], *arguments: str) -> _Answer | None:
