@@ -8,7 +8,8 @@ import contextlib
 import csv
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from fxnorm.io.folders import without_foreign
 from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, write_weights
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings
-from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun, source_tags
+from fxnorm.tracking.runs import NETWORK_TAG, RUN_FILE, Experiment, TrackedRun, is_alive, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
@@ -43,7 +44,34 @@ _NOT_COMPARED = {
 """Settings that change nothing in the result; beside those that do they would only be in the way."""
 
 
-def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
+@dataclass(frozen=True)
+class Trial:
+    """A training as one of many of a search.
+
+    Attributes:
+        name: of its MLflow run.
+        tags: of that run, beside those of any training.
+        run_id: the run that it began in on another machine, if it did.
+        began: takes the run's id.
+        validated: takes the number and the loss of each validation, and may end the training.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    run_id: str | None
+    began: Callable[[str], None]
+    validated: loop.Validated
+
+
+def run(
+    settings: Settings,
+    normalized: Path,
+    output: Path,
+    checkpoints: str,
+    curve: Path,
+    plots: Path | None,
+    trial: Trial | None = None,
+) -> loop.Outcome:
     """Train a network and write its Mixer directory, or a front-end and write its weights.
 
     Args:
@@ -53,13 +81,15 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, cu
         checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption; each run has its own in it.
         curve: a ``.csv`` file for the loss over epochs.
         plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
+        trial: what a search adds, if it is one of its trainings.
 
     Raises:
         StoppedError: SIGTERM or SIGINT came; a checkpoint was written, and no output.
-        FxnormError: something that the run needs is not there or does not fit, or the loss is not a number.
+        DivergedError: the loss is not a number.
+        FxnormError: something that the run needs is not there or does not fit.
     """
     with Interruption() as interruption, Processes.joined() as processes:
-        _run(settings, normalized, output, checkpoints, curve, plots, processes, interruption)
+        return _run(settings, normalized, output, checkpoints, curve, plots, processes, interruption, trial)
 
 
 def run_processes(
@@ -118,7 +148,8 @@ def _run(
     plots: Path | None,
     processes: Processes,
     interruption: Interruption,
-) -> None:
+    trial: Trial | None,
+) -> loop.Outcome:
     local = [] if object_store.is_address(checkpoint_parent) else [Path(checkpoint_parent)]
     processes.from_first(
         lambda: outputs.check(
@@ -164,8 +195,8 @@ def _run(
         checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, train.keep_checkpoints))
         processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
-        experiment = _experiment(settings, recipe, learnt, processes)
-        tracked = stack.enter_context(_tracked(experiment, checkpoints, processes))
+        experiment = _experiment(settings, recipe, learnt, processes, trial)
+        tracked = stack.enter_context(_tracked(experiment, checkpoints, processes, trial))
         outcome = loop.train(
             work,
             train,
@@ -176,9 +207,10 @@ def _run(
             processes=processes,
             interruption=interruption,
             reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
+            validated=None if trial is None else trial.validated,
         )
         if tracked is None:
-            return
+            return outcome
         _write_curve(outcome, curve)
         if train.task == "mix":
             Mixer(recipe, network.eval(), train.run_in_seconds, processes.device).save(output)
@@ -194,6 +226,7 @@ def _run(
                 tracked.add_folder(ours, "plots")
         (checkpoints.folder / RUN_FILE).unlink()
         checkpoints.publish()
+        return outcome
 
 
 def _claim(stack: contextlib.ExitStack, checkpoints: Checkpoints, output: Path) -> None:
@@ -216,24 +249,32 @@ def _recipe(normalized: Path) -> Recipe:
 
 
 @contextlib.contextmanager
-def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Processes) -> Iterator[TrackedRun | None]:
+def _tracked(
+    experiment: Experiment, checkpoints: Checkpoints, processes: Processes, trial: Trial | None
+) -> Iterator[TrackedRun | None]:
     """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in."""
     if not processes.first:
         yield None
         return
     tracked = TrackedRun.resume(checkpoints.folder)
+    if tracked is None and trial is not None and trial.run_id is not None and is_alive(trial.run_id):
+        tracked = TrackedRun(trial.run_id)
     if tracked is None:
         tracked = TrackedRun.begin(experiment)
-        tracked.leave_in(checkpoints.folder)
-        checkpoints.publish()
     else:
         tracked.go_on()
+    tracked.leave_in(checkpoints.folder)
+    checkpoints.publish()
+    if trial is not None:
+        trial.began(tracked.run_id)
     with tracked:
         tracked.watch_system()
         yield tracked
 
 
-def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes) -> Experiment:
+def _experiment(
+    settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes, trial: Trial | None
+) -> Experiment:
     """What the run begins with; the stages before count as they were, whatever their settings are now."""
     train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
     params = {name: str(value) for name, value in used.flat(*_SECTIONS).items() if name not in _NOT_COMPARED}
@@ -245,10 +286,11 @@ def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn
             "processes": str(processes.count),
             NETWORK_TAG: train.network,
         }
+        | ({} if trial is None else dict(trial.tags))
     )
     objective = f"loss {train.loss}" if train.task == "mix" else "front-end"
     return Experiment(
-        name=f"{train.network} {objective} seed {train.seed}",
+        name=f"{train.network} {objective} seed {train.seed}" if trial is None else trial.name,
         params=params,
         tags={**code_version(), **tags},
         settings=used.to_yaml(),
