@@ -10,7 +10,6 @@ import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -297,7 +296,7 @@ def placed(content: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         SettingsError: a name leads into what has no keys of its own, or past the end of a list.
     """
-    result = deepcopy(content)
+    result = _copy(content)
     for name, value in values.items():
         *parts, last = name.split(".")
         place: Any = result
@@ -311,12 +310,19 @@ def placed(content: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             elif not isinstance(place, dict):
                 raise SettingsError(f"{name}: {'.'.join(name.split('.')[:depth])} has no keys of its own")
             if depth == len(parts):
-                place[key] = deepcopy(value)
+                place[key] = _copy(value)
             else:
                 if isinstance(place, dict) and place.get(key) is None:
                     place[key] = {}
                 place = place[key]
     return result
+
+
+def _copy(value: Any) -> Any:
+    """Not deepcopy, which keeps together what aliases of YAML share."""
+    if isinstance(value, dict):
+        return {key: _copy(below) for key, below in value.items()}
+    return [_copy(below) for below in value] if isinstance(value, list | tuple) else value
 
 
 def _refuse_unfit(settings: Settings) -> None:
