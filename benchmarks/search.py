@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 TARGET_SHARE = 0.05
 
 
@@ -25,11 +23,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder as 'fxnorm demo-data' makes it; else one is made")
     parser.add_argument("--params", type=Path, default=Path(__file__).parents[1] / "params.yaml")
     options = parser.parse_args()
-    began = psutil.Process().create_time()
+    began = time.time() - time.process_time()  # what Python itself took to start
 
     from fxnorm.demo import render_dataset
     from fxnorm.search import run
     from fxnorm.search.params_file import Base
+    from fxnorm.search.prepared import Songs
     from fxnorm.search.space import Space
     from fxnorm.settings import Settings
     from fxnorm.stages import train
@@ -66,7 +65,8 @@ def main() -> None:
             render_dataset(data)
             began += time.time() - rendering
         base = Base(Settings.load(options.params), text=options.params.read_text(encoding="utf-8"))
-        run.run(run.Plan.of(space, base, data, work / "search/benchmark"))
+        songs = Songs.of(data, base.settings, [*space.space])
+        run.run(run.Plan(space, base, songs, work / "search/benchmark"))
     total, learning = time.time() - began, sum(training)
     share = 1 - learning / total
     print(f"{options.trials} trials in {total:.1f} s, {learning:.1f} s of them in training loops")

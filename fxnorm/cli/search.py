@@ -61,18 +61,13 @@ def search(
     if trials is not None:
         read = read.model_copy(update={"trials": trials})
     base = _base(params, overrides)
-    from fxnorm.search import run  # with PyTorch and Optuna
+    from fxnorm.search import prepared, run  # with PyTorch and Optuna
 
-    plan = run.Plan.of(
-        read,
-        base,
-        data,
-        output or _OUTPUT / space.stem,
-        str(space),
-        storage=storage,
-        keep=keep,
-        checkpoints=checkpoints,
-    )
+    read.check(base.settings, str(space))
+    target = output or _OUTPUT / space.stem
+    songs = prepared.Songs.of(data, base.settings, [*read.space])
+    plan = run.Plan(read, base, songs, target, storage, keep, checkpoints)
+    plan.check(data, str(space))
     result = run.run(plan, workers)
     for line in result.lines:
         click.echo(line)

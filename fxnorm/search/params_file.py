@@ -97,7 +97,7 @@ def _below(node: yaml.Node, part: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         return next((value for key, value in node.value if key.value == part), None)
     if isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
-        return node.value[int(part)]  # type: ignore[no-any-return]
+        return node.value[int(part)]
     return None
 
 
@@ -125,7 +125,7 @@ def _inserted(text: str, node: yaml.MappingNode, parts: list[str], value: Any) -
 
 def _end(text: str, node: yaml.Node) -> int:
     """Where the node's own text ends; PyYAML has blocks end where the next token begins."""
-    if isinstance(node, yaml.ScalarNode) or node.flow_style:
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
         start, end = node.start_mark.index, node.end_mark.index
         return start + len(text[start:end].rstrip())
     return max(_end(text, below) for below in _parts(node))

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from fxnorm.errors import FxnormError, StoppedError
@@ -60,27 +61,25 @@ class Plan:
     checkpoints: str | None = None
     slot: str | None = None
 
-    @classmethod
-    def of(cls, space: Space, base: Base, data: Path, output: Path, source: str = "space", **options: object) -> "Plan":
-        """A plan whose trials fit, for songs that are there.
+    def check(self, data: Path, source: str) -> None:
+        """Refuse places that nothing could be written to, before anything is.
+
+        Args:
+            data: where the songs are from.
+            source: the file of the space.
 
         Raises:
-            SettingsError: some trials could not be trained; one line.
-            DatasetError: songs are missing.
+            SettingsError: an address is none.
             OutputError: ``output`` is no place to write to.
         """
-        outputs.named_after(output, "")
+        outputs.named_after(self.output, "")
         outputs.check(
-            [data, base.settings.train.initial_weights, base.name, source],
-            [outputs.Folder(output, _CONTENTS.refuse_others, whole=False)],
+            [data, self.base.settings.train.initial_weights, self.base.name, source],
+            [outputs.Folder(self.output, _CONTENTS.refuse_others, whole=False)],
         )
-        space.check(base.settings, source)
-        songs = Songs.of(data, base.settings, [*space.space])
-        plan = cls(space, base, songs, output, **options)  # type: ignore[arg-type]
-        address(plan._storage)
-        if plan.checkpoints is not None:
-            object_store.split(plan.checkpoints)
-        return plan
+        address(self._storage)
+        if self.checkpoints is not None:
+            object_store.split(self.checkpoints)
 
     @property
     def _storage(self) -> str:
@@ -127,13 +126,13 @@ class _Workers:
         self._study = study
         self._processes: dict[SpawnProcess, Connection] = {}
         context = multiprocessing.get_context("spawn")  # a fork of a process that runs threads can hang
-        with _without_bars(), signals_blocked():
-            for _ in range(count):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(plan, theirs, log.is_shown()))
+        for number in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(plan, theirs, log.is_shown()))
+            with _environment(TQDM_DISABLE="1", **_accelerator(number)), signals_blocked():  # all bars are on one line
                 process.start()
-                theirs.close()
-                self._processes[process] = ours
+            theirs.close()
+            self._processes[process] = ours
 
     def to_the_end(self) -> None:
         """Wait for them.
@@ -189,17 +188,25 @@ class _Workers:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """Processes that are started within the block draw no bars, which would all be on one line."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
+def _environment(**variables: str) -> Iterator[None]:
+    """Processes that are started within the block have these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _accelerator(number: int) -> dict[str, str]:
+    """The variable that gives a worker a CUDA device of its own, as long as there are as many."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [str(device) for device in range(torch.cuda.device_count())] if visible is None else visible.split(",")
+    return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
 
 
 def _work(plan: Plan, end: Connection, warnings_shown: bool) -> None:

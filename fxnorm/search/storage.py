@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 from tqdm import tqdm
 
 from fxnorm.errors import FxnormError, SettingsError, first_line
@@ -31,6 +31,7 @@ _DRIVER = "postgresql+psycopg2"
 _BUSY_SECONDS = 600.0
 """How long SQLite waits for another process's write, each of which takes milliseconds."""
 _ADVISORY_LOCK = int.from_bytes(b"fxnorm", "big")
+_LONGEST_DECISION_SECONDS = 600
 _PATIENCE_SECONDS = 600.0
 """How long a database that does not answer is tried again: what is computed in the meantime does not depend on it."""
 _PAUSE_SECONDS = 5.0
@@ -61,7 +62,7 @@ class Storage:
                 self.database.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locks.held(self.database, "-tables", wait=True))  # which one process makes
             try:
-                self.rdb = RDBStorage(url.render_as_string(hide_password=False), options)
+                self.rdb = _connected(url, options)
             except RuntimeError as error:  # the tables are another Optuna's
                 raise FxnormError(f"{self.shown}: {first_line(error)}") from error
 
@@ -72,16 +73,21 @@ class Storage:
             with locks.held(self.database, "-deciding", wait=True):
                 yield
             return
-        with self._as_user_error():
-            connection = self.rdb.engine.connect()
-        with connection:
+        with contextlib.ExitStack() as stack:
             with self._as_user_error():
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
-            try:
-                yield
-            finally:
-                with contextlib.suppress(SQLAlchemyError):  # whoever loses the connection loses the lock
-                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+                connection = stack.enter_context(self.rdb.engine.connect())
+                # PostgreSQL learns of a machine that lost its power after hours, and of an idle transaction in time
+                connection.execute(text("SELECT set_config('idle_in_transaction_session_timeout', :time, true)"),
+                                   {"time": f"{_LONGEST_DECISION_SECONDS}s"})  # fmt: skip
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            yield
+            with contextlib.suppress(SQLAlchemyError):  # the connection, and the lock with it, may be lost
+                connection.rollback()
+
+    def close(self) -> None:
+        """Let go of the connections that are kept open."""
+        self.rdb.remove_session()
+        self.rdb.engine.dispose()
 
     def patiently(self, request: Callable[[], Value]) -> Value:
         """The answer to a request, which is made again while the database does not answer.
@@ -112,6 +118,15 @@ class Storage:
             if self._password:
                 reason = reason.replace(str(self._password), "***")
             raise _StorageError(f"{self.shown}: no study can be kept there ({reason})") from error
+
+
+def _connected(url: URL, options: dict[str, Any]) -> RDBStorage:
+    text_of_url = url.render_as_string(hide_password=False)
+    try:
+        return RDBStorage(text_of_url, options)
+    except (IntegrityError, ProgrammingError):  # another machine makes the tables at this moment
+        time.sleep(1.0)
+        return RDBStorage(text_of_url, options)
 
 
 class _StorageError(FxnormError):

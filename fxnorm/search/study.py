@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.io import locks
@@ -102,7 +103,8 @@ class Study:
             if before is None:
                 self.optuna_study.set_user_attr(COMMON, common)
         if before is not None and before != common:
-            names = [name for name in [*common, *before] if common.get(name) != before.get(name)]
+            names = [name for name in (common | before) if common.get(name) != before.get(name)]
+            names.sort(key=lambda name: not name.startswith("space "))
             raise SettingsError(
                 f"{self.name}: its trials so far are of another {names[0]}, which could not be compared; expected the"
                 " settings, space and songs that it began with, or another output"
@@ -163,8 +165,8 @@ class Study:
                 number += 1
                 try:
                     claim.trial.set_user_attr(BEAT, f"{self._owner} {number}")
-                except Exception as error:  # a database that does not answer: the next one may arrive
-                    _log.debug("trial %d: %s", claim.number, error)
+                except (OptunaError, SQLAlchemyError) as error:
+                    _log.debug("trial %d: %s", claim.number, error)  # the next one may arrive
 
         thread = threading.Thread(target=count, daemon=True)
         with claim.lock:
@@ -292,7 +294,8 @@ class Study:
 def _suggested(trial: optuna.Trial, name: str, part: Choices | Range) -> Any:
     if isinstance(part, Choices):
         labels = part.labels()
-        return part.choices[labels.index(trial.suggest_categorical(name, labels))]
+        chosen = trial.suggest_categorical(name, labels)
+        return next(value for value, label in zip(part.choices, labels, strict=True) if label == chosen)
     if part.whole:
         step = 1 if part.step is None else int(part.step)
         return trial.suggest_int(name, int(part.low), int(part.high), step=step, log=part.log)

@@ -18,6 +18,7 @@ from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.io import object_store
 from fxnorm.search import result
 from fxnorm.search.params_file import Base
+from fxnorm.search.prepared import Songs
 from fxnorm.search.result import Result
 from fxnorm.search.run import Plan
 from fxnorm.search.space import Space
@@ -53,15 +54,19 @@ def planned(
         raise SettingsError(f"storage: expected an address, or {VARIABLE}, as {output} is no folder for a file")
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
-        yield Plan.of(
-            Space.of(json.loads(space)),
+        read = Space.of(json.loads(space))
+        read.check(base.settings, "space")
+        plan = Plan(
+            read,
             base,
-            songs,
+            Songs.of(songs, base.settings, [*read.space]),
             (work / "search" if is_stored else Path(output)) / name,
             storage=address or None,
             checkpoints=output if is_stored else None,
             slot=slot,
         )
+        plan.check(songs, "space")
+        yield plan
 
 
 def begin(plan: Plan) -> list[str]:
