@@ -5,7 +5,9 @@ fills in what Kubeflow shows of them. Each body is shipped as its text, so what 
 """
 
 from fxnorm.components.stages import (
+    begin_search,
     check,
+    collect_search,
     evaluate,
     fetch,
     finish_mixes,
@@ -15,6 +17,7 @@ from fxnorm.components.stages import (
     normalize,
     register,
     resolve,
+    search_trial,
     statistics,
     stop_at_failures,
     stop_at_findings,
@@ -22,7 +25,9 @@ from fxnorm.components.stages import (
 )
 
 __all__ = [
+    "begin_search",
     "check",
+    "collect_search",
     "evaluate",
     "fetch",
     "finish_mixes",
@@ -32,6 +37,7 @@ __all__ = [
     "normalize",
     "register",
     "resolve",
+    "search_trial",
     "statistics",
     "stop_at_failures",
     "stop_at_findings",

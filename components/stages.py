@@ -300,3 +300,110 @@ def stop_at_failures(failed: int, most_failed: int, output: str) -> None:
 
     if failed > most_failed:
         raise DatasetError(f"{output}: {failed} sessions not mixed, at most {most_failed} may; mixes.csv lists them")
+
+
+@_component()
+def begin_search(
+    normalized: Input[list[Dataset]],
+    space: str,
+    statistics_settings: dict,
+    normalize_settings: dict,
+    train_settings: dict,
+    resources_settings: dict,
+    output: str,
+    name: str,
+    storage: str,
+    songs: Output[Dataset],
+) -> list[str]:
+    """Make the study of a search, or go on with it; gives a name for each trial that is to be done."""
+    from pathlib import Path
+
+    from fxnorm.search import tasks
+    from fxnorm.stages import normalize
+
+    normalize.merge([Path(part.path) for part in normalized], Path(songs.path))
+    sections = {
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": train_settings,
+        "resources": resources_settings,
+    }
+    with tasks.planned(space, sections, Path(songs.path), output, name, storage) as plan:
+        return tasks.begin(plan)
+
+
+@_component()
+def search_trial(
+    songs: Input[Dataset],
+    space: str,
+    statistics_settings: dict,
+    normalize_settings: dict,
+    train_settings: dict,
+    resources_settings: dict,
+    output: str,
+    name: str,
+    storage: str,
+    trial: str,
+    run: str,
+    metrics: Output[Metrics],
+) -> int:
+    """Do the next trial of a search: one that was left, or a new one. A task that is started anew goes on with its.
+
+    Gives the trial's number, -1 if there was none to do.
+    """
+    import math
+    from pathlib import Path
+
+    from fxnorm.search import tasks
+
+    sections = {
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": train_settings,
+        "resources": resources_settings,
+    }
+    with tasks.planned(space, sections, Path(songs.path), output, name, storage, slot=f"{run}/{trial}") as plan:
+        number, loss = tasks.one(plan)
+    if math.isfinite(loss):
+        metrics.log_metric("validation.best_loss", loss)
+    return number
+
+
+@_component()
+def collect_search(
+    songs: Input[Dataset],
+    done: list,
+    space: str,
+    statistics_settings: dict,
+    normalize_settings: dict,
+    train_settings: dict,
+    resources_settings: dict,
+    output: str,
+    name: str,
+    storage: str,
+    mixer: Output[Model],
+    settings: Output[Dataset],
+    metrics: Output[Metrics],
+    table: Output[Markdown],
+) -> None:
+    """Bring the best trial's Mixer, its settings, and a table of the best trials."""
+    import shutil
+    from pathlib import Path
+
+    from fxnorm.search import tasks
+
+    sections = {
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": train_settings,
+        "resources": resources_settings,
+    }
+    with tasks.planned(space, sections, Path(songs.path), output, name, storage) as plan:
+        found = tasks.collect(plan)
+        shutil.copytree(plan.output / "mixer", mixer.path, dirs_exist_ok=True)
+        Path(settings.path).mkdir(parents=True, exist_ok=True)
+        for file in ("best.yaml", "best.diff", "trials.csv"):
+            shutil.copy(plan.output / file, settings.path)
+    mixer.framework = "pytorch"
+    metrics.log_metric("validation.best_loss", found.value)
+    Path(table.path).write_text(found.markdown, encoding="utf-8")

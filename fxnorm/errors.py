@@ -8,7 +8,8 @@ import shutil
 EXTRAS = {
     "mlops": (
         "boto3", "botocore", "docker", "dvc", "dvc_data", "fastapi", "fsspec", "kfp", "kfp_kubernetes",
-        "kfp_server_api", "mlflow", "pandas", "prometheus_client", "psutil", "pynvml", "s3fs", "sqlalchemy", "uvicorn",
+        "kfp_server_api", "mlflow", "optuna", "pandas", "prometheus_client", "psutil", "pynvml", "s3fs", "sqlalchemy",
+        "uvicorn",
     ),
     "demo": ("midirenderer", "pretty_midi", "pyloudnorm"),
     "listening-test": ("statsmodels", "pandas"),
@@ -76,6 +77,14 @@ class StoppedError(FxnormError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signal_number
+
+
+class DivergedError(FxnormError):
+    """A loss that is no number any more: what was to be learnt with these settings cannot be."""
+
+
+class PrunedError(FxnormError):
+    """A search ended a training before its schedule, because others were ahead of it."""
 
 
 def missing_package(error: ImportError, who: str = "this command", extra: str | None = None) -> str | None:

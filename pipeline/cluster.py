@@ -18,6 +18,7 @@ Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 TaskName = Literal[
     "resolve", "fetch", "check", "stop-at-findings", "statistics", "merge-statistics", "normalize", "train", "evaluate",
     "register", "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
+    "begin-search", "search-trial", "collect-search",
 ]  # fmt: skip
 
 
@@ -99,6 +100,8 @@ class Cluster(_Section):
     """Of every task but the training."""
     parallel_shards: Count = 8
     """How many shards are worked on at a time; 0 is no limit."""
+    parallel_trials: Count = 4
+    """How many trials of a search are trained at a time, each on a node of its own; 0 is no limit."""
     training: Training = Training()
     """The node that trains."""
     retries: Retries = Retries()
@@ -117,6 +120,9 @@ class Cluster(_Section):
                 "list-sessions",
                 "mix-sessions",
                 "finish-mixes",
+                "begin-search",
+                "search-trial",
+                "collect-search",
             ),
             keys={
                 "access_key_id": "AWS_ACCESS_KEY_ID",
@@ -127,12 +133,18 @@ class Cluster(_Section):
         ),
         Secret(
             name="fxnorm-mlflow",  # without it each task would write into its container, and all be lost
-            tasks=("train", "evaluate", "register", "list-sessions"),
+            tasks=("train", "evaluate", "register", "list-sessions", "search-trial", "collect-search"),
             keys={
                 "tracking_uri": "MLFLOW_TRACKING_URI",
                 "username": "MLFLOW_TRACKING_USERNAME",
                 "password": "MLFLOW_TRACKING_PASSWORD",
             },
+        ),
+        Secret(
+            name="fxnorm-search",
+            optional=True,  # the study may be in a file of a folder that all tasks see
+            tasks=("begin-search", "search-trial", "collect-search"),
+            keys={"storage": "FXNORM_SEARCH_STORAGE"},
         ),
     )
     """Secrets of the run's namespace that tasks get as environment variables."""

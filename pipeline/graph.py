@@ -9,8 +9,9 @@ from kfp.dsl.base_component import BaseComponent
 
 from fxnorm import components
 from fxnorm.io.files import whole_file
-from fxnorm.pipeline import batch
+from fxnorm.pipeline import batch, search
 from fxnorm.pipeline.cluster import Cluster
+from fxnorm.pipeline.songs import prepared
 from fxnorm.pipeline.tasks import on_any_node, on_training_node
 
 NAME = "fxnorm-automix"
@@ -55,32 +56,12 @@ def build(cluster: Cluster) -> BaseComponent:
             evaluate_settings: likewise.
             register_settings: likewise.
         """
-        # a branch moves on, and so does the image of a name: what they stand for is looked up each time, and all that
-        # follows depends on it
-        now = on_any_node(cluster, components.resolve(repository=repository, revision=revision), cached=False).outputs
-        fetched = on_any_node(cluster, components.fetch(
-            repository=repository, commit=now["commit"], path=path, remote=remote, shards=shards, code=now["fetching"]
-        ))  # fmt: skip
-        data = fetched.outputs["data"]
-        checked = on_any_node(cluster, components.check(
-            data=data, path=path, settings=check_settings, code=now["checking"]
-        ))  # fmt: skip
-        sound = on_any_node(cluster, components.stop_at_findings(findings=checked.outputs["findings"]))
-        with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            part = on_any_node(cluster, components.statistics(
-                data=data, path=path, shard=shard, settings=statistics_settings, code=now["measuring"]
-            )).after(sound)  # fmt: skip
-        merged = on_any_node(cluster, components.merge_statistics(
-            parts=dsl.Collected(part.outputs["part"]), code=now["measuring"]
-        ))  # fmt: skip
-        with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            normalized = on_any_node(cluster, components.normalize(
-                data=data, path=path, statistics=merged.output, shard=shard, settings=normalize_settings,
-                code=now["normalizing"],
-            ))  # fmt: skip
+        songs = prepared(
+            cluster, repository, revision, path, remote, shards, check_settings, statistics_settings, normalize_settings
+        )
         trained = components.train(
-            normalized=dsl.Collected(normalized.outputs["normalized"]),
-            statistics=merged.output,
+            normalized=dsl.Collected(songs.normalized),
+            statistics=songs.statistics,
             statistics_settings=statistics_settings,
             normalize_settings=normalize_settings,
             train_settings=train_settings,
@@ -90,13 +71,13 @@ def build(cluster: Cluster) -> BaseComponent:
         )
         on_training_node(cluster, trained)
         evaluated = on_any_node(cluster, components.evaluate(
-            mixer=trained.outputs["mixer"], data=data, path=path,
+            mixer=trained.outputs["mixer"], data=songs.data, path=path,
             statistics_settings=statistics_settings, normalize_settings=normalize_settings,
             train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
         ), cached=False)  # fmt: skip
         with dsl.If(evaluated.outputs["Output"] == True, name="accepted"):  # noqa: E712  kfp's own equality
             on_any_node(cluster, components.register(
-                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], data=data, path=path,
+                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], data=songs.data, path=path,
                 evaluate_settings=evaluate_settings, register_settings=register_settings,
             ), cached=False)  # fmt: skip
 
@@ -121,6 +102,7 @@ class Pipeline:
 PIPELINES = {
     "training": Pipeline(NAME, build, Path("pipeline/pipeline.yaml")),
     "batch": Pipeline(batch.NAME, batch.build, Path("pipeline/batch.yaml")),
+    "search": Pipeline(search.NAME, search.build, Path("pipeline/search.yaml")),
 }
 """By the names that the command and parameters have for them."""
 

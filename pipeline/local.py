@@ -16,7 +16,7 @@ from fxnorm.errors import FxnormError, SettingsError, first_line
 from fxnorm.io import outputs
 from fxnorm.pipeline import graph
 from fxnorm.pipeline.cluster import Cluster, Retries
-from fxnorm.pipeline.parameters import BatchParameters, Parameters
+from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 
 _SHARED_MEMORY = "1g"
 _NONE = Retries(training=0, others=0)  # this machine is not taken away, and an error should be seen at once
@@ -24,7 +24,7 @@ _NONE = Retries(training=0, others=0)  # this machine is not taken away, and an 
 
 def run(
     cluster: Cluster,
-    parameters: Parameters | BatchParameters,
+    parameters: Parameters | BatchParameters | SearchParameters,
     root: Path,
     containers: bool,
     environment: Iterable[str],

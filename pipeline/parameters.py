@@ -1,5 +1,6 @@
 """What the pipeline is started with, from a file and ``--set``, checked before anything runs."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -29,11 +30,10 @@ def _relative(path: str) -> str:
     return str(normal)
 
 
-class Parameters(BaseModel):
-    """The pipeline's parameters, with the sections of ``params.yaml`` together as ``settings``."""
+class _OfSongs(BaseModel):
+    """Parameters of a pipeline that trains, with the sections of ``params.yaml`` together as ``settings``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    pipeline: ClassVar = "training"
 
     repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
     """Address of the git repository that tracks the data with DVC, or a folder on this machine."""
@@ -45,13 +45,11 @@ class Parameters(BaseModel):
     """Name of the DVC remote; empty for the repository's default."""
     shards: Annotated[int, Field(gt=0)] = 4
     """Into how many parts statistics and normalization divide the songs."""
-    checkpoints: str = ""
-    """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
     settings: dict[str, Any] = {}
     """The sections of ``params.yaml``."""
 
     @classmethod
-    def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> "Parameters":
+    def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> Self:
         """Parameters of a YAML file, then of ``name=value`` texts; ``settings.train.seed=1`` reaches into the settings.
 
         Args:
@@ -74,10 +72,6 @@ class Parameters(BaseModel):
 
     def _check(self, settings: Settings, source: str) -> None:
         """Refuse now what a task would refuse after hours."""
-        if object_store.is_address(self.checkpoints):
-            object_store.split(self.checkpoints)
-        if settings.train.task != "mix":
-            raise SettingsError(f"{source}: settings.train.task: expected 'mix', whose result can be evaluated")
         if settings.train.initial_weights is not None:
             raise SettingsError(
                 f"{source}: settings.train.initial_weights: {settings.train.initial_weights} is on no node;"
@@ -102,6 +96,22 @@ class Parameters(BaseModel):
         return arguments | {f"{section}_settings": values or {} for section, values in self.settings.items()}
 
 
+class Parameters(_OfSongs):
+    """The pipeline's parameters, with the sections of ``params.yaml`` together as ``settings``."""
+
+    pipeline: ClassVar = "training"
+
+    checkpoints: str = ""
+    """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
+
+    def _check(self, settings: Settings, source: str) -> None:
+        super()._check(settings, source)
+        if object_store.is_address(self.checkpoints):
+            object_store.split(self.checkpoints)
+        if settings.train.task != "mix":
+            raise SettingsError(f"{source}: settings.train.task: expected 'mix', whose result can be evaluated")
+
+
 def _on_all_nodes(place: str) -> str:
     if object_store.is_address(place):
         object_store.split(place)
@@ -111,6 +121,61 @@ def _on_all_nodes(place: str) -> str:
 
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_on_all_nodes)]
+
+
+class SearchParameters(_OfSongs):
+    """Parameters of the pipeline that searches for settings."""
+
+    pipeline: ClassVar = "search"
+
+    space: dict[str, Any]
+    """What is varied and how: all that a file for `fxnorm search` holds. Keys of ``statistics`` and ``normalize`` are
+    not among it, as all trials share the normalized songs."""
+    output: Place
+    """``s3://BUCKET/PREFIX``, or an absolute path of a folder that all tasks see, for checkpoints and Mixers: new, or
+    of an earlier run, which goes on."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "search"
+    """Of the study: runs with the same one, in the same database, share their trials."""
+    storage: str = ""
+    """Address of the study's PostgreSQL database. If empty, it is that of the secret ``fxnorm-search``; where there is
+    none either, a file in the folder ``output``."""
+
+    def _check(self, settings: Settings, source: str) -> None:
+        from fxnorm.search.space import Space  # with pydantic alone, as long as nothing is built
+        from fxnorm.search.storage import address
+
+        super()._check(settings, source)
+        space = Space.of(self.space, f"{source}: space")
+        for name in space.space:
+            if not name.startswith("train."):
+                raise SettingsError(f"{source}: space.space.{name}: expected settings of train alone on a cluster")
+        if self.storage and address(self.storage).password:
+            raise SettingsError(f"{source}: storage: an address with a password; give it in the secret fxnorm-search")
+        space.check(settings, source)
+
+    def check_on(self, cluster: Cluster) -> None:
+        """Refuse what this cluster cannot do.
+
+        Raises:
+            SettingsError: a trial would have several accelerators.
+        """
+        if cluster.training.accelerators > 1:
+            raise SettingsError(
+                f"training.accelerators: expected 1 at most, as a trial trains in one process, found"
+                f" {cluster.training.accelerators}"
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        """As the pipeline takes them; what is varied is a text, as Kubeflow makes fractions of whole numbers."""
+        sections = {
+            "check_settings",
+            "statistics_settings",
+            "normalize_settings",
+            "train_settings",
+            "resources_settings",
+        }
+        arguments = {name: value for name, value in super().arguments().items() if name in sections}
+        return self.model_dump(exclude={"settings", "space"}) | arguments | {"space": json.dumps(self.space)}
 
 
 class BatchParameters(BaseModel):

@@ -19,7 +19,7 @@ from fxnorm.errors import FxnormError, SettingsError, StoppedError
 from fxnorm.pipeline import graph
 from fxnorm.pipeline.client import Connection, UnavailableError
 from fxnorm.pipeline.cluster import Cluster
-from fxnorm.pipeline.parameters import BatchParameters, Parameters
+from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 
 _FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _PATIENCE_SECONDS = 300.0
@@ -38,7 +38,7 @@ class Job:
     """What to start, and under which names."""
 
     cluster: Cluster
-    parameters: Parameters | BatchParameters
+    parameters: Parameters | BatchParameters | SearchParameters
     experiment: str
     name: str | None = None
     """Of the run; the pipeline's with the time if None."""

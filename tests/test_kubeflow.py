@@ -9,7 +9,7 @@ from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.io import audio
 from fxnorm.pipeline import graph, local
 from fxnorm.pipeline.cluster import Cluster
-from fxnorm.pipeline.parameters import BatchParameters, Parameters
+from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 from tests.cluster import surroundings
 from tests.conftest import noise
 from tests.project import Project
@@ -53,6 +53,49 @@ def test_the_batch_reads_the_registry_once_and_its_stores_in_every_task_that_mix
     assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == {"list-sessions"}
     storing = {"list-sessions", "mix-sessions", "finish-mixes"}
     assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == storing
+
+
+SEARCH = ["repository=here", "output=s3://bucket/search", "space={trials: 2, space: {train.seed: {low: 0, high: 9}}}"]
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ("output=here", "output: .*expected s3://BUCKET/PREFIX, or an absolute path"),
+        ("space.trials=0", "--set: space: trials: input should be greater than 0"),
+        ("space={trials: 2, space: {train.sed: {low: 0, high: 9}}}", "space: with .*train.sed: unknown key"),
+        ("space={trials: 2, space: {normalize.seed: {low: 0, high: 9}}}", "expected settings of train alone"),
+        ("storage=postgresql://me:secret@host/study", "give it in the secret fxnorm-search"),
+        ("settings.train.initial_weights=artifacts/front_end", "is on no node"),
+    ],
+)
+def test_parameters_of_a_search_are_checked_before_anything_runs(wrong: str, said: str) -> None:
+    arguments = SearchParameters.load(None, SEARCH).arguments()
+    assert arguments["space"] == '{"trials": 2, "space": {"train.seed": {"low": 0, "high": 9}}}'
+    with pytest.raises(SettingsError, match=said) as caught:
+        SearchParameters.load(None, [*SEARCH, wrong])
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_trial_of_a_search_has_one_accelerator() -> None:
+    with pytest.raises(SettingsError, match="expected 1 at most"):
+        SearchParameters.load(None, SEARCH).check_on(Cluster.model_validate({"training": {"accelerators": 2}}))
+
+
+def test_the_tasks_of_a_search_share_a_database_and_train_on_accelerators_so_many_at_a_time() -> None:
+    pipeline, platforms = yaml.safe_load_all(COMPILED.with_name("search.yaml").read_text())
+    executors = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = {
+        name.removeprefix("exec-"): {secret["secretName"] for secret in executor.get("secretAsEnv", [])}
+        for name, executor in executors.items()
+    }
+    searching = {"begin-search", "search-trial", "collect-search"}
+    assert {task for task, secrets in given.items() if "fxnorm-search" in secrets} == searching
+    assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == searching - {"begin-search"}
+    resources = pipeline["deploymentSpec"]["executors"]["exec-search-trial"]["container"]["resources"]
+    assert resources["accelerator"]["resourceCount"] == "1"
+    loops = [task for task in pipeline["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
+    assert {loop["iteratorPolicy"]["parallelismLimit"] for loop in loops} == {8, 4}
 
 
 def test_parameters_are_checked_before_anything_runs() -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import kfp
 import kfp_server_api
+import optuna
 import pytest
 from fastapi import FastAPI
 from kfp.local.docker_task_handler import DockerTaskHandler
@@ -55,6 +56,13 @@ def _has_columns() -> bool:
         with contextlib.closing(sqlite3.connect(database)) as connection:
             present = embedded_store._columns(connection)
     return present >= {(table, column) for table, columns in embedded_store._ADDRESSES.items() for column in columns}
+
+
+def _trial_is_taken_up() -> bool:
+    study = optuna.create_study()
+    study.ask()
+    optuna.Trial(study, study.trials[0]._trial_id).set_user_attr("taken", "up")
+    return study.trials[0].user_attrs == {"taken": "up"}
 
 
 PRIVATE = [
@@ -109,6 +117,11 @@ PRIVATE = [
             and issubclass(client._Rest, kfp_server_api.rest.RESTClientObject)
         ),
         "pipeline.client: requests wait without end for a server that does not answer",
+    ),
+    Private(
+        "FrozenTrial._trial_id, and optuna.Trial of a study and that", "optuna", "5.0.0",
+        _trial_is_taken_up,
+        "fxnorm.search.study: a trial that a killed process left cannot be gone on with",
     ),
     Private(
         "mlflow.store.db.utils._initialize_tables and _is_empty_database", "mlflow", "3.17.2",

@@ -23,6 +23,7 @@ from fxnorm.cli.options import shard as _shard
 from fxnorm.cli.options import workers as _workers
 from fxnorm.cli.pipeline import pipeline
 from fxnorm.cli.remix import remix
+from fxnorm.cli.search import search
 from fxnorm.cli.tracks import tracks
 from fxnorm.constants import STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, printable, system_sentence
@@ -85,6 +86,7 @@ main.add_command(mix_all)
 main.add_command(monitor)
 main.add_command(pipeline)
 main.add_command(remix)
+main.add_command(search)
 main.add_command(tracks)
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fxnorm.pipeline.parameters import BatchParameters, Parameters
+    from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 
 _FILE = click.Path(path_type=Path)
-_NAMES = ("training", "batch")  # fxnorm.pipeline.graph's, which takes seconds to import
+_NAMES = ("training", "batch", "search")  # fxnorm.pipeline.graph's, which takes seconds to import
 
 
 @click.group()
 def pipeline() -> None:
-    """The five stages as a Kubeflow pipeline, and another one that mixes many sessions."""
+    """The five stages as a Kubeflow pipeline, one that mixes many sessions, and one that searches for settings."""
 
 
 _cluster = click.option("--cluster", type=_FILE, help="Image, training node, secrets, retries (YAML); else defaults.")
@@ -29,14 +29,15 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_parameters(
         name: str, parameter_file: Path | None, params: Path | None, overrides: tuple[str, ...], **arguments: Any
     ) -> None:
-        from fxnorm.pipeline.parameters import BatchParameters, Parameters
+        from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 
-        kind = BatchParameters if name == "batch" else Parameters
+        kinds = {kind.pipeline: kind for kind in (Parameters, BatchParameters, SearchParameters)}
+        kind: type[Parameters | BatchParameters | SearchParameters] = kinds[name]
         command(parameters=kind.load(parameter_file, overrides, params), **arguments)
 
     for add in reversed((
         click.option("--pipeline", "name", type=click.Choice(_NAMES), default=_NAMES[0], show_default=True,
-                     help="The five stages, or the mixes of many sessions."),
+                     help="The five stages, the mixes of many sessions, or a search for settings."),
         click.option("--parameters", "parameter_file", type=_FILE, help="Pipeline parameters (YAML)."),
         click.option("--params", type=_FILE, help="Settings of the stages (params.yaml), where these are not given."),
         click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter."),
@@ -47,10 +48,12 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @pipeline.command("compile")
 @click.option("--pipeline", "name", type=click.Choice(_NAMES), help="Only this one.")
-@click.option("--output", type=_FILE, help="The file to write; default: pipeline/pipeline.yaml, pipeline/batch.yaml.")
+@click.option(
+    "--output", type=_FILE, help="The file to write; default: pipeline/pipeline.yaml, batch.yaml and search.yaml."
+)
 @_cluster
 def compile_(name: str | None, output: Path | None, cluster: Path | None) -> None:
-    """Write the pipelines as the YAML that Kubeflow takes: both to their places, or one to a file."""
+    """Write the pipelines as the YAML that Kubeflow takes: all to their places, or one to a file."""
     from fxnorm.io import outputs
     from fxnorm.pipeline import graph
     from fxnorm.pipeline.cluster import Cluster
@@ -77,7 +80,7 @@ def run(
     environment: tuple[str, ...],
     cache: bool,
     cluster: Path | None,
-    parameters: "Parameters | BatchParameters",
+    parameters: "Parameters | BatchParameters | SearchParameters",
 ) -> None:
     """Run the pipeline on this machine, each task in a process or a container of its own."""
     from fxnorm.pipeline import local
@@ -126,7 +129,7 @@ def submit(
     timeout: float | None,
     poll: float,
     cluster: Path | None,
-    parameters: "Parameters | BatchParameters",
+    parameters: "Parameters | BatchParameters | SearchParameters",
     **connection: Any,
 ) -> None:
     """Start the pipeline on a cluster, once or by a schedule; exit status 0 when the run that was waited for succeeds.

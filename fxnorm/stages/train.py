@@ -8,7 +8,8 @@ import contextlib
 import csv
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from fxnorm.mixing.static_mix import StaticMix
 from fxnorm.models import MixingNetwork
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
 from fxnorm.settings import Settings, TrainSettings
-from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, source_tags
+from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, is_alive, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
 from fxnorm.training.checkpoints import Checkpoints
@@ -50,7 +51,34 @@ _PUBLISHED_SETTINGS = {
 _SMALL_NETWORK, _SHORT_TRAINING = 0.25, 0.1  # of the published; the demo's are 0.05 and 0.0005
 
 
-def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, curve: Path, plots: Path | None) -> None:
+@dataclass(frozen=True)
+class Trial:
+    """A training as one of many of a search.
+
+    Attributes:
+        name: of its MLflow run.
+        tags: of that run, beside those of any training.
+        run_id: the run that it began in on another machine, if it did.
+        began: takes the run's id.
+        validated: takes the number and the loss of each validation, and may end the training.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    run_id: str | None
+    began: Callable[[str], None]
+    validated: loop.Validated
+
+
+def run(
+    settings: Settings,
+    normalized: Path,
+    output: Path,
+    checkpoints: str,
+    curve: Path,
+    plots: Path | None,
+    trial: Trial | None = None,
+) -> loop.Outcome:
     """Train a network and write its Mixer directory, or a front-end and write its weights.
 
     Args:
@@ -60,13 +88,15 @@ def run(settings: Settings, normalized: Path, output: Path, checkpoints: str, cu
         checkpoints: a folder or ``s3://BUCKET/KEY`` to go on from after an interruption; each run has its own in it.
         curve: a ``.csv`` file for the loss over epochs.
         plots: a folder of pictures of the earlier stages to keep with the experiment, if there is one.
+        trial: what a search adds, if it is one of its trainings.
 
     Raises:
         StoppedError: SIGTERM or SIGINT came; a checkpoint was written, and no output.
-        FxnormError: something that the run needs is not there or does not fit, or the loss is not a number.
+        DivergedError: the loss is not a number.
+        FxnormError: something that the run needs is not there or does not fit.
     """
     with Interruption() as interruption, Processes.joined() as processes:
-        _run(settings, normalized, output, checkpoints, curve, plots, processes, interruption)
+        return _run(settings, normalized, output, checkpoints, curve, plots, processes, interruption, trial)
 
 
 def run_processes(
@@ -125,7 +155,8 @@ def _run(
     plots: Path | None,
     processes: Processes,
     interruption: Interruption,
-) -> None:
+    trial: Trial | None,
+) -> loop.Outcome:
     local = [] if object_store.is_address(checkpoint_parent) else [Path(checkpoint_parent)]
     processes.from_first(
         lambda: outputs.check(
@@ -155,7 +186,8 @@ def _run(
         initial_weights.load(network, Path(train.initial_weights))
     initial = None if train.initial_weights is None else Path(train.initial_weights)
     learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
-    if processes.first and train.task == "mix" and not all(is_of_the_demo(song.name) for song in training_songs):
+    own_songs = not all(is_of_the_demo(song.name) for song in training_songs)
+    if processes.first and trial is None and train.task == "mix" and own_songs:
         _warn_of_small(train, network)
     work = task(network, train)
     preflight.check(train, resources, work, processes)  # before the data is hashed
@@ -173,8 +205,8 @@ def _run(
         checkpoints = stack.enter_context(checkpoint_files.opened(checkpoint_parent, name, resources.keep_checkpoints))
         processes.from_first(lambda: _claim(stack, checkpoints, output))
         processes.from_first(checkpoints.fetch)
-        experiment = _experiment(settings, recipe, learnt, processes)
-        tracked = stack.enter_context(_tracked(experiment, checkpoints, processes))
+        experiment = _experiment(settings, recipe, learnt, processes, trial)
+        tracked = stack.enter_context(_tracked(experiment, checkpoints, processes, trial))
         outcome = loop.train(
             work,
             train,
@@ -186,9 +218,10 @@ def _run(
             processes=processes,
             interruption=interruption,
             reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
+            validated=None if trial is None else trial.validated,
         )
         if tracked is None:
-            return
+            return outcome
         _write_curve(outcome, curve)
         if train.task == "mix":
             static_mix = StaticMix.fit(training_songs)
@@ -204,6 +237,7 @@ def _run(
         if plots is not None:
             with without_foreign(plots) as ours:
                 tracked.add_folder(ours, "plots")
+        return outcome
 
 
 def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
@@ -252,7 +286,9 @@ def _recipe(normalized: Path) -> Recipe:
 
 
 @contextlib.contextmanager
-def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Processes) -> Iterator[TrackedRun | None]:
+def _tracked(
+    experiment: Experiment, checkpoints: Checkpoints, processes: Processes, trial: Trial | None
+) -> Iterator[TrackedRun | None]:
     """The MLflow run, in the first process alone; a training that goes on goes on in the run that it began in.
 
     So does one that is repeated and finds that it is over: the same training twice is one run.
@@ -261,12 +297,17 @@ def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Proces
         yield None
         return
     tracked = TrackedRun.resume(checkpoints.folder, experiment)
+    if tracked is None and trial is not None and trial.run_id is not None and is_alive(trial.run_id):
+        tracked = TrackedRun(trial.run_id)
+        tracked.experiment = experiment
     if tracked is None:
         tracked = TrackedRun.begin(experiment)
-        tracked.leave_in(checkpoints.folder)
-        checkpoints.publish()
     else:
         tracked.go_on()
+    tracked.leave_in(checkpoints.folder)
+    checkpoints.publish()
+    if trial is not None:
+        trial.began(tracked.run_id)
     if tracked.is_finished():
         with tracked.adding():
             yield tracked
@@ -276,7 +317,9 @@ def _tracked(experiment: Experiment, checkpoints: Checkpoints, processes: Proces
         yield tracked
 
 
-def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes) -> Experiment:
+def _experiment(
+    settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes, trial: Trial | None
+) -> Experiment:
     """What the run begins with; the stages before count as they were, whatever their settings are now."""
     train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
     params = {name: str(value) for name, value in used.flat(*_SECTIONS).items()}
@@ -288,10 +331,11 @@ def _experiment(settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn
             "processes": str(processes.count),
             NETWORK_TAG: train.network,
         }
+        | ({} if trial is None else dict(trial.tags))
     )
     objective = f"loss {train.loss}" if train.task == "mix" else "front-end"
     return Experiment(
-        name=f"{train.network} {objective} seed {train.seed}",
+        name=f"{train.network} {objective} seed {train.seed}" if trial is None else trial.name,
         params=params,
         tags={**code_version(), **tags},
         settings=used.to_yaml(),

@@ -38,7 +38,7 @@ from tqdm import tqdm
 from fxnorm import __version__
 from fxnorm.data import provenance
 from fxnorm.data.versions import code_version
-from fxnorm.errors import DatasetError, FxnormError, ModelError, StoppedError
+from fxnorm.errors import DatasetError, FxnormError, ModelError, PrunedError, StoppedError
 from fxnorm.io import object_store
 from fxnorm.io.files import write_json
 from fxnorm.io.folders import files_below
@@ -382,7 +382,7 @@ class TrackedRun:
             )
 
     def _finish(self, error_type: type[BaseException] | None) -> None:
-        stopped = error_type is not None and issubclass(error_type, StoppedError)
+        stopped = error_type is not None and issubclass(error_type, StoppedError | PrunedError)
         self._client.set_terminated(self.run_id, _FINISHED if error_type is None else _STOPPED if stopped else _FAILED)
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:

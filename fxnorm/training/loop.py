@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data.versions import code_digest, packages_of
-from fxnorm.errors import FxnormError, StoppedError
+from fxnorm.errors import DivergedError, FxnormError, StoppedError
 from fxnorm.runtime.signals import signals_blocked
 from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import preflight
@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Takes the step and the values measured at it."""
+
+Validated = Callable[[int, float], None]
+"""Takes the number of a validation, from 0, and its loss; may end the training by raising an FxnormError."""
 
 _CODE = ("fxnorm.training.loop", "fxnorm.training.tasks")
 _REVERBERATION_CODE = "fxnorm.training.reverberation"
@@ -97,6 +100,7 @@ def train(
     processes: Processes,
     interruption: Interruption,
     reverberation: "Reverberation | None" = None,
+    validated: Validated | None = None,
 ) -> Outcome:
     """Train the task's module in place; at the end it holds the weights with the best validation loss.
 
@@ -111,10 +115,13 @@ def train(
         processes: each computes an equal part of every batch.
         interruption: notes the signals that end the run.
         reverberation: for the training crops, if any.
+        validated: called after each validation in the first process. A training that goes on calls it again for
+            validations that it does again.
 
     Raises:
         StoppedError: a signal came to any of the processes; the checkpoint is written.
-        FxnormError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
+        DivergedError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
+        FxnormError: what ``validated`` raised, in all processes; checkpoints stay.
         SettingsError: the batch cannot be divided evenly.
     """
     preflight.check(settings, resources, task, processes)
@@ -129,6 +136,7 @@ def train(
         processes,
         interruption,
         reverberation,
+        validated,
     )
     return run.to_the_end()
 
@@ -146,6 +154,7 @@ class _Run:
         processes: Processes,
         interruption: Interruption,
         reverberation: "Reverberation | None",
+        validated: Validated | None,
     ) -> None:
         self.task = task
         self.settings = settings
@@ -154,6 +163,7 @@ class _Run:
         self.device = processes.device
         self.interruption = interruption
         self.log = log
+        self.validated = validated
         self.local_batch_size = processes.equal_part(settings.batch_size, "train.batch_size")
         self.bfloat16 = _uses_bfloat16(settings, self.device)
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
@@ -262,7 +272,7 @@ class _Run:
         broken = not (math.isfinite(value) and math.isfinite(norm))
         self.signal_number, any_broken = self.processes.highest(self.interruption.signal_number, broken)
         if any_broken:
-            raise self.processes.agreed(FxnormError(self._not_a_number(value, norm)))
+            raise self.processes.agreed(DivergedError(self._not_a_number(value, norm)))
         self.optimizer.step()
         self.average.update_parameters(self.module)
         self.step += 1
@@ -287,7 +297,7 @@ class _Run:
         self._stop_if_signalled()  # the validation begins anew then
         if not math.isfinite(validation):
             raise self.processes.agreed(
-                FxnormError(f"training: the validation loss is {validation} after step {self.step}; {self._advice()}")
+                DivergedError(f"training: the validation loss is {validation} after step {self.step}; {self._advice()}")
             )
         if validation < self.best_loss:
             self.best_loss, self.best_step = validation, self.step
@@ -300,6 +310,9 @@ class _Run:
         self.log(self.step, {"validation.loss": validation, "train.learning_rate": rate})
         row = {"step": self.step, "learning_rate": rate, "train_loss": training, "validation_loss": validation}
         self.curve.append({key: value for key, value in row.items() if math.isfinite(value)})
+        if self.validated is not None:
+            validated, number = self.validated, len(self.curve) - 1
+            self.processes.from_first(lambda: validated(number, validation))
 
     @torch.no_grad()
     def _validation_loss(self) -> float:
