@@ -219,6 +219,7 @@ def _run(
             interruption=interruption,
             reverberation=Reverberation.of(recipe, train.reverberation) if train.reverberation else None,
             validated=None if trial is None else trial.validated,
+            before_checkpoint=tracked.send if tracked is not None else lambda: None,
         )
         if tracked is None:
             return outcome

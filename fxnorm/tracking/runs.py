@@ -253,6 +253,11 @@ class TrackedRun:
         if seconds >= self._retry_at and (len(self._waiting) >= _BATCH or seconds - self._sent_at > _FLUSH_SECONDS):
             self._send_or_keep()
 
+    def send(self) -> None:
+        """Send what was noted, unless the server did not answer a moment ago."""
+        if time.monotonic() >= self._retry_at:
+            self._send_or_keep()
+
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Parameters of the whole execution; values that are set already must be the same."""
         with self._as_user_error("written"):

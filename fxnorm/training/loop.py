@@ -101,6 +101,7 @@ def train(
     interruption: Interruption,
     reverberation: "Reverberation | None" = None,
     validated: Validated | None = None,
+    before_checkpoint: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train the task's module in place; at the end it holds the weights with the best validation loss.
 
@@ -117,6 +118,8 @@ def train(
         reverberation: for the training crops, if any.
         validated: called after each validation in the first process. A training that goes on calls it again for
             validations that it does again.
+        before_checkpoint: called in the first process before each is written: what was logged up to there is not
+            logged again by a training that goes on from it.
 
     Raises:
         StoppedError: a signal came to any of the processes; the checkpoint is written.
@@ -137,6 +140,7 @@ def train(
         interruption,
         reverberation,
         validated,
+        before_checkpoint,
     )
     return run.to_the_end()
 
@@ -155,6 +159,7 @@ class _Run:
         interruption: Interruption,
         reverberation: "Reverberation | None",
         validated: Validated | None,
+        before_checkpoint: Callable[[], None],
     ) -> None:
         self.task = task
         self.settings = settings
@@ -164,6 +169,7 @@ class _Run:
         self.interruption = interruption
         self.log = log
         self.validated = validated
+        self.before_checkpoint = before_checkpoint
         self.local_batch_size = processes.equal_part(settings.batch_size, "train.batch_size")
         self.bfloat16 = _uses_bfloat16(settings, self.device)
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
@@ -355,6 +361,7 @@ class _Run:
                 "curve": self.curve,
                 "packages": self.packages,
             }
+            self.before_checkpoint()
             self.checkpoints.save(self.step, state)
         self.saved_step = self.step
 
