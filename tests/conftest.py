@@ -65,7 +65,7 @@ _LONG = (
     "test_listening_test",
 )
 """Groups of tests that take longest, longest first: begun first, they do not keep one process busy at the end."""
-_OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_moved_project")
+_OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_experiments")
 """Test modules that share the project in which the pipeline has run, so that one process makes it."""
 
 

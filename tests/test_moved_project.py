@@ -5,7 +5,6 @@ store did, in five columns of its database; MLflow's own commands have to find e
 """
 
 import contextlib
-import json
 import os
 import shutil
 import sqlite3
@@ -19,12 +18,9 @@ import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from fxnorm.errors import FxnormError
-from fxnorm.io.folders import files_below
 from fxnorm.pipeline import local
 from fxnorm.tracking import embedded_store, runs
 from fxnorm.tracking.runs import TrackedRun
-from tests import servers
-from tests.project import Project
 
 pytestmark = pytest.mark.system
 
@@ -191,79 +187,3 @@ def test_results_of_a_local_pipeline_are_not_taken_from_where_they_lay_before(
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     monkeypatch.chdir(tmp_path / "second")
     assert not local.cache_folder(Path("pipeline_runs")).exists()
-
-
-@pytest.fixture(scope="module")
-def moved(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the whole project, with the store that MLflow takes when none is named."""
-    folder = tmp_path_factory.mktemp("moved") / "Größe 100% #1"
-    shutil.copytree(project.folder, folder, symlinks=True)
-    copied = Project(folder)
-    del copied.environment["MLFLOW_TRACKING_URI"]
-    copied.set("register", margin=-1.0e6)  # lets any candidate pass: a champion is needed
-    copied.run("fxnorm", "register", "artifacts/mixer", "reports", "--once")
-    return copied
-
-
-def versions(project: Project) -> list[str]:
-    with contextlib.chdir(project.folder):
-        found = mlflow.MlflowClient("sqlite:///mlflow.db").search_model_versions("name = 'fxnorm-automix'")
-    return sorted(str(version.version) for version in found)
-
-
-def test_the_registered_model_mixes_in_the_copy_without_the_original(project: Project, moved: Project) -> None:
-    before = files(project.folder / "mlartifacts")
-    (song,) = (moved.folder / "data/dry/test").iterdir()
-    moved.run("fxnorm", "mix", MODEL, "--dry", "--bass", str(song / "bass.wav"), "--output", "mix.flac")
-    assert not [address for address in addresses(moved.folder) if str(project.folder) in address]
-    moved.run("mlflow", "artifacts", "download", "--artifact-uri", MODEL, "--dst-path", "model")
-    assert (moved.folder / "model/artifacts/mixer/mixer.json").is_file()
-    assert files(project.folder / "mlartifacts") == before
-
-
-def test_nothing_that_travels_names_the_folder_that_it_was_made_in(project: Project, moved: Project) -> None:
-    made_in = str(project.folder).encode()
-    own = (".git", ".dvc", "mlflow.db", "server.log", "model", "__pycache__")
-    travelling = [path for path in files(moved.folder) if path.relative_to(moved.folder).parts[0] not in own]
-    # in MLmodel, MLflow notes where it put a model, and does not look there
-    assert not [path for path in travelling if path.name != "MLmodel" and made_in in path.read_bytes()]
-    links = [path for path in moved.folder.rglob("*") if path.is_symlink() and ".dvc" not in path.parts]
-    assert {path.parent for path in links} <= {moved.folder / "fxnorm"}, "of the code, to its neighbours"
-    assert not [path for path in links if path.readlink().is_absolute()]
-
-
-def test_results_are_brought_to_the_store_that_is_named_and_nothing_is_registered_twice(
-    moved: Project, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    here = versions(moved)
-    with servers.mlflow(tmp_path_factory.mktemp("server")) as address:
-        moved.environment["MLFLOW_TRACKING_URI"] = address
-        assert moved.stages_run(moved.run("dvc", "repro")) == ["register"]
-        client = mlflow.MlflowClient(address)
-        experiment = client.get_experiment_by_name("fxnorm")
-        assert experiment is not None
-        (run,) = client.search_runs([experiment.experiment_id])
-        assert run.info.status == "FINISHED"
-        assert run.data.params["train.batch_size"] == "2"
-        assert run.data.tags["git.commit"] == moved.run("git", "rev-parse", "HEAD").strip()
-        assert "nearer to the reference" in run.data.tags["mlflow.note.content"]
-        metrics = json.loads((moved.folder / "reports/metrics.json").read_text())
-        assert run.data.metrics["test_wet.crafx2.stereo_loss_b"] == metrics["test_wet"]["crafx2"]["stereo_loss_b"]
-        curve = (moved.folder / "artifacts/loss.csv").read_text().splitlines()[1:]
-        assert len(client.get_metric_history(run.info.run_id, "validation/loss")) == len(curve)
-        assert run.inputs is not None
-        assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"wet/train+val", "test_wet", "test_dry"}
-        fetched = Path(client.download_artifacts(run.info.run_id, ""))
-        for name in ("params.yaml", "loss.csv", "model_card.md", "plots/statistics.png", "evaluation/songs.json"):
-            assert (fetched / name).is_file(), name
-        for kind in ("mixes", "plots"):
-            left = {path.relative_to(moved.folder / "reports") for path in files_below(moved.folder / "reports" / kind)}
-            assert left == {path.relative_to(fetched / "evaluation") for path in files(fetched / "evaluation" / kind)}
-        assert client.get_model_version_by_alias("fxnorm-automix", "champion").run_id == run.info.run_id
-        (song,) = (moved.folder / "data/dry/test").iterdir()
-        moved.run("fxnorm", "mix", MODEL, "--dry", "--bass", str(song / "bass.wav"), "--output", "there.flac")
-        assert moved.stages_run(moved.run("dvc", "repro")) == []
-        del moved.environment["MLFLOW_TRACKING_URI"]
-        assert moved.stages_run(moved.run("dvc", "repro")) == ["register"]
-        assert versions(moved) == here
-        assert len(client.search_model_versions("name = 'fxnorm-automix'")) == 1
