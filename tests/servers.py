@@ -172,12 +172,16 @@ def _wait_for_database(address: str, log: Path) -> None:
 
 @contextlib.contextmanager
 def scoring(
-    model: str, folder: Path, environment: Mapping[str, str], programs: Path = Path(sys.executable).parent
+    model: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    programs: Path = Path(sys.executable).parent,
+    workers: int = 1,
 ) -> Iterator[str]:
     """``mlflow models serve`` with the ``programs`` of a virtual environment; gives the endpoint's address."""
     port = free_port()
     command = [str(programs / "mlflow"), "models", "serve", "--model-uri", model, "--port", str(port)]
-    command += ["--env-manager", "local", "--timeout", "120"]
+    command += ["--env-manager", "local", "--timeout", "120", "--workers", str(workers)]
     environment = {**environment, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     with running(command, port, folder / "scoring.log", environment, cwd=folder):
         yield f"http://127.0.0.1:{port}"

@@ -1,6 +1,7 @@
 """Errors of a tracking server whose address has a password: they go into files and pages that others read."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,3 +125,12 @@ def test_no_error_has_the_password(
     assert f"{scheme}://{host}/db" in message
     assert "\n" not in message
     assert not [word for word in ("alice", PASSWORD, SPELLED) if word in message]
+
+
+def test_a_served_model_which_has_no_package_for_databases_reports_errors_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy.exc", None)
+    with (
+        pytest.raises(FxnormError, match=r"^model: not to be had \(no such model\)$"),
+        errors.as_user_error("model: not to be had"),
+    ):
+        raise MlflowException("no such model")

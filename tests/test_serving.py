@@ -657,3 +657,40 @@ def test_a_real_prometheus_answers_every_query_of_dashboard_and_alerts(endpoint:
         rules = requests.get(f"{api}/rules", timeout=10).json()["data"]["groups"][0]["rules"]
         assert [rule["health"] for rule in rules] == ["ok"] * 8
         assert [rule["name"] for rule in rules if rule["state"] != "inactive"] == []
+
+
+@pytest.mark.slow
+def test_several_workers_count_together_and_take_another_version_together(registry: Registry, tmp_path: Path) -> None:
+    registry.client.set_registered_model_alias(NAME, "champion", "1")
+    watching = {"FXNORM_MODEL": f"models:/{NAME}@champion", "FXNORM_RELOAD": "1", "MLFLOW_TRACKING_URI": registry.uri}
+    variables = environment(**watching, FXNORM_REQUEST_LOG=str(tmp_path / "log"), TMPDIR=str(tmp_path))
+    with servers.scoring(f"models:/{NAME}@champion", tmp_path, variables, workers=2) as address:
+        # a listening socket is there before both workers are
+        assert waited_for(lambda: value_of(families(address), "fxnorm_serving", version="1") == 2)
+        for _ in range(6):
+            mixed(post(address, [{"bass": encoded(SONG["bass"])}]))
+        found = families(address)
+        assert value_of(found, "fxnorm_requests_total", reason="mixed") == 6
+        assert len(found["fxnorm_memory_bytes"].samples) == 2
+        assert waited_for(lambda: len(RequestLog.read(tmp_path / "log").requests) == 6)
+        registry.client.set_registered_model_alias(NAME, "champion", "2")
+        assert requests.post(f"{address}/reload", timeout=60).json()["outcome"] == "taken"
+        assert waited_for(lambda: value_of(families(address), "fxnorm_serving", version="2") == 2)
+        assert value_of(families(address), "fxnorm_serving", version="1") == 0
+
+
+@pytest.mark.slow
+def test_a_variable_that_cannot_be_stops_the_start_with_one_line(model: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p"]
+    command.append(str(servers.free_port()))
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        env=environment(FXNORM_TOKENS_FILE=str(tmp_path / "none"), PATH=programs),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode != 0
+    assert f"fxnorm: FXNORM_TOKENS_FILE={tmp_path / 'none'}: cannot be read (No such file or directory)" in done.stderr

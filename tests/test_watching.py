@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fxnorm.cli import main
 from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.mixing.report import MixReport
 from fxnorm.monitoring.records import STATUSES, RequestLog
@@ -286,3 +288,20 @@ def test_a_setting_that_cannot_be_is_named(variables: dict[str, str], said: str)
         Watching.from_environment(variables)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        ({"FXNORM_TOKENS_FILE": "none"}, "FXNORM_TOKENS_FILE=none: cannot be read (No such file or directory)"),
+        ({"FXNORM_WATCH_SECOND": "5"}, "FXNORM_WATCH_SECOND: unknown, expected some of "),
+        ({"FXNORM_MAX_ROWS": "0"}, "FXNORM_MAX_ROWS=0: "),
+    ],
+)
+def test_the_command_refuses_at_once_what_the_server_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["serve"], env=variables)
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert done.output.startswith(f"fxnorm: {said}")

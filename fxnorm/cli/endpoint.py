@@ -42,6 +42,7 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
 
     Raises:
         ModelError: the registry does not have the model.
+        SettingsError: a variable of the server that cannot be, or that names a file that cannot be read.
         FxnormError: there is no store, or no server program.
     """
     if not model.startswith(MODEL_PREFIX):
@@ -49,6 +50,9 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
             f"{model}: expected a registered model, such as {MODEL_PREFIX}NAME@{CHAMPION}; "
             "'fxnorm register' makes one of a Mixer directory"
         )
+    if "@" in model:  # MLflow hands the server a copy of the version: this says where a newer one would be
+        environment = {**environment, "FXNORM_MODEL": model}
+    _check_variables(environment, timeout)
     address = runs.configure()
     _check_store(address)
     registered.check(model)
@@ -59,12 +63,19 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
         raise FxnormError(f"{_SERVER}: expected it in {programs} or on PATH, found it in neither")
     arguments = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     arguments += ["--model-uri", model, "--host", host, "--port", str(port), "--timeout", str(timeout)]
-    found = {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address}
-    if "@" in model:
-        found["FXNORM_MODEL"] = (
-            model  # MLflow hands the server a copy of the version; this says where a newer one would be
-        )
-    return ServeCommand(arguments, found)
+    return ServeCommand(arguments, {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address})
+
+
+def _check_variables(environment: Mapping[str, str], timeout: int) -> None:
+    """Refuse at once what the server would refuse when it has loaded the model."""
+    from fxnorm.serving.limits import Limits
+    from fxnorm.serving.tokens import Tokens
+    from fxnorm.serving.watching import Watching
+
+    Limits.from_environment(environment, timeout)
+    watching = Watching.from_environment(environment)
+    if watching.tokens_file is not None:
+        Tokens(watching.tokens_file, lambda: None)
 
 
 def _check_store(address: str) -> None:

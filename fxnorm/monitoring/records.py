@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -87,7 +88,8 @@ class RequestLog:
         for file in [*reversed(_older(path)), path]:
             try:
                 with open(file, encoding="utf-8", errors="replace") as lines:
-                    log._read(file.name, lines)
+                    # in pieces: a file that is no log may be one line of gigabytes
+                    log._read(file.name, iter(partial(lines.readline, _LONGEST_LINE), ""))
             except OSError as error:
                 raise DatasetError(f"{file}: cannot be read as a request log ({system_reason(error)})") from error
         log.requests.sort(key=lambda request: request.time)
@@ -98,8 +100,6 @@ class RequestLog:
             if not line.strip():
                 continue
             try:
-                if len(line) > _LONGEST_LINE:
-                    raise ValueError("too long")
                 self.requests.append(LoggedRequest.model_validate(json.loads(line)))
             except (ValueError, RecursionError, ValidationError):
                 self.damaged.append(f"{name}:{number}")
