@@ -172,6 +172,8 @@ class _Workers:
             raise FxnormError(said)
         if status < 0:
             name = signal.Signals(-status).name
+            assert process.pid is not None
+            self._study.process_ended(process.pid)
             tqdm.write(f"search: a worker was ended from outside ({name}); its trial goes on in another", sys.stderr)
 
     def _show(self, bar: tqdm) -> None:
