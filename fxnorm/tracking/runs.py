@@ -24,7 +24,13 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_USER,
+)
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
@@ -53,6 +59,8 @@ LICENCES_TAG = "data.licences"
 """Of a run, and of a registered version whose data's licences are known."""
 DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
+PARENT_TAG = MLFLOW_PARENT_RUN_ID
+"""The run that a run is shown within."""
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
 _DVC_EXPERIMENT = {"dvc.experiment": "DVC_EXP_NAME", "dvc.baseline": "DVC_EXP_BASELINE_REV"}
