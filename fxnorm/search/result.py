@@ -21,12 +21,11 @@ from fxnorm.errors import FxnormError
 from fxnorm.io import locks
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.mixing.mixer import CONTENTS
-from fxnorm.search import params_file
+from fxnorm.search import mlflow_runs, params_file
 from fxnorm.search.params_file import Base
 from fxnorm.search.space import Choices
 from fxnorm.search.study import PARENT, REASON, Study
 from fxnorm.search.trials import MIXER, Work
-from fxnorm.tracking import searches
 
 BEST_SETTINGS, BEST_DIFF, TABLE = "best.yaml", "best.diff", "trials.csv"
 HISTORY, IMPORTANCE = "history.png", "importance.png"
@@ -87,7 +86,7 @@ def write(work: Work, base: Base) -> Result:
         if parent:
             kept = [*(study.folder / name for name in (*files, TABLE)), *pictures]
             assert best.value is not None
-            searches.study_ended(parent, best.number, best.value, params, len(trials), markdown, kept)
+            mlflow_runs.study_ended(parent, best.number, best.value, params, len(trials), markdown, kept)
     assert best.value is not None
     elsewhere = "" if study.is_here(best) else str(best.user_attrs.get("place", "")).partition(" ")[2]
     return Result(best.number, best.value, mixer, elsewhere, _rows(study, "  "), markdown)

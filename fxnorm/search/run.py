@@ -1,12 +1,12 @@
 """A search from its beginning to its result, in this process or in several of this machine."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -172,6 +172,8 @@ class _Workers:
             raise FxnormError(said)
         if status < 0:
             name = signal.Signals(-status).name
+            assert process.pid is not None
+            self._study.process_ended(process.pid)
             tqdm.write(f"search: a worker was ended from outside ({name}); its trial goes on in another", sys.stderr)
 
     def _show(self, bar: tqdm) -> None:
@@ -187,7 +189,7 @@ class _Workers:
             end.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _environment(**variables: str) -> Iterator[None]:
     """Processes that are started within the block have these variables."""
     before = {name: os.environ.get(name) for name in variables}
@@ -218,13 +220,17 @@ def _work(plan: Plan, end: Connection, warnings_shown: bool) -> None:
         with terminable():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             plan.open().to_the_end()
-    except StoppedError as error:
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
     except FxnormError as error:
-        end.send(str(error))
+        _say(end, str(error))
         sys.exit(error.exit_status)
+    except (KeyboardInterrupt, Terminated) as error:
+        _say(end, "search: a worker was stopped; the same command goes on")
+        sys.exit(Terminated.status if isinstance(error, Terminated) else 128 + signal.SIGINT)
+
+
+def _say(end: Connection, text: str) -> None:
+    with contextlib.suppress(OSError):  # whoever would listen is gone
+        end.send(text)
 
 
 def _end_at(end: Connection) -> None:

@@ -34,17 +34,17 @@ PLACE_FILE = "place"
 TRIALS = "trials"
 COMMON, PARENT = "common", "mlflow_run"
 """Attributes of a study: what all trials share, and the MLflow run that theirs belong to."""
-PLACE, SLOT, OWNER, BEAT, RUN, REASON, ATTEMPTS = (
-    "place", "slot", "owner", "beat", "mlflow_run", "reason", "attempts",
+PLACE, SLOT, OWNER, BEAT, RUN, REASON, ENDS = (
+    "place", "slot", "owner", "beat", "mlflow_run", "reason", "ends",
 )  # fmt: skip
 """Attributes of a trial: the folder of the study that it is done in, the task of a pipeline that does it, the process,
-what that counts, the trial's MLflow run, why it failed, how often it was begun from the same checkpoint."""
+what that counts, the trial's MLflow run, why it failed, how often its process was ended from outside."""
 
 BEAT_SECONDS = 20.0
 GRACE_SECONDS = 180.0
 """After so long without a new number another machine's process counts as gone."""
-MOST_ATTEMPTS = 5
-"""How often a trial is begun from the same checkpoint: one that ends its process each time would never be finished."""
+MOST_ENDS = 3
+"""How often a trial's process may end alone from the same checkpoint, as it does when memory runs out."""
 
 _log = logging.getLogger(__name__)
 
@@ -120,8 +120,6 @@ class Study:
             trials = self.trials()
             for frozen in trials:
                 if frozen.state == TrialState.RUNNING and self._is_abandoned(frozen):
-                    if self._failed_each_time(frozen):
-                        continue
                     return self._taken(optuna.Trial(self._drawing(frozen.number), frozen._trial_id))
             waiting = [frozen.number for frozen in trials if frozen.state == TrialState.WAITING]
             if not waiting and len(trials) >= self.space.trials:
@@ -141,18 +139,22 @@ class Study:
             values = {name: _suggested(trial, name, part) for name, part in self.space.space.items()}
             return Claim(trial, trial.number, values, folder, trial.user_attrs.get(RUN), stack.pop_all())
 
-    def _failed_each_time(self, frozen: FrozenTrial) -> bool:
-        """Count how often a trial of this folder is begun; note its failure if its process ends each time."""
-        if not self.is_here(frozen):
-            return False
-        folder = self.folder_of(frozen.number)
-        checkpoint = max((path.name for path in folder.glob("checkpoints/*/step-*.pt")), default="")
-        last, count = frozen.user_attrs.get(ATTEMPTS) or ("", 0)
-        count = count + 1 if last == checkpoint else 1
-        optuna.Trial(self.optuna_study, frozen._trial_id).set_user_attr(ATTEMPTS, [checkpoint, count])
-        if count > MOST_ATTEMPTS:
-            self._tell(frozen.number, None, f"its process was ended from outside {count} times")
-        return count > MOST_ATTEMPTS
+    def process_ended(self, number: int) -> None:
+        """Note that a process of this machine was ended from outside, not with all others: its trial may be at fault.
+
+        One that ends its process each time has failed.
+        """
+        owner = f"process {number} on {socket.gethostname()} "
+        with self.storage.exclusive():
+            for frozen in self.trials():
+                if frozen.state == TrialState.RUNNING and str(frozen.user_attrs.get(OWNER)).startswith(owner):
+                    folder = self.folder_of(frozen.number)
+                    checkpoint = max((path.name for path in folder.glob("checkpoints/*/step-*.pt")), default="")
+                    last, count = frozen.user_attrs.get(ENDS) or ("", 0)
+                    count = count + 1 if last == checkpoint else 1
+                    optuna.Trial(self.optuna_study, frozen._trial_id).set_user_attr(ENDS, [checkpoint, count])
+                    if count == MOST_ENDS:
+                        self._tell(frozen.number, None, f"its process was ended from outside {count} times")
 
     @contextlib.contextmanager
     def held(self, claim: Claim) -> Iterator[None]:

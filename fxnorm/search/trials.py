@@ -11,12 +11,12 @@ from tqdm import tqdm
 from fxnorm.errors import DivergedError, FxnormError, PrunedError, SettingsError, first_line
 from fxnorm.io import object_store
 from fxnorm.io.folders import files_below
+from fxnorm.search import mlflow_runs
 from fxnorm.search.prepared import Songs
 from fxnorm.search.space import Space
 from fxnorm.search.study import PARENT, RUN, Claim, Study
 from fxnorm.settings import Settings
 from fxnorm.stages import train
-from fxnorm.tracking import searches
 
 MIXER, CHECKPOINTS, CURVE = "mixer", "checkpoints", "loss.csv"
 """In the folder of a trial."""
@@ -88,7 +88,7 @@ class Work:
             pass
         except (DivergedError, SettingsError, torch.OutOfMemoryError) as error:
             reason, state = first_line(error), "failed"
-        searches.trial_ended(self._run_of(claim), state)
+        mlflow_runs.trial_ended(self._run_of(claim), state)
         return value, reason
 
     def _trained(self, claim: Claim) -> float:
@@ -98,7 +98,7 @@ class Work:
         normalized = self.songs.normalized(settings, self.normalized)
         trial = train.Trial(
             f"trial {claim.number}",
-            searches.trial_tags(self._parent(), self.study.name, claim.number),
+            mlflow_runs.trial_tags(self._parent(), self.study.name, claim.number),
             self._run_of(claim),
             lambda run_id: self.study.storage.patiently(lambda: claim.trial.set_user_attr(RUN, run_id)),
             lambda number, loss: self._validated(claim, number, loss),
@@ -117,7 +117,7 @@ class Work:
         """The study's MLflow run, which is begun with the first trial."""
         return self.study.once(
             PARENT,
-            lambda run_id: searches.study_run(
+            lambda run_id: mlflow_runs.study_run(
                 run_id, self.study.name, self.base.to_yaml(), {"data.digest": self.songs.digest}
             ),
         )

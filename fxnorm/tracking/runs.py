@@ -62,6 +62,8 @@ LICENCES_TAG = "data.licences"
 """Of a run, and of a registered version whose data's licences are known."""
 DESCRIPTION_TAG = MLFLOW_RUN_NOTE
 """The text on the run's page, in Markdown."""
+PARENT_TAG = MLFLOW_PARENT_RUN_ID
+"""The run that a run is shown within."""
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its pages are those for language models
 _DVC_EXPERIMENT = {"dvc.experiment": "DVC_EXP_NAME", "dvc.baseline": "DVC_EXP_BASELINE_REV"}

@@ -432,10 +432,9 @@ class _Run:
             tqdm.write(f"train: {text}")
 
     def _bar(self, description: str, unit: str, total: int, **options: Any) -> tqdm:
-        hidden = not self.processes.first
-        return tqdm(
-            desc=description, unit=unit, total=total, mininterval=2.0, dynamic_ncols=True, disable=hidden, **options
-        )
+        if not self.processes.first:
+            options["disable"] = True  # else it is for TQDM_DISABLE to say
+        return tqdm(desc=description, unit=unit, total=total, mininterval=2.0, dynamic_ncols=True, **options)
 
 
 def learning_rates(settings: TrainSettings) -> list[float]:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
-from fxnorm.tracking.runs import DESCRIPTION_TAG, Experiment, TrackedRun, configure, is_alive
+from fxnorm.tracking.runs import DESCRIPTION_TAG, PARENT_TAG, Experiment, TrackedRun, configure, is_alive
 
 STATE_TAG = "search.state"
 """Of a trial's run: complete, pruned or failed."""
@@ -30,7 +28,7 @@ def study_run(run_id: str | None, name: str, settings: str, tags: Mapping[str, s
 
 def trial_tags(parent: str, study: str, number: int) -> dict[str, str]:
     """Tags of the run of a trial: MLflow's pages show it within its parent's."""
-    return {MLFLOW_PARENT_RUN_ID: parent, _STUDY_TAG: study, _TRIAL_TAG: str(number)}
+    return {PARENT_TAG: parent, _STUDY_TAG: study, _TRIAL_TAG: str(number)}
 
 
 def trial_ended(run_id: str | None, state: str) -> None:
