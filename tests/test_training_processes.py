@@ -388,6 +388,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_obje
     assert_same(elsewhere.weights("moved"), undisturbed)
     assert [key.rpartition("/")[2] for key in stored()] == [
         "best.safetensors",
+        "mlflow_run.json",  # the same training once more is the same run
         "step-000000029.pt",
         "step-000000030.pt",
     ]
