@@ -236,7 +236,8 @@ def load(
 
     def ask() -> None:
         request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
-        while time.perf_counter() - start < seconds:
+        asked = 0.0
+        while not asked or time.perf_counter() - start < seconds:  # each asks once at least
             asked = time.perf_counter()
             try:
                 with urllib.request.urlopen(request, timeout=SERVER_TIMEOUT) as answer:
