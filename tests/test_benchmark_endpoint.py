@@ -58,3 +58,12 @@ def test_of_few_songs_no_percentile_is_claimed() -> None:
     for songs, few in ((19, True), (20, False)):
         found = endpoint.Load([1.0] * songs, [], [100.0] * 9, 60.0, 30.0)
         assert bool(endpoint.summary(1, found, [songs, 1.5])["few"]) == few
+
+
+def test_a_server_that_watches_is_measured_by_its_metrics_and_targets() -> None:
+    text = '# HELP a_total of a\na_total{b="c",d="e"} 2.0\na_total{b="f",d="e"} 3.0\na_total_other 7.0\n'
+    assert (endpoint.counted(text, "a_total"), endpoint.counted(text, "a_total", b="f")) == (5.0, 3.0)
+    good: dict[str, Any] = {"throughput": 0.985, "scrape_longest": 0.1, "error_count": 0}
+    assert endpoint.missed_watched(good) == []
+    for name, value in {"throughput": 0.97, "scrape_longest": 0.3, "error_count": 1}.items():
+        assert len(endpoint.missed_watched(good | {name: value})) == 1
