@@ -65,7 +65,7 @@ def search(
 
     read.check(base.settings, str(space))
     target = output or _OUTPUT / space.stem
-    songs = prepared.Songs.of(data, base.settings, [*read.space])
+    songs = prepared.Songs.of(data, base.settings, [*read.space], str(space))
     plan = run.Plan(read, base, songs, target, storage, keep, checkpoints)
     plan.check(data, str(space))
     result = run.run(plan, workers)

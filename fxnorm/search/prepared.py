@@ -38,8 +38,14 @@ class Songs:
     digest: str
 
     @classmethod
-    def of(cls, source: Path, settings: Settings, varied: list[str]) -> "Songs":
+    def of(cls, source: Path, settings: Settings, varied: list[str], space: str = "space") -> "Songs":
         """Read all songs once.
+
+        Args:
+            source: the dataset, or normalized songs.
+            settings: those that are not varied.
+            varied: dotted names of those that are.
+            space: the file that names them, for errors.
 
         Raises:
             DatasetError: there are none, or not the splits that training needs.
@@ -49,7 +55,7 @@ class Songs:
             for name in varied:
                 if name.partition(".")[0] in ("statistics", "normalize"):
                     raise SettingsError(
-                        f"space.{name}: the songs of {source} are normalized already; expected a dataset"
+                        f"{space}: space.{name}: the songs of {source} are normalized already; expected a dataset"
                     )
             splits = read_splits(source, _SPLITS)
             total = dataset.digest(song for songs in splits.values() for song in songs)

@@ -137,6 +137,8 @@ def _copied(work: Work, best: FrozenTrial) -> Path | None:
     target = work.study.folder / MIXER
     with tempfile.TemporaryDirectory() as folder, work.study.storage.exclusive():
         if not work.copy_mixer(best.number, Path(folder)):
+            if target.is_dir():
+                shutil.rmtree(target)  # of a trial that was the best before
             return None
         with whole_folder(target, CONTENTS.refuse_others) as temporary:
             shutil.copytree(folder, temporary, dirs_exist_ok=True)

@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 from tqdm import tqdm
 
-from fxnorm.errors import FxnormError, SettingsError, first_line
+from fxnorm.errors import FxnormError, SettingsError, first_line, needs
 from fxnorm.io import locks
 
 Value = TypeVar("Value")
@@ -65,6 +65,8 @@ class Storage:
                 self.rdb = _connected(url, options)
             except RuntimeError as error:  # the tables are another Optuna's
                 raise FxnormError(f"{self.shown}: {first_line(error)}") from error
+            except ImportError as error:
+                raise FxnormError(needs("a study in PostgreSQL", "psycopg2", "mlops")) from error
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:

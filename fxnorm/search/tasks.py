@@ -47,7 +47,11 @@ def planned(
         storage: its address; empty for that of the environment, or else a file in ``output``.
         slot: the task that this process is.
     """
-    base = Base(Settings.of(dict(sections)), text=yaml.safe_dump(dict(sections), sort_keys=False))
+    settings = Settings.of(dict(sections))
+    complete = settings.model_dump(mode="json", by_alias=True)
+    # Kubeflow makes fractions of whole numbers
+    given = {section: {key: complete[section][key] for key in values} for section, values in sections.items()}
+    base = Base(settings, text=yaml.safe_dump(given, sort_keys=False))
     is_stored = object_store.is_address(output)
     address = storage or os.environ.get(VARIABLE)
     if is_stored and not address:

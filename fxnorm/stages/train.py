@@ -298,15 +298,17 @@ def _tracked(
         yield None
         return
     tracked = TrackedRun.resume(checkpoints.folder, experiment)
-    if tracked is None and trial is not None and trial.run_id is not None and is_alive(trial.run_id):
-        tracked = TrackedRun(trial.run_id)
-        tracked.experiment = experiment
-    if tracked is None:
-        tracked = TrackedRun.begin(experiment)
-    else:
+    if tracked is not None:
         tracked.go_on()
-    tracked.leave_in(checkpoints.folder)
-    checkpoints.publish()
+    else:
+        if trial is not None and trial.run_id is not None and is_alive(trial.run_id):
+            tracked = TrackedRun(trial.run_id)
+            tracked.experiment = experiment
+            tracked.go_on()
+        else:
+            tracked = TrackedRun.begin(experiment)
+        tracked.leave_in(checkpoints.folder)
+        checkpoints.publish()
     if trial is not None:
         trial.began(tracked.run_id)
     if tracked.is_finished():
