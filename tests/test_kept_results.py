@@ -246,9 +246,9 @@ def test_a_mixer_in_the_place_of_another_is_evaluated_as_itself(
 ) -> None:
     done: list[str] = []
 
-    def measure(mixes: dict[str, np.ndarray], *_: object) -> dict[str, dict[str, float]]:
+    def measure(mixes: dict[str, np.ndarray], *_: object) -> tuple[evaluated_songs.MetricsBySystem, ...]:
         done.append("song")
-        return {name: {"peak": float(np.abs(mix).max())} for name, mix in mixes.items()}
+        return {name: {"peak": float(np.abs(mix).max())} for name, mix in mixes.items()}, {}
 
     monkeypatch.setattr(evaluated_songs, "measure_all", measure)
     monkeypatch.setattr(evaluated_songs, "write_pictures", lambda *_: None)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fxnorm.io import audio
-from fxnorm.losses import FFT_SIZE, HOP, StereoLoss, stereo_losses
+from fxnorm.losses import FFT_SIZE, HOP, StereoLoss, _distance, stereo_losses
 
 DATA = Path(__file__).parent / "data"
 REFERENCE = json.loads((DATA / "models" / "losses.json").read_text(encoding="utf-8"))
@@ -29,9 +29,15 @@ def test_it_agrees_with_the_reference_implementation(case: str) -> None:
     low_pass = "lp" in filters
     loss = StereoLoss(kind, "aw" in filters, low_pass, int(guard.removeprefix("guard_frames=")))
     # The reference's low-pass is 49 samples late. It sums the squares of loss a's norms one by one in single precision:
-    # exact sums differ from its values by 2e-4. The rest is the rounding of magnitudes near 0, whose logs count.
-    tolerance = 1e-2 if low_pass else 5e-4 if kind == "a" else 5e-5
-    assert float(loss(song("normalized_sum"), song("mixture"))) == pytest.approx(REFERENCE[case], rel=tolerance)
+    # exact sums differ from its values by 2e-4. The rest is the rounding of magnitudes near 0, whose logs count: in
+    # double precision, loss a is up to 8e-4 from the reference's value, and which way single precision rounds depends
+    # on the processor.
+    tolerance = 1e-2 if low_pass else 1e-3 if kind == "a" else 1e-4
+    found = float(loss(song("normalized_sum"), song("mixture")))
+    assert found == pytest.approx(REFERENCE[case], rel=tolerance)
+    exactly = loss.double()
+    x, y = (exactly.magnitudes(song(name).double()) for name in ("normalized_sum", "mixture"))
+    assert found == pytest.approx(float(_distance(x, y, kind).sum()), rel=2e-3 if kind == "a" else 1e-4)
 
 
 @pytest.mark.parametrize("kind", ["a", "b"])

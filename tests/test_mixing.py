@@ -323,7 +323,7 @@ def test_the_pyfunc_answers_a_model_that_is_damaged_as_the_servers_fault(mixer_f
 
     model = load_pyfunc(mixer_folder)
     with torch.no_grad():
-        next(model.mixer.network.parameters()).fill_(np.nan)
+        next(model.served.mixer.network.parameters()).fill_(np.nan)
     with pytest.raises(AnsweredError, match="the served model is damaged") as caught:
         model.predict(None, pd.DataFrame([{"bass": audio.encode(noise(0.5), SAMPLE_RATE, ".wav")}]))
     assert caught.value.get_http_status_code() == 500

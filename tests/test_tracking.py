@@ -145,11 +145,11 @@ def test_another_evaluation_is_a_run_within_the_trainings_and_leaves_that_as_it_
     def evaluated(report: Path) -> str:
         trained = run_of(mixer, report, "evaluation")
         with trained.adding(), evaluations.run_for(report, trained) as own:
-            evaluations.publish(report, own, "stereo_loss_b")
+            evaluations.publish(report, own, "stereo_loss_b_matched")
         return own.run_id
 
     def loss(run_id: str) -> float:
-        return float(client.get_run(run_id).data.metrics["test_wet.crafx2.stereo_loss_b"])
+        return float(client.get_run(run_id).data.metrics["test_wet.crafx2.stereo_loss_b_matched"])
 
     first = mixers.report(tmp_path / "first", mixer, 3.0)
     ended = client.get_run(run.run_id).info
