@@ -19,7 +19,7 @@ help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
 	@echo "make quick   unit tests alone: no servers, browsers or pipelines (a minute)"
 	@echo "make test    the test suite, but for the slow tests"
-	@echo "make test-all   with the slow tests too: a song of 20 minutes, packages in empty environments, the tutorial"
+	@echo "make test-all   with the slow tests too: a song of 20 minutes, empty environments, the tutorial, experiments"
 	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   speed and memory"

@@ -22,7 +22,7 @@ from tests.browser import Browser
 from tests.project import Project
 from tests.test_moved_project import addresses, files
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 PATIENCE_SECONDS = 300
 MODEL = "models:/fxnorm-automix@champion"
