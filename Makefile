@@ -17,7 +17,7 @@ PAGE := fxnorm/listening_test/page
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
-	@echo "make quick   unit tests alone: no servers, browsers or pipelines (a minute)"
+	@echo "make quick   unit tests alone: no servers, browsers or pipelines (two to four minutes)"
 	@echo "make test    the test suite, but for the slow tests"
 	@echo "make test-all   with the slow tests too: a song of 20 minutes, empty environments, the tutorial, experiments"
 	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"

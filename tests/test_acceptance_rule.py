@@ -118,6 +118,6 @@ def test_the_margin_counts_in_the_test_too() -> None:
 @pytest.mark.parametrize(("confidence", "songs"), [(0.95, 6), (0.99, 8), (0.75, 4), (0.0, 2)])
 def test_so_many_songs_can_tell(confidence: float, songs: int) -> None:
     """All on one side is the clearest that a test can see: p = 2^(1 - songs)."""
-    assert significance.songs_to_tell(confidence) == songs
+    assert significance.songs_needed(1, 1 - confidence) == songs
     assert significance.p_value_of_lower(-np.arange(1.0, songs + 1)) < 1 - confidence
     assert significance.p_value_of_lower(-np.arange(1.0, songs)) >= 1 - confidence

@@ -623,7 +623,6 @@ def test_only_this_machine_reloads(endpoint: str, hurried: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
 def test_a_real_prometheus_answers_every_query_of_dashboard_and_alerts(endpoint: str, tmp_path: Path) -> None:
     configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}

@@ -5,7 +5,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import MutableMapping
@@ -57,7 +56,6 @@ def test_every_way_to_end_is_there_from_the_start_and_counted() -> None:
     assert value_of(found, "fxnorm_drift_bucket", effect="loudness", stem="bass", le="6.0") == 1
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's prometheus")
 def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     metrics = Metrics()
     metrics.serves("1", "0.1.0+abc")

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -385,11 +385,16 @@ def _one_thread() -> Iterator[None]:
                 torch.set_num_threads(threads)
 
 
-@contextlib.contextmanager
-def _settings_of_one_thread(names: Sequence[str]) -> Iterator[None]:
+def _settings_of_one_thread(names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """While it holds, libraries that are loaded take one thread each: processes already use every core."""
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+    return environment(dict.fromkeys(names, "1"))
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """While it holds, this process and those that are started have these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -6,7 +6,6 @@ all pairs are corrected together by Holm's method (1979).
 """
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -81,27 +80,18 @@ def compare_pairs(values: Mapping[str, Mapping[str, float]]) -> list[PairedTest]
         if songs:
             differences = np.array([values[first][song] - values[second][song] for song in songs])
             pairs.append((first, second, differences))
-    p_values = [wilcoxon(differences) for _, _, differences in pairs]
+    p_values = [_wilcoxon(differences) for _, _, differences in pairs]
     return [
         PairedTest(first, second, len(d), float(d.mean()), int((d < 0).sum()), int((d > 0).sum()), p_value, corrected)
         for (first, second, d), p_value, corrected in zip(pairs, p_values, holm(p_values), strict=True)
     ]
 
 
-def wilcoxon(differences: np.ndarray) -> float:
-    """The two-sided p-value of the signed-rank test of differences (songs,); 1 where none differs."""
-    if not differences.any():
-        return 1.0
-    return float(scipy.stats.wilcoxon(differences).pvalue)
-
-
 def p_value_of_lower(differences: np.ndarray) -> float:
-    """As :func:`wilcoxon` of differences (songs,), for the claim that they are under 0: 1 where their ranks speak
-    against it, whatever their mean.
+    """The p-value of differences (songs,) for the claim that they are under 0, as large as the two-sided one: 1 where
+    their ranks speak against it, whatever their mean, and where none differs.
     """
-    if not differences.any():
-        return 1.0
-    return min(1.0, 2 * float(scipy.stats.wilcoxon(differences, alternative="less").pvalue))
+    return min(1.0, 2 * _wilcoxon(differences, "less"))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -119,14 +109,9 @@ def smallest_p_value(songs: int) -> float:
     return min(1.0, 2.0 ** (1 - songs))
 
 
-def songs_needed(pairs: int) -> int:
-    """How many songs it takes until ``pairs`` comparisons can have a p-value under 5 % after the correction at all."""
-    return 1 + math.ceil(math.log2(max(1, pairs) / LEVEL))
-
-
-def songs_to_tell(confidence: float) -> int:
-    """How many songs it takes until one pair of systems can be told apart with ``confidence`` at all."""
-    return next(songs for songs in itertools.count(1) if smallest_p_value(songs) < 1 - confidence)
+def songs_needed(pairs: int, level: float = LEVEL) -> int:
+    """How many songs it takes until ``pairs`` comparisons can have a p-value under ``level`` after the correction."""
+    return next(songs for songs in itertools.count(1) if max(1, pairs) * smallest_p_value(songs) < level)
 
 
 def caution(songs: int, pairs: int) -> str:
@@ -152,3 +137,7 @@ def caution(songs: int, pairs: int) -> str:
 
 def _songs(count: int) -> str:
     return "One song" if count == 1 else f"{count} songs"
+
+
+def _wilcoxon(differences: np.ndarray, alternative: str = "two-sided") -> float:
+    return float(scipy.stats.wilcoxon(differences, alternative=alternative).pvalue) if differences.any() else 1.0

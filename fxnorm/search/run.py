@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from fxnorm.data.parallel import environment
 from fxnorm.errors import FxnormError, StoppedError
 from fxnorm.io import object_store, outputs
 from fxnorm.runtime import log
@@ -129,7 +129,8 @@ class _Workers:
         for number in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(plan, theirs, log.is_shown()))
-            with _environment(TQDM_DISABLE="1", **_accelerator(number)), signals_blocked():  # all bars are on one line
+            variables = {"TQDM_DISABLE": "1", **_accelerator(number)}  # all bars are on one line
+            with environment(variables), signals_blocked():
                 process.start()
             theirs.close()
             self._processes[process] = ours
@@ -187,21 +188,6 @@ class _Workers:
         for process, end in self._processes.items():
             process.join()
             end.close()
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Processes that are started within the block have these variables."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _accelerator(number: int) -> dict[str, str]:

@@ -133,25 +133,26 @@ class NoPruner(_Section):
     name: Literal["none"] = "none"
 
 
-class MedianPruner(_Section):
-    """Optuna's MedianPruner: ends what is worse than the median of the others at the same validation."""
+class _ByOthers(_Section):
+    """Of pruners that compare a trial with others at the same validation: from when on, how often, with how many."""
 
-    name: Literal["median"] = "median"
     n_startup_trials: int = Field(default=5, ge=0)
     n_warmup_steps: int = Field(default=0, ge=0)
     interval_steps: int = Field(default=1, ge=1)
     n_min_trials: int = Field(default=1, ge=1)
 
 
-class PercentilePruner(_Section):
+class MedianPruner(_ByOthers):
+    """Optuna's MedianPruner: ends what is worse than the median of the others at the same validation."""
+
+    name: Literal["median"] = "median"
+
+
+class PercentilePruner(_ByOthers):
     """Optuna's PercentilePruner."""
 
     name: Literal["percentile"] = "percentile"
     percentile: float = Field(ge=0, le=100)
-    n_startup_trials: int = Field(default=5, ge=0)
-    n_warmup_steps: int = Field(default=0, ge=0)
-    interval_steps: int = Field(default=1, ge=1)
-    n_min_trials: int = Field(default=1, ge=1)
 
 
 class SuccessiveHalvingPruner(_Section):

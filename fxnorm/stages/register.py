@@ -194,9 +194,13 @@ class _Shown:
         return cls(len(songs), significance.p_value_of_lower(differences), rule)
 
     @property
+    def _needed(self) -> int:
+        return significance.songs_needed(1, 1 - self.rule.confidence)
+
+    @property
     def too_few(self) -> bool:
         """Whether no result on so few songs could be told from chance, where it has to be."""
-        return self.rule.confidence > 0 and self.songs < significance.songs_to_tell(self.rule.confidence)
+        return self.rule.confidence > 0 and self.songs < self._needed
 
     @property
     def by_chance(self) -> bool:
@@ -208,10 +212,9 @@ class _Shown:
         if self.rule.confidence == 0:
             return f"the mean of {songs} decides (register.confidence 0)"
         if self.too_few:
-            needed = significance.songs_to_tell(self.rule.confidence)
             return (
                 f"{songs}, too few to tell from chance: register.confidence {self.rule.confidence:g} takes at least"
-                f" {needed}"
+                f" {self._needed}"
             )
         test = f"p = {self.p_value:.2g} (Wilcoxon, {songs})"
         if self.by_chance:
