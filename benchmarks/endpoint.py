@@ -6,8 +6,8 @@ on a machine with other work, only figures beside each other compare, and proces
 songs a minute. At the end the first number of clients comes once more: memory that the server keeps shows there.
 The exit status is 1 where a target is missed. Nothing leaves this machine.
 
-``--watched PAIRS`` measures something else: a server with metrics, request log and another model in the shadow beside
-one without, song by song; and how long a scrape of the metrics takes meanwhile. Songs of 5 s do
+``--watched PAIRS`` measures something else: a server with metrics, request log and another model in the shadow against
+one without, in turn, each for ``--seconds``; and how long a scrape of the metrics takes meanwhile. Songs of 5 s do
 (``--song-seconds``).
 """
 
@@ -69,6 +69,7 @@ FEW = 20
 """Songs under which a 95th percentile is that of hardly any."""
 WATCHED = 0.98
 SCRAPE_SECONDS = 0.2
+SCRAPE_PAUSE = 5.0
 TEXT_WATCHED = (
     "{clients} clients, {pairs} pairs: watched over not watched, songs a minute: median {throughput:.3f} "
     "(95% interval {low:.3f} to {high:.3f}, target 0.98), processor time a song {processor:.3f}\n"
@@ -282,11 +283,11 @@ def counted(text: str, name: str, **labels: str) -> float:
 
 @contextlib.contextmanager
 def scraping(address: str, found: list[float]) -> Iterator[None]:
-    """Once a second within the block, and note how long it took."""
+    """Scrape within the block, three times as often as ``deploy/monitoring`` does, and note how long it took."""
     end = threading.Event()
 
     def keep_on() -> None:
-        while not end.wait(1.0):
+        while not end.wait(SCRAPE_PAUSE):
             found.append(scrape(address)[0])
 
     thread = threading.Thread(target=keep_on)
@@ -298,43 +299,45 @@ def scraping(address: str, found: list[float]) -> Iterator[None]:
         thread.join()
 
 
-def compare_watched(mixer: Mixer, threads: int, body: bytes, samples: int, clients: int, pairs: int) -> dict[str, Any]:
-    """Let all clients post one song to a server that watches, then to one that does not, and so on, without a pause.
+def compare_watched(
+    mixer: Mixer, threads: int, body: bytes, samples: int, clients: int, pairs: int, seconds: float
+) -> dict[str, Any]:
+    """Load a server that watches for some seconds, then one that does not, and so on; one of them runs at a time.
 
-    Songs are short, so that neither server has been idle for long enough to begin other work meanwhile.
+    Of two servers side by side, the one that waits would mix for the other model, as it does where nobody asks.
     """
-    ratios, processor, scrapes = list[float](), list[float](), list[float]()
+    songs: dict[str, list[float]] = {"plain": [], "watched": []}
+    processor: dict[str, list[float]] = {"plain": [], "watched": []}
+    scrapes: list[float] = []
     errors: list[str] = []
-    folders: list[Path] = []
+    shadow = lines = 0.0
+    for pair in range(pairs):
+        for name in ("plain", "watched") if pair % 2 else ("watched", "plain"):
+            folders: list[Path] = []
 
-    def variables(folder: Path) -> dict[str, str]:
-        folders.append(folder)
-        return watching(folder)
+            def variables(
+                folder: Path, watched: bool = name == "watched", folders: list[Path] = folders
+            ) -> dict[str, str]:
+                folders.append(folder)
+                return watching(folder) if watched else {"FXNORM_METRICS": "0"}
 
-    with (
-        serving(mixer, threads, lambda folder: {"FXNORM_METRICS": "0"}) as plain,
-        serving(mixer, threads, variables) as watched,
-    ):
-        servers = {"plain": plain, "watched": watched}
-        for server in servers.values():
-            load(*server, body, samples, clients, 1.0)
-        with scraping(watched[0], scrapes):
-            for pair in range(pairs):
-                means, costs = {}, {}
-                for name in ("plain", "watched") if pair % 2 else ("watched", "plain"):
-                    turn = load(*servers[name], body, samples, clients, 0.001, look_seconds=0.01)
-                    errors += turn.errors
-                    means[name] = statistics.mean(turn.latencies)
-                    costs[name] = turn.processor / clients
-                ratios.append(means["plain"] / means["watched"])
-                processor.append(costs["watched"] / costs["plain"])
-        shadow = counted(scrape(watched[0])[1], "fxnorm_shadow_songs_total", outcome="compared")
-        lines = len((folders[0] / "requests.jsonl").read_text().splitlines())
+            with serving(mixer, threads, variables) as (address, process):
+                load(address, process, body, samples, clients, 1.0)
+                with scraping(address, scrapes) if name == "watched" else contextlib.nullcontext():
+                    turn = load(address, process, body, samples, clients, seconds)
+                errors += turn.errors
+                songs[name].append(len(turn.latencies) / turn.elapsed)
+                processor[name].append(turn.processor / max(len(turn.latencies), 1))
+                if name == "watched":
+                    shadow += counted(scrape(address)[1], "fxnorm_shadow_songs_total", outcome="compared")
+                    lines += len((folders[0] / "requests.jsonl").read_text().splitlines())
+    ratios = [watched / plain for plain, watched in zip(songs["plain"], songs["watched"], strict=True)]
+    costs = [watched / plain for plain, watched in zip(processor["plain"], processor["watched"], strict=True)]
     # other work of the machine makes some pairs useless: the median does not mind, and its interval is bootstrapped
     interval = scipy.stats.bootstrap((ratios,), np.median, rng=np.random.default_rng(0)).confidence_interval
     return {
         "clients": clients, "pairs": pairs, "throughput": statistics.median(ratios),
-        "low": float(interval.low), "high": float(interval.high), "processor": statistics.median(processor),
+        "low": float(interval.low), "high": float(interval.high), "processor": statistics.median(costs),
         "scrapes": len(scrapes), "scrape_median": statistics.median(scrapes), "scrape_longest": max(scrapes),
         "errors": errors, "error_count": len(errors), "shadow": shadow, "lines": lines,
     }  # fmt: skip
@@ -419,7 +422,9 @@ def main() -> int:
     report: list[dict[str, Any]] = []
     if arguments.watched:
         for clients in arguments.clients:
-            pairs = compare_watched(mixer, arguments.threads, body, samples, clients, arguments.watched)
+            pairs = compare_watched(
+                mixer, arguments.threads, body, samples, clients, arguments.watched, arguments.seconds
+            )
             report.append(pairs)
             print(TEXT_WATCHED.format(**pairs), flush=True)
         return ended(arguments.json, report, [fault for pairs in report for fault in missed_watched(pairs)])

@@ -97,6 +97,46 @@ def test_large_and_small_numbers_keep_their_spread() -> None:
         statistics_of(songs)
 
 
+def test_a_million_songs_are_put_together_in_any_order(tmp_path: Path) -> None:
+    """Their sums pass 64 bits: a part of 976 songs with the largest values that are taken, 1,024 times."""
+    values = np.random.default_rng(0).uniform(131_000, 131_071, 976)
+    part = statistics_of([{"loudness": np.float64(value)} for value in values])
+    doubled, added, grouped = part, DatasetStatistics(), DatasetStatistics()
+    for _ in range(10):
+        twice = DatasetStatistics()
+        twice.merge(doubled)
+        twice.merge(doubled)
+        doubled = twice
+    for _ in range(1024):
+        added.merge(part)
+    for size in (1, 70, 300, 653):  # of which some pass the number of songs that take one number a sum, some do not
+        group = DatasetStatistics()
+        for _ in range(size):
+            group.merge(part)
+        group.save(tmp_path / "group.npz")
+        grouped.merge(DatasetStatistics.load(tmp_path / "group.npz"))
+    files = []
+    for name, statistics in {"doubled": doubled, "added": added, "grouped": grouped}.items():
+        statistics.save(tmp_path / name)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1] == files[2]
+    loaded = DatasetStatistics.load(tmp_path / "doubled")
+    assert loaded.count("loudness", "vocals") == 999_424
+    assert loaded.mean("loudness", "vocals") == part.mean("loudness", "vocals")
+    np.testing.assert_allclose(loaded.standard_deviation("loudness", "vocals"), values.std(), rtol=1e-9)
+
+
+def test_sums_that_no_songs_can_have_are_refused(statistics: DatasetStatistics, tmp_path: Path) -> None:
+    """They would overflow when songs are added."""
+    statistics.save(tmp_path / "statistics.npz")
+    with np.load(tmp_path / "statistics.npz") as file:
+        arrays = dict(file)
+    arrays["sums/loudness/bass"][1] = 2**62
+    np.savez(tmp_path / "statistics.npz", **arrays)
+    with pytest.raises(ModelError, match="sums/loudness/bass: more than 3 songs can have together"):
+        DatasetStatistics.load(tmp_path / "statistics.npz")
+
+
 def test_equal_songs_have_no_spread() -> None:
     statistics = statistics_of([random_features(0)] * 4)
     for effect in EFFECTS:
@@ -206,7 +246,7 @@ def parts(**changes: np.ndarray) -> dict[str, np.ndarray]:
         ({"loudness/bass": np.array(np.nan)}, "not finite"),
         ({"loudness/bass": np.array(-20.0), "count/loudness/bass": np.array(3)}, "a spread, a count and sums"),
         (parts(count=np.array(0)), "count/loudness/bass: expected a whole number"),
-        (parts(count=np.array(2**40)), "count/loudness/bass: expected a whole number"),
+        (parts(count=np.array(2**41)), "count/loudness/bass: expected a whole number"),
         (parts(sums=np.zeros((3,), dtype=np.int64)), "sums/loudness/bass: expected whole numbers"),
         (parts(sums=np.zeros(4)), "sums/loudness/bass: expected whole numbers"),
         (parts(sums=np.zeros(4, dtype=np.int64)), "not the mean of its sums"),

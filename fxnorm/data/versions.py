@@ -34,7 +34,7 @@ CHANGES_NO_RESULT = frozenset({
     "fxnorm.training.interruption",  # when a training stops, to go on bit for bit
     "fxnorm.statistics.plots",  # pictures beside statistics and stems: drawn each time, and never kept
     "fxnorm.tracking.runs", "fxnorm.tracking.evaluations", "fxnorm.tracking.system_metrics",
-    "fxnorm.tracking.errors",  # what is written of results to a tracking server
+    "fxnorm.tracking.errors", "fxnorm.tracking.kubeflow_runs",  # what is written of results to a tracking server
     "fxnorm.registry.registered", "fxnorm.registry.aliases", "fxnorm.registry.served_model",
     "fxnorm.registry.model_card",  # where a finished Mixer goes
     "fxnorm.data.demo_names",  # whether a training is told how large published ones are

@@ -33,8 +33,11 @@ with the one, and delivered at the other."""
 _STEPS_PER_UNIT = 2**29
 """Features are counted in whole steps of 2e-9, because sums of whole numbers do not depend on their order."""
 _LARGEST = 2**46  # steps, which is 131,072 units: more than any audio within full scale measures
-_MOST_SONGS = 2**16  # whose sums cannot overflow
 _HALF_BITS = 23  # steps are squared in two halves
+_SONGS_OF_ONE_NUMBER = 2**16
+"""Up to so many songs, no sum can overflow 64 bits; of more, each is kept in two numbers."""
+_LIMB_BITS = 32
+_MOST_SONGS = 2**40  # whose sums cannot overflow two numbers
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class _Sums:
     Attributes:
         count: of songs.
         totals: int64 (4, ...): the sums of steps, and of the high halves' squares, the products of high and low halves,
-            and the low halves' squares, of which squares of steps consist.
+            and the low halves' squares, of which squares of steps consist. Of more than 65,536 songs it is
+            (2, 4, ...): the sums divided by 2**32, rounded down, and what is left of each, from 0 to 2**32 - 1.
     """
 
     count: int
@@ -56,17 +60,49 @@ class _Sums:
         high, low = steps >> _HALF_BITS, steps & (2**_HALF_BITS - 1)
         return cls(1, np.stack([steps, high * high, high * low, low * low]))
 
+    @staticmethod
+    def shape_of(count: int, feature: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the sums of ``count`` songs' features of a shape."""
+        return (4, *feature) if count <= _SONGS_OF_ONE_NUMBER else (2, 4, *feature)
+
     def merged(self, other: "_Sums") -> "_Sums":
-        return _Sums(self.count + other.count, self.totals + other.totals)
+        count = self.count + other.count
+        if count <= _SONGS_OF_ONE_NUMBER:
+            return _Sums(count, self.totals + other.totals)
+        high, low = self._limbs() + other._limbs()
+        return _Sums(count, np.stack([high + (low >> _LIMB_BITS), low & (2**_LIMB_BITS - 1)]))
+
+    def within_bounds(self) -> bool:
+        """Whether songs can have these sums: what is merged with them would overflow else."""
+        largest = self.count * _LARGEST
+        if self.count <= _SONGS_OF_ONE_NUMBER:
+            return bool((self.totals <= largest).all() and (self.totals >= -largest).all())
+        high, low = self.totals
+        within = (high <= largest >> _LIMB_BITS).all() and (high >= -largest >> _LIMB_BITS).all()
+        return bool(within and (low >= 0).all() and (low < 2**_LIMB_BITS).all())
+
+    def _limbs(self) -> np.ndarray:
+        if self.count > _SONGS_OF_ONE_NUMBER:
+            return self.totals
+        return np.stack([self.totals >> _LIMB_BITS, self.totals & (2**_LIMB_BITS - 1)])
+
+    def _exact(self) -> np.ndarray:
+        """The sums as unbounded integers (4, ...)."""
+        if self.count <= _SONGS_OF_ONE_NUMBER:
+            return self.totals.astype(object)
+        high, low = self.totals.astype(object)
+        return np.asarray((high << _LIMB_BITS) + low, dtype=object)
 
     @property
     def mean(self) -> np.ndarray:
-        return np.asarray(self.totals[0] / (self.count * _STEPS_PER_UNIT))
+        if self.count <= _SONGS_OF_ONE_NUMBER:
+            return np.asarray(self.totals[0] / (self.count * _STEPS_PER_UNIT))
+        return np.asarray(self._exact()[0] / (self.count * _STEPS_PER_UNIT), dtype=np.float64)
 
     @functools.cached_property
     def standard_deviation(self) -> np.ndarray:
         # unbounded integers, since the difference of the two is far smaller than they are
-        total, high, mixed, low = self.totals.astype(object)
+        total, high, mixed, low = self._exact()
         squares = (high << 2 * _HALF_BITS) + (mixed << _HALF_BITS + 1) + low
         variance = np.asarray(self.count * squares - total * total, dtype=np.float64)
         return np.asarray(np.sqrt(variance) / (self.count * _STEPS_PER_UNIT))
@@ -98,7 +134,7 @@ class DatasetStatistics:
         """Count in the songs of ``other``; in what order and parts songs come together makes no difference at all.
 
         Raises:
-            DatasetError: one of the two holds averages alone, or there are more than 65,536 songs.
+            DatasetError: one of the two holds averages alone, or there are more than 2**40 songs.
         """
         if self._averages or other._averages:
             raise DatasetError("statistics without spread and count, such as published averages, cannot be merged")
@@ -265,7 +301,7 @@ def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
     most = {}
     for effect, stem in _KEYS:
         numbers = math.prod(SHAPES[effect])
-        for part, times in (("", 1), ("spread/", 1), ("count/", 1), ("sums/", 4)):
+        for part, times in (("", 1), ("spread/", 1), ("count/", 1), ("sums/", 8)):
             most[f"{part}{effect}/{stem}"] = times * numbers
     try:
         return read_npz(path, most)
@@ -284,9 +320,12 @@ def _stored_sums(path: str | Path, name: str, mean: np.ndarray, arrays: dict[str
         raise ModelError(f"{path}: {name} needs a spread, a count and sums beside its mean, or none of them")
     if count.shape != () or count.dtype != np.int64 or not 1 <= count <= _MOST_SONGS:
         raise ModelError(f"{path}: count/{name}: expected a whole number from 1 to {_MOST_SONGS}")
-    if totals.shape != (4, *mean.shape) or totals.dtype != np.int64:
-        raise ModelError(f"{path}: sums/{name}: expected whole numbers of shape {(4, *mean.shape)}")
+    shape = _Sums.shape_of(int(count), mean.shape)
+    if totals.shape != shape or totals.dtype != np.int64:
+        raise ModelError(f"{path}: sums/{name}: expected whole numbers of shape {shape}")
     sums = _Sums(int(count), totals)
+    if not sums.within_bounds():
+        raise ModelError(f"{path}: sums/{name}: more than {count} songs can have together")
     if not np.allclose(sums.mean, mean, rtol=1e-12, atol=0):
         raise ModelError(f"{path}: {name}: is not the mean of its sums")
     return sums

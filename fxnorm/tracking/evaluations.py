@@ -26,6 +26,7 @@ from fxnorm.evaluation.results import (
     read_verdicts,
 )
 from fxnorm.evaluation.songs import MIXES, PICTURES
+from fxnorm.tracking import kubeflow_runs
 from fxnorm.tracking.runs import DESCRIPTION_TAG, TrackedRun
 
 RUN_FOLDER = "evaluation"
@@ -46,10 +47,12 @@ def run_for(output: Path, trained: TrackedRun) -> Iterator[TrackedRun]:
     """
     evaluation = identity(output)
     if trained.tags().get(EVALUATION_TAG) == evaluation or not is_published(trained):
-        trained.set_tags({EVALUATION_TAG: evaluation})
+        trained.set_tags({EVALUATION_TAG: evaluation} | kubeflow_runs.tags())
         yield trained
         return
     with trained.child("another evaluation", EVALUATION_TAG, evaluation).adding() as own:
+        if tags := kubeflow_runs.tags():
+            own.set_tags(tags)
         yield own
 
 
