@@ -6,6 +6,7 @@ Steinmetz et al., "Automatic multitrack mixing with a differentiable mixing cons
 low-pass filter go before the comparison.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -36,7 +37,43 @@ _SILENT_MAGNITUDE = 1e-3
 """Root mean square magnitude of a target at about -93 dBFS; quieter targets do not scale loss "a" up any further."""
 
 
-class StereoLoss(nn.Module):
+class Loss(nn.Module, ABC):
+    """``loss(output, target)`` of a batch of signals (batch, channels, samples), a scalar.
+
+    It is a function of a few means over the examples. So a batch may be computed in parts of one size, on one device
+    after another or on several: the means of the batch are the means of its parts' means, whatever the function is.
+    """
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.of_means(self.means(output, target))
+
+    @property
+    @abstractmethod
+    def is_mean(self) -> bool:
+        """Whether the loss itself is a mean over the examples: its slope in the means is always the same."""
+
+    @abstractmethod
+    def means(self, output: Tensor, target: Tensor) -> Tensor:
+        """The means of which the loss is a function, a tensor of one shape for all batches."""
+
+    @abstractmethod
+    def of_means(self, means: Tensor) -> Tensor:
+        """The loss, a scalar."""
+
+
+class AbsoluteLoss(Loss):
+    """The mean absolute difference of the samples."""
+
+    is_mean = True
+
+    def means(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).abs().mean()
+
+    def of_means(self, means: Tensor) -> Tensor:
+        return means
+
+
+class StereoLoss(Loss):
     """``loss(output, target)`` for stereo signals (batch, 2, samples), a scalar; computed in float32.
 
     With X and Y the magnitudes of output and target, for sum and difference each, added up:
@@ -65,11 +102,17 @@ class StereoLoss(nn.Module):
         self.register_buffer("banded", _banded(_taps(a_weighting, low_pass)), persistent=False)
         self.register_buffer("window", torch.hann_window(FFT_SIZE).sqrt(), persistent=False)
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+    @property
+    def is_mean(self) -> bool:
+        return self.kind == "b"
+
+    def means(self, output: Tensor, target: Tensor) -> Tensor:
+        """Shape (3, 2), of sum and difference: (Y - X)^2, Y^2 and abs(log X - log Y)."""
         with torch.autocast(output.device.type, enabled=False):
-            x = self.magnitudes(output.float())
-            y = self.magnitudes(target.float())
-            return _distance(x, y, self.kind).sum()
+            return _means(self.magnitudes(output.float()), self.magnitudes(target.float()))
+
+    def of_means(self, means: Tensor) -> Tensor:
+        return _distance(means, self.kind)
 
     def magnitudes(self, audio: Tensor) -> Tensor:
         """STFT magnitudes of sum and difference (batch, 2, bins, frames), filtered, without the guard frames."""
@@ -100,19 +143,28 @@ def stereo_losses(outputs: Mapping[str, np.ndarray], target: np.ndarray) -> dict
         values = {}
         for name, output in outputs.items():
             x = magnitudes(output)
-            values[name] = {kind: float(_distance(x, y, kind).sum()) for kind in ("a", "b")}
+            means = _means(x, y)
+            values[name] = {kind: float(_distance(means, kind)) for kind in ("a", "b")}
     return values
 
 
-def _distance(x: Tensor, y: Tensor, kind: str) -> Tensor:
-    """The loss of sum and of difference, shape (2,)."""
+def _means(x: Tensor, y: Tensor) -> Tensor:
     everything = (0, 2, 3)
-    logs = (_log(x) - _log(y)).abs().mean(everything)
+    logs = (_log(x) - _log(y)).abs()
+    return torch.stack([part.mean(everything) for part in ((x - y).square(), y.square(), logs)])
+
+
+def _distance(means: Tensor, kind: str) -> Tensor:
+    difference, target, logs = means
     if kind == "b":
-        return (x - y).square().mean(everything) + logs
-    norm = torch.linalg.vector_norm(y, dim=everything)
-    floor = _SILENT_MAGNITUDE * (y.numel() / 2) ** 0.5
-    return torch.linalg.vector_norm(x - y, dim=everything) / norm.clamp(min=floor) + logs
+        return (difference + logs).sum()
+    return (_root(difference) / _root(target).clamp(min=_SILENT_MAGNITUDE) + logs).sum()
+
+
+def _root(square: Tensor) -> Tensor:
+    """The square root, of slope 0 at 0, and not a number of what is none."""
+    zero = square == 0
+    return torch.where(zero, 1.0, square).sqrt() * ~zero
 
 
 def _log(magnitude: Tensor) -> Tensor:

@@ -180,8 +180,16 @@ class TrainSettings(_Section):
 class ResourcesSettings(_Section):
     """What a training takes of the machine. It changes nothing in what is learnt, so no stage of DVC names it."""
 
-    compile: bool = False
-    """Compile the network with torch.compile: minutes at the start for faster steps. Checkpoints stay the same."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile network and loss with torch.compile: minutes at the start for faster steps. auto does so on CUDA devices
+    when 1,000 steps or more are to come, and keeps to it if compiled steps are measured to be faster there and to give
+    the same loss. Checkpoints stay the same."""
+    accumulation: Annotated[int, Field(gt=0, le=65_536)] = 1
+    """Parts in which a process computes its examples of a step, one after the other, so that a small device learns what
+    a large one does; but for rounding and for what dropout draws. A number that divides them."""
+    report_every: PositiveInt = 10
+    """Steps after which losses are fetched from the device, looked at and logged, one for each step. Until then nothing
+    waits for the device, and of several processes none hears of a signal to another."""
     checkpoint_every: PositiveInt = 200
     """Steps between checkpoints."""
     keep_checkpoints: PositiveInt = 2

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fxnorm import models
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data import dataset
 from fxnorm.effects.loudness import measure
-from fxnorm.errors import DatasetError, FxnormError, ModelError
+from fxnorm.errors import DatasetError, DivergedError, FxnormError, ModelError
 from fxnorm.io import audio, object_store
 from fxnorm.losses import StereoLoss
 from fxnorm.normalization.recipe import Recipe
@@ -56,7 +58,11 @@ def songs(make_song: MakeSong, tmp_path: Path) -> dict[str, list[dataset.Song]]:
 
 
 def train(
-    songs: dict[str, list[dataset.Song]], folder: Path, settings: TrainSettings = SETTINGS, log: loop.Log = quiet
+    songs: dict[str, list[dataset.Song]],
+    folder: Path,
+    settings: TrainSettings = SETTINGS,
+    log: loop.Log = quiet,
+    resources: ResourcesSettings = RESOURCES,
 ) -> tuple[nn.Module, loop.Outcome]:
     torch.manual_seed(settings.seed)
     network = models.build(settings.network, **settings.sizes)
@@ -68,7 +74,7 @@ def train(
         songs["val"],
         checkpoints,
         log,
-        resources=RESOURCES,
+        resources=resources,
         processes=Processes(torch.device("cpu")),
         interruption=Interruption(),
     )
@@ -239,13 +245,67 @@ def test_a_finished_run_started_again_does_nothing_and_gives_the_same(
 def test_a_loss_that_is_not_a_number_stops_with_step_songs_and_advice(
     songs: dict[str, list[dataset.Song]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StereoLoss, "forward", broken_loss)
-    with pytest.raises(FxnormError, match=r"loss is nan at step 1 \(songs: .*[AB].*\); try a lower"):
-        train(songs, tmp_path / "c", SETTINGS.model_copy(update={"warm_up_batches": 1}))
+    means, calls = StereoLoss.means, 0
+
+    def broken_at_step_4(self: StereoLoss, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += output.requires_grad  # in no validation
+        return means(self, output, target) * (math.nan if calls == 4 else 1)
+
+    monkeypatch.setattr(StereoLoss, "means", broken_at_step_4)
+    steps: list[int] = []
+    with pytest.raises(DivergedError, match=r"loss is nan at step 4 \(songs: .*[AB].*\); try a lower"):
+        train(songs, tmp_path / "c", log=lambda step, values: steps.extend([step] * ("train.loss" in values)))
+    assert calls > 4, "it is not waited for"
+    assert steps == [1, 2, 3]
+    (checkpoint,) = (tmp_path / "c").glob("*/step-*.pt")
+    assert checkpoint.name == "step-000000003.pt", "no checkpoint has weights that are not numbers"
 
 
-def broken_loss(self: nn.Module, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return output.sum() * math.nan
+class WithoutWaiting(TorchDispatchMode):
+    """While it lasts, what waits for a device that computes a tensor is an error."""
+
+    WAITING = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+    METHODS = ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__", "__repr__")
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function not in self.WAITING, function
+        return function(*args, **(kwargs or {}))
+
+    def __enter__(self) -> "WithoutWaiting":
+        self.patch = pytest.MonkeyPatch()
+        for name in self.METHODS:
+            self.patch.setattr(torch.Tensor, name, self._refused)
+        return super().__enter__()
+
+    def __exit__(self, *arguments: Any) -> None:
+        self.patch.undo()
+        super().__exit__(*arguments)
+
+    @staticmethod
+    def _refused(*arguments: Any) -> Any:
+        raise AssertionError("the value of a tensor is asked for")
+
+
+@pytest.mark.parametrize("resources", [{}, {"accumulation": 2}])
+def test_no_step_waits_for_the_device(
+    songs: dict[str, list[dataset.Song]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: dict[str, int]
+) -> None:
+    with WithoutWaiting(), pytest.raises(AssertionError):
+        float(torch.ones(()))
+    with WithoutWaiting(), pytest.raises(AssertionError):
+        torch.ones(3).nonzero()
+    step, guarded = loop._Run._train_step, list[int]()
+
+    def without_waiting(self: loop._Run, stems: torch.Tensor, mixture: torch.Tensor) -> None:
+        with WithoutWaiting():
+            step(self, stems, mixture)
+        guarded.append(self.step)
+
+    monkeypatch.setattr(loop._Run, "_train_step", without_waiting)
+    update = {"loss": "a", "weight_average": 0.9}  # what takes most
+    train(songs, tmp_path / "c", SETTINGS.model_copy(update=update), resources=RESOURCES.model_copy(update=resources))
+    assert guarded == list(range(1, 15))
 
 
 def test_an_object_store_that_does_not_answer_is_said_and_holds_up_nothing_but_the_beginning(

@@ -202,9 +202,9 @@ def test_a_compiled_network_leaves_the_same_names_and_goes_on_uncompiled(
     compiled: list[object] = []
     compile_for_real = torch.compile
 
-    def compile_without_a_compiler(module: torch.nn.Module) -> Any:
-        compiled.append(module)
-        return compile_for_real(module, backend="eager")
+    def compile_without_a_compiler(function: Callable[..., Any], **options: Any) -> Any:
+        compiled.append(function)
+        return compile_for_real(function, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", compile_without_a_compiler)
     train("plain")

@@ -3,11 +3,15 @@
 The published recipe is Adam with AMSGrad, clipped gradients, an epoch at learning rate 0 that only fills Adam's
 moments, and learning rates that fall in steps; the weights with the best mean validation loss are kept.
 
+No step waits for the device. What steps measure stays there until it is fetched for all of them together, every few
+steps and before anything is kept of them: then it is logged, and looked at for what is no number.
+
 A run that was ended, by a signal or without any warning, goes on from its newest checkpoint and finds the weights that
 it would have found undisturbed: bit for bit on a CPU; on a GPU, only where its arithmetic is deterministic.
 """
 
 import contextlib
+import copy
 import functools
 import json
 import logging
@@ -21,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -34,7 +38,9 @@ from fxnorm.training import preflight
 from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.data import DistributedBatchSampler, Example, RandomCrops, Sequences
 from fxnorm.training.distributed import Processes
+from fxnorm.training.gradients import Gradients
 from fxnorm.training.interruption import Interruption, leave_to
+from fxnorm.training.random_state import random_state, set_random_state
 from fxnorm.training.tasks import Task
 
 if TYPE_CHECKING:  # what is not imported here is not in a training's identity: see training.data
@@ -111,8 +117,8 @@ def train(
         training_songs: normalized songs with mixtures.
         validation_songs: likewise.
         checkpoints: of this very run; it goes on from the newest.
-        log: called with the values to plot, at each step, in the first process.
-        resources: readers, compilation, and how often a checkpoint is written.
+        log: called with the values to plot of each step, of some steps together, in the first process.
+        resources: readers, compilation, parts of a batch, and how often losses are fetched and checkpoints written.
         processes: each computes an equal part of every batch.
         interruption: notes the signals that end the run.
         reverberation: for the training crops, if any.
@@ -123,9 +129,11 @@ def train(
 
     Raises:
         StoppedError: a signal came to any of the processes; the checkpoint is written.
-        DivergedError: the loss is not a number, with the step and the songs of the batch; checkpoints stay.
+        DivergedError: the loss is not a number, with the first such step and the songs of its batch; it is noticed when
+            losses are fetched. Checkpoints stay, and none has weights from such a step.
         FxnormError: what ``validated`` raised, in all processes; checkpoints stay.
         SettingsError: the batch cannot be divided evenly.
+        FxnormError: it is to be compiled, and cannot be.
     """
     preflight.check(settings, resources, task, processes)
     run = _Run(
@@ -177,20 +185,19 @@ class _Run:
         self.sequences = Sequences(validation_songs, samples, overlap=2 * task.edge_guard)
         numbers = range(processes.rank, len(self.sequences), processes.count)
         # one loader for all epochs, so that its reading processes stay
-        self.validation = self._loader(self.sequences, self.local_batch_size, numbers)
+        self.validation = self._loader(self.sequences, self.local_batch_size // resources.accumulation, numbers)
         self.module = task.module.to(self.device)
         self.loss = task.loss.to(self.device)
-        wrapped = processes.wrap(self.module)
-        self.forward: Callable[[Tensor], Tensor] = torch.compile(wrapped) if resources.compile else wrapped
-        self.optimizer = torch.optim.Adam(
-            self.module.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True
-        )
         self.learning_rates = learning_rates(settings)
-        self.average = AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.weight_average))
+        self.optimizer = torch.optim.Adam(
+            self.module.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True, fused=True
+        )
+        self.average = _Average(self.module, settings.weight_average)
         self.checkpoints = checkpoints
         self.step = self.saved_step = 0
         self.signal_number = 0
         self.losses: list[float] = []
+        self.measured: list[Tensor] = []
         self.best_loss, self.best_step = math.inf, 0
         self.best_weights = _copy(self.module)
         self.curve: list[dict[str, float]] = []
@@ -198,6 +205,8 @@ class _Run:
 
     def to_the_end(self) -> Outcome:
         self._go_on()
+        steps = len(self.learning_rates) - self.step
+        self.gradients = Gradients(self.task, self.bfloat16, self.resources, self.processes, steps, self._report)
         with self._bar("train", "step", len(self.learning_rates), initial=self.step) as bar:
             self._validate_if_due()
             if not self._over():
@@ -207,28 +216,57 @@ class _Run:
 
     def _train(self, bar: tqdm) -> None:
         first_step, began = self.step, time.monotonic()
+        self.module.train()
         with _without_worker_traces():
-            for stems, mixture in self._batches():
-                loss, gradient_norm = self._train_step(stems, mixture)
-                seconds = (time.monotonic() - began) / (self.step - first_step)
-                speed = self.settings.batch_size / seconds
-                measured = {
-                    "train.loss": loss,
-                    "train.gradient_norm": gradient_norm,
-                    "train.examples_per_second": speed,
-                    "train.hours_left": (len(self.learning_rates) - self.step) * seconds / 3600,
-                }
-                self.log(self.step, measured)
+            for stems, mixture in self._on_device(self._batches()):
+                self._train_step(stems, mixture)
+                bar.update()
+                if not self._is_report_due():
+                    continue
+                self._report_steps(bar, lambda: (time.monotonic() - began) / (self.step - first_step))
                 self._stop_if_signalled()
                 self._validate_if_due()
                 over = self._over()
                 if over or self.step % self.resources.checkpoint_every == 0:
                     self._save()
-                validation = f"{self.best_loss:.4g}" if math.isfinite(self.best_loss) else "not yet"
-                bar.set_postfix_str(f"loss {loss:.4g}, best validation {validation}, {speed:.3g} examples/s", False)
-                bar.update()
                 if over:
                     return
+
+    def _is_report_due(self) -> bool:
+        """Whether this step's losses are needed now; all processes find the same."""
+        # alone, it need not ask others, and ends with the step at which the signal came
+        signalled = self.processes.count == 1 and self.interruption.signal_number
+        every = (self.resources.report_every, self.resources.checkpoint_every)
+        return bool(signalled) or self._has_epoch_ended() or any(self.step % steps == 0 for steps in every)
+
+    def _report_steps(self, bar: tqdm, seconds_a_step: Callable[[], float]) -> None:
+        """Fetch and log what the steps since the last time have measured, and hear of signals.
+
+        Raises:
+            DivergedError: something is not a number.
+        """
+        measured: list[list[float]] = torch.stack(self.measured).tolist()
+        first = self.step - len(measured) + 1
+        self.measured = []
+        broken = (step for step, values in enumerate(measured, first) if not all(map(math.isfinite, values)))
+        none = self.step + 1
+        self.signal_number, highest = self.processes.highest(self.interruption.signal_number, -next(broken, none))
+        broken_step = -highest  # of all processes the first
+        seconds = seconds_a_step()
+        speed = self.settings.batch_size / seconds
+        for step, (loss, norm) in enumerate(measured[: broken_step - first], first):
+            values = {
+                "train.loss": loss,
+                "train.gradient_norm": norm,
+                "train.examples_per_second": speed,
+                "train.hours_left": (len(self.learning_rates) - step) * seconds / 3600,
+            }
+            self.log(step, values)
+            self.losses.append(loss)
+        if broken_step != none:
+            raise self.processes.agreed(DivergedError(self._not_a_number(broken_step, *measured[broken_step - first])))
+        validation = f"{self.best_loss:.4g}" if math.isfinite(self.best_loss) else "not yet"
+        bar.set_postfix_str(f"loss {loss:.4g}, best validation {validation}, {speed:.3g} examples/s", False)
 
     def _over(self) -> bool:
         """Whether the schedule has ended, or no epoch of the last few has made it better."""
@@ -258,46 +296,44 @@ class _Run:
             # not forked from this process, which runs threads (PyTorch's, MLflow's): such a fork can hang
             multiprocessing_context="spawn" if workers else None,
             persistent_workers=workers > 0,
+            prefetch_factor=preflight.PREFETCHED_BATCHES if workers else None,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
         )
 
-    def _train_step(self, stems: Tensor, mixture: Tensor) -> tuple[float, float]:
-        """The loss of the whole batch and the norm of its gradient, the same in all processes."""
-        self.module.train()
+    def _on_device(self, batches: Iterator[Example]) -> Iterator[Example]:
+        """Batches on the device. A GPU copies each while it computes the step before."""
+        if self.device.type != "cuda":
+            yield from batches
+            return
+        copying = torch.cuda.Stream(self.device)
+        for batch in batches:
+            with torch.cuda.stream(copying):
+                stems, mixture = (part.to(self.device, non_blocking=True) for part in batch)
+            computing = torch.cuda.current_stream(self.device)
+            computing.wait_stream(copying)
+            for part in (stems, mixture):
+                part.record_stream(computing)  # its memory is not given away before the step is over
+            yield stems, mixture
+
+    def _train_step(self, stems: Tensor, mixture: Tensor) -> None:
+        """A step; of the whole batch, its loss and the norm of its gradient stay on the device, for all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rates[self.step]
-        output, target = self._output_and_target(self.forward, stems, mixture)
-        # Every process takes the loss of the whole batch (which for loss "a" is no mean over its examples) and the
-        # gradient of its own part; their sum is the whole gradient, and the backward pass takes their mean.
-        loss = self.loss(self.processes.gather(output), self.processes.gather(target))
         self.optimizer.zero_grad(set_to_none=True)
-        (loss * self.processes.count).backward()
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_norm))
-        value = float(loss.detach())
-        broken = not (math.isfinite(value) and math.isfinite(norm))
-        self.signal_number, any_broken = self.processes.highest(self.interruption.signal_number, broken)
-        if any_broken:
-            raise self.processes.agreed(DivergedError(self._not_a_number(value, norm)))
+        loss = self.gradients(stems, mixture)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_norm)
         self.optimizer.step()
-        self.average.update_parameters(self.module)
+        self.average.update()
         self.step += 1
-        self.losses.append(value)
-        return value, norm
+        self.measured.append(torch.stack([loss, norm]))
 
-    def _output_and_target(
-        self, module: Callable[[Tensor], Tensor], stems: Tensor, mixture: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        stems = stems.to(self.device, non_blocking=True)
-        target = self.task.target(stems, mixture.to(self.device, non_blocking=True))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output = module(stems)
-        return output.float(), target
+    def _has_epoch_ended(self) -> bool:
+        since_warm_up = self.step - self.settings.warm_up_batches
+        return since_warm_up >= 0 and since_warm_up % self.settings.batches_per_epoch == 0
 
     def _validate_if_due(self) -> None:
-        since_warm_up = self.step - self.settings.warm_up_batches
-        epoch_ended = since_warm_up >= 0 and since_warm_up % self.settings.batches_per_epoch == 0
-        if not epoch_ended or (self.curve and self.curve[-1]["step"] == self.step):
+        if not self._has_epoch_ended() or (self.curve and self.curve[-1]["step"] == self.step):
             return
         validation = self._validation_loss()
         self._stop_if_signalled()  # the validation begins anew then
@@ -326,10 +362,11 @@ class _Run:
         module = self.average.module.eval()
         count = self.processes.count
         with signals_blocked():
-            batches = iter(self.validation)
+            batches = self._on_device(iter(self.validation))
         most_sequences = len(range(0, len(self.sequences), count))  # of any process
-        rounds = -(-most_sequences // self.local_batch_size)
-        losses = 0.0
+        assert self.validation.batch_size is not None
+        rounds = -(-most_sequences // self.validation.batch_size)
+        losses = torch.zeros((), dtype=torch.float64, device=self.device)
         with (
             self._bar("validate", "sequence", len(self.sequences), leave=False, delay=2.0) as bar,
             _without_worker_traces(),
@@ -337,23 +374,24 @@ class _Run:
             for _ in range(rounds):
                 batch = next(batches, None)
                 if batch is not None:
-                    outputs, targets = self._output_and_target(module, *batch)
+                    outputs, targets = self.gradients.output_and_target(module, *batch)
                     pairs = zip(outputs.split(1), targets.split(1), strict=True)
-                    losses += float(torch.stack([self.loss(output, target) for output, target in pairs]).sum())
-                bar.update(min(self.local_batch_size * count, len(self.sequences) - bar.n))
+                    losses += torch.stack([self.loss(output, target) for output, target in pairs]).sum()
+                bar.update(min(self.validation.batch_size * count, len(self.sequences) - bar.n))
                 (self.signal_number,) = self.processes.highest(self.interruption.signal_number)
                 if self.signal_number:
                     return math.nan
-        (total,) = self.processes.total(losses)
+        self.module.train()
+        (total,) = self.processes.total(float(losses))
         return total / len(self.sequences)
 
     def _save(self) -> None:
-        random = self.processes.from_all(_random_state(self.device))
+        random = self.processes.from_all(random_state(self.device))
         if self.processes.first:
             state = {
                 "step": self.step,
                 "module": self.module.state_dict(),
-                "average": self.average.state_dict(),
+                "average": self.average.state(),
                 "optimizer": self.optimizer.state_dict(),
                 "random": random,
                 "losses": self.losses,
@@ -373,7 +411,7 @@ class _Run:
             return
         self.step = self.saved_step = state["step"]
         self.module.load_state_dict(state["module"])
-        self.average.load_state_dict(state["average"])
+        self.average.load_state(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.losses, self.curve = state["losses"], state["curve"]
         self.best_loss, self.best_step = state["best"]["loss"], state["best"]["step"]
@@ -381,7 +419,7 @@ class _Run:
         self._warn_of_other_packages(state.get("packages", {}))
         count = self.processes.count
         if len(state["random"]) == count:
-            _set_random_state(state["random"][self.processes.rank], self.device)
+            set_random_state(state["random"][self.processes.rank], self.device)
         else:
             torch.manual_seed(hash((self.settings.seed, self.step, self.processes.rank)))
             self._report(f"with {count} processes instead of {len(state['random'])}, so dropout is drawn anew")
@@ -415,11 +453,11 @@ class _Run:
             )
         )
 
-    def _not_a_number(self, loss: float, gradient_norm: float) -> str:
+    def _not_a_number(self, step: int, loss: float, gradient_norm: float) -> str:
         size = self.settings.batch_size
-        names = sorted({self.crops.song_of(number) for number in range(self.step * size, (self.step + 1) * size)})
+        names = sorted({self.crops.song_of(number) for number in range((step - 1) * size, step * size)})
         cause = f"the gradient's norm is {gradient_norm}" if math.isfinite(loss) else f"the loss is {loss}"
-        return f"training: {cause} at step {self.step + 1} (songs: {', '.join(names)}); {self._advice()}"
+        return f"training: {cause} at step {step} (songs: {', '.join(names)}); {self._advice()}"
 
     def _advice(self) -> str:
         return (
@@ -437,6 +475,37 @@ class _Run:
         return tqdm(desc=description, unit=unit, total=total, mininterval=2.0, dynamic_ncols=True, **options)
 
 
+class _Average:
+    """A moving average of a module's weights, which begins with those after the first step; without decay, these."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(module) if decay else module
+        self._decay = decay
+        self._begun = False
+        self._average = get_ema_multi_avg_fn(decay)
+        self._weights = list(module.parameters())
+        self._averages = list(self.module.parameters())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        if not self._decay:
+            return
+        if self._begun:
+            self._average(self._averages, self._weights, None)
+            return
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            average.copy_(weight)
+        self._begun = True
+
+    def state(self) -> dict[str, Any]:
+        return {"begun": self._begun, "module": self.module.state_dict() if self._decay else {}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._begun = state["begun"]
+        if self._decay:
+            self.module.load_state_dict(state["module"])
+
+
 def learning_rates(settings: TrainSettings) -> list[float]:
     """The learning rate of each step: the warm-up's zeros, then the schedule's."""
     rates = [0.0] * settings.warm_up_batches
@@ -450,17 +519,6 @@ def _uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
         # not where it is emulated (V100, T4), which is slower than float32
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return settings.precision == "bfloat16"
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state(), **cuda}
-
-
-def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

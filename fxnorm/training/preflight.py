@@ -16,7 +16,7 @@ from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import Task, guard_frames
 
 PREFETCHED_BATCHES = 2
-"""Of each reading process: PyTorch's default."""
+"""Of each reading process."""
 _SHARED_MEMORY = Path("/dev/shm")
 _LOADERS = 2  # of training and of validation: one waits, full, for the other
 _SAMPLE_BYTES = 4
@@ -28,11 +28,18 @@ def check(settings: TrainSettings, resources: ResourcesSettings, task: Task, pro
     """Raise before the work begins what would otherwise fail in the middle of it; all processes raise the same error.
 
     Raises:
-        SettingsError: the batch cannot be divided evenly, a sequence has no STFT frame that the loss can see, or this
-            processor's bfloat16 is not to be trusted.
+        SettingsError: the batch cannot be divided evenly, by processes or by accumulation, a sequence has no STFT frame
+            that the loss can see, or this processor's bfloat16 is not to be trusted.
         FxnormError: the machine has not the shared memory that the readers need.
     """
     local_batch_size = processes.equal_part(settings.batch_size, "train.batch_size")
+    if local_batch_size % resources.accumulation:
+        raise processes.agreed(
+            SettingsError(
+                f"resources.accumulation: expected a number that divides the {local_batch_size} examples of a step,"
+                f" found {resources.accumulation}"
+            )
+        )
     processes.from_first(lambda: _check_length(settings, task))
     if settings.precision == "bfloat16" and processes.device.type == "cpu":
         processes.from_first(check_bfloat16)

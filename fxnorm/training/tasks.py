@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fxnorm import models
 from fxnorm.errors import SettingsError
-from fxnorm.losses import FFT_SIZE, HOP, StereoLoss
+from fxnorm.losses import FFT_SIZE, HOP, AbsoluteLoss, Loss, StereoLoss
 from fxnorm.models import CRAFx2, MixingNetwork
 from fxnorm.settings import TrainSettings
 
@@ -25,7 +25,7 @@ class Task:
     """
 
     module: nn.Module
-    loss: nn.Module
+    loss: Loss
     rebuilds_stems: bool = False
     edge_guard: int = 0
 
@@ -60,7 +60,7 @@ def task(network: MixingNetwork, settings: TrainSettings) -> Task:
     if not isinstance(network, CRAFx2):
         raise SettingsError(f"train.task: front_end needs train.network crafx2, found {settings.network}")
     # time-domain L1, as published; the rest of the network takes no part
-    return Task(network.front_end, nn.L1Loss(), rebuilds_stems=True)
+    return Task(network.front_end, AbsoluteLoss(), rebuilds_stems=True)
 
 
 def guard_frames(edge_guard: int) -> int:
