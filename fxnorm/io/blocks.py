@@ -28,6 +28,7 @@ _LOCK, _COUNT = "lock", "bytes"
 _CHECKSUM_BYTES = 4
 _DISK_UNIT = 4096  # bytes: what a file takes of a disk is a multiple of it
 _KEPT = 0.95  # of the bound, when blocks are removed: the folder is not looked through for each new one
+_LATEST = 2**63  # ns: of what is being written
 _ABANDONED_SECONDS = 600  # after which a file under a temporary name is a killed process's
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class BlockCache:
 
     Args:
         folder: for this alone; other processes may use it at the same time.
-        most_bytes: that the blocks take of the disk. What processes write at the same moment comes on top.
+        most_bytes: that the blocks take of the disk, those that are being written among them.
     """
 
     folder: Path
@@ -87,11 +88,12 @@ class BlockCache:
         temporary = path.with_name(f".{secrets.token_hex(8)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._reserve(path, size):
+            if not self._reserve(path, temporary, size):
                 return
-            with open(temporary, "wb") as file:
+            with open(temporary, "r+b") as file:
                 file.write(block)
                 file.write(_checksum(block))
+                file.truncate()
             os.replace(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -112,14 +114,16 @@ class BlockCache:
         digest = hashlib.sha256(name.encode()).hexdigest()
         return self._blocks / digest[:2] / digest[2:]
 
-    def _reserve(self, path: Path, size: int) -> bool:
-        """Count a file that is about to be written; False if it is there already."""
+    def _reserve(self, path: Path, temporary: Path, size: int) -> bool:
+        """Count a file that is about to be written, and make it as long as it will be; False if it is there already."""
         with self._locked() as count:
             if path.exists():
                 return False
             used = _number(count)
             if used is None or used + size > self.most_bytes:
                 used = self._make_room(size)
+            with open(temporary, "xb") as file:
+                file.truncate(size)  # whoever looks through the folder meanwhile counts it
             os.pwrite(count, f"{used + size:<20}".encode(), 0)
         return True
 
@@ -129,7 +133,7 @@ class BlockCache:
         used = sum(length for _, length, _ in files)
         most = min(self.most_bytes * _KEPT, self.most_bytes - size)
         for _, length, path in files:
-            if used <= most:
+            if used <= most or os.path.basename(path).startswith("."):
                 break
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -141,10 +145,10 @@ class BlockCache:
         for folder in os.scandir(self._blocks):
             for entry in os.scandir(folder.path):
                 with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat()
-                    if not entry.name.startswith("."):
-                        yield status.st_mtime_ns, _on_disk(status.st_size), entry.path
-                    elif time.time() - status.st_mtime > _ABANDONED_SECONDS:
+                    status, written = entry.stat(), not entry.name.startswith(".")
+                    if written or time.time() - status.st_mtime < _ABANDONED_SECONDS:
+                        yield status.st_mtime_ns if written else _LATEST, _on_disk(status.st_size), entry.path
+                    else:
                         os.unlink(entry.path)
 
     @contextlib.contextmanager

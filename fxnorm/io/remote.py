@@ -128,14 +128,12 @@ class RangedFile(io.RawIOBase):
             raise self.error
 
     def _load(self, first: int, last: int) -> None:
-        missing = []
-        for number in range(first, last + 1):
-            if number not in self._blocks:
-                block = self._cached(number)
-                if block is None:
-                    missing.append(number)
-                else:
-                    self._blocks[number] = block
+        wanted = [number for number in range(first, last + 1) if number not in self._blocks]
+        names = [self._name_of(number) for number in wanted] if self._cache is not None else []
+        with _loading.alone(names):
+            self._load_missing([number for number in wanted if not self._is_cached(number)])
+
+    def _load_missing(self, missing: list[int]) -> None:
         for run in _runs(missing):
             start, stop = _start_of(run[0]), min(_start_of(run[-1] + 1), self._file.size)
             content = fetch(self._file, start, stop - start, self._cache)
@@ -145,14 +143,41 @@ class RangedFile(io.RawIOBase):
                 if self._cache is not None:
                     self._cache.put(self._name_of(number), block)
 
-    def _cached(self, number: int) -> bytes | None:
+    def _is_cached(self, number: int) -> bool:
         if self._cache is None:
-            return None
+            return False
         length = min(_start_of(number + 1), self._file.size) - _start_of(number)
-        return self._cache.get(self._name_of(number), length)
+        block = self._cache.get(self._name_of(number), length)
+        if block is not None:
+            self._blocks[number] = block
+        return block is not None
 
     def _name_of(self, number: int) -> str:
         return f"{self._file.sha256} {number}"  # by the content, wherever that lies
+
+
+class _Loading:
+    """What threads load into the cache now: others that want the same wait for it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._names: set[str] = set()
+
+    @contextlib.contextmanager
+    def alone(self, names: list[str]) -> Iterator[None]:
+        """Within the block, no other thread of this process loads one of these blocks."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._names.isdisjoint(names))
+            self._names.update(names)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._names.difference_update(names)
+                self._changed.notify_all()
+
+
+_loading = _Loading()
 
 
 def read(file: RemoteFile, cache: BlockCache | None) -> bytes:

@@ -140,7 +140,7 @@ class RandomCrops(Dataset[Example]):
     ) -> None:
         self.songs = [StoredSong(song) for song in songs]
         self.samples = samples
-        self._is_remote = any(song.is_remote for song in self.songs)
+        self.is_remote = any(song.is_remote for song in self.songs)
         self._ahead = _ReadAhead(self, samples)
         self._seed = seed
         self._swap_channels = swap_channels
@@ -154,7 +154,7 @@ class RandomCrops(Dataset[Example]):
         return self.finished(number, [stretch() for stretch in self.stretches(number)])
 
     def __getitems__(self, numbers: list[int]) -> list[Example]:
-        return self._ahead.examples(numbers) if self._is_remote else [self[number] for number in numbers]
+        return self._ahead.examples(numbers) if self.is_remote else [self[number] for number in numbers]
 
     def stretches(self, number: int) -> "list[Callable[[], np.ndarray]]":
         """What reads the files of an example, to be called in any thread."""
@@ -228,7 +228,7 @@ class Sequences(Dataset[Example]):
         stored = [StoredSong(song) for song in songs]
         self.samples = samples
         self.places = [(song, start) for song in stored for start in range(0, song.samples, max(samples - overlap, 1))]
-        self._is_remote = any(song.is_remote for song in stored)
+        self.is_remote = any(song.is_remote for song in stored)
         self._ahead = _ReadAhead(self, samples)
 
     def __len__(self) -> int:
@@ -239,7 +239,7 @@ class Sequences(Dataset[Example]):
         return song.read(start, self.samples)
 
     def __getitems__(self, numbers: list[int]) -> list[Example]:
-        return self._ahead.examples(numbers) if self._is_remote else [self[number] for number in numbers]
+        return self._ahead.examples(numbers) if self.is_remote else [self[number] for number in numbers]
 
     def stretches(self, number: int) -> "list[Callable[[], np.ndarray]]":
         """What reads the files of a sequence, to be called in any thread; none behind the last sequence."""

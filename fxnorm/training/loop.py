@@ -229,6 +229,8 @@ class _Run:
                 bar.update()
                 if over:
                     return
+            self.signal_number = self.interruption.signal_number
+            self._stop_if_signalled()
 
     def _over(self) -> bool:
         """Whether the schedule has ended, or no epoch of the last few has made it better."""
@@ -243,7 +245,15 @@ class _Run:
         batches = range(self.step, len(self.learning_rates))
         sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
         with signals_blocked():
-            return iter(self._loader(self.crops, self.local_batch_size, sampler))
+            return self._interruptible(iter(self._loader(self.crops, self.local_batch_size, sampler)))
+
+    def _interruptible(self, batches: Iterator[Example]) -> Iterator[Example]:
+        """Batches of songs in a store end at a signal, also one that comes while the store does not answer.
+
+        Several processes stop at the same step, which they agree on in it.
+        """
+        alone = self.processes.count == 1
+        return self.interruption.before_signals(batches) if self.crops.is_remote and alone else batches
 
     def _loader(
         self, examples: RandomCrops | Sequences, batch_size: int, sampler: DistributedBatchSampler | Sequence[int]
@@ -326,7 +336,7 @@ class _Run:
         module = self.average.module.eval()
         count = self.processes.count
         with signals_blocked():
-            batches = iter(self.validation)
+            batches = self._interruptible(iter(self.validation))
         most_sequences = len(range(0, len(self.sequences), count))  # of any process
         rounds = -(-most_sequences // self.local_batch_size)
         losses = 0.0
