@@ -110,6 +110,9 @@ class NormalizeSettings(_Section):
     the published filters come; only for networks that are trained behind it."""
     splits: tuple[str, ...] = ("train", "val")
     """The splits that are normalized."""
+    format: Literal["wav", "flac"] = "wav"
+    """Of the files: 24 bit both, the samples are the same; FLAC takes about half the bytes and more of the processor
+    where crops are read. A stem that passes full scale is float WAV in any case."""
     seed: int = 0
     """Draws the impulse response and the reverberation's shelves, for each song by its name."""
 
@@ -198,7 +201,12 @@ class ResourcesSettings(_Section):
     """Threads of the CPU's arithmetic; 0 leaves it to PyTorch. A small network gains little from more than one, and one
     does not suffer from other work on the machine (idle threads of a team spin while they wait)."""
     loader_workers: int = Field(default=2, ge=0, le=1_024)
-    """Processes that read crops from disk; 0 reads in the training process."""
+    """Processes that read crops; 0 reads in the training process."""
+    cache_gb: NonNegative = 10.0
+    """Gigabytes (10^9 bytes) of disk for what is read of songs that are in an object store (``fxnorm publish``), of all
+    trainings of the machine together; 0 keeps nothing. What was not read for longest goes first."""
+    cache_folder: str | None = None
+    """Where these lie; null is ``$XDG_CACHE_HOME/fxnorm``, or ``~/.cache/fxnorm``."""
 
 
 class EvaluateSettings(_Section):

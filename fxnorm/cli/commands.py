@@ -352,6 +352,20 @@ def merge_normalized(output: Path, parts: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.argument("normalized", type=_FOLDER)
+@click.argument("address", metavar="s3://BUCKET/PREFIX|DIRECTORY")
+def publish(normalized: Path, address: str) -> None:
+    """Move the songs of NORMALIZED into an object store; 'fxnorm train NORMALIZED' reads them from there.
+
+    The store may be a folder that all machines see, by its absolute path. NORMALIZED keeps the recipe and a list of the
+    songs. After an interruption the same command goes on.
+    """
+    from fxnorm.stages import normalize as stage
+
+    stage.publish(normalized, address)
+
+
+@main.command()
+@click.argument("normalized", type=_FOLDER)
 @click.argument("output", type=_FOLDER)
 @click.option(
     "--checkpoints",

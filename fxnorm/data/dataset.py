@@ -24,7 +24,9 @@ import numpy as np
 from fxnorm.constants import MIXTURE, STEMS
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.io import audio
+from fxnorm.io.blocks import BlockCache
 from fxnorm.io.folders import entries, files_below, is_foreign
+from fxnorm.io.remote import RemoteFile
 
 SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
@@ -78,7 +80,7 @@ class Song:
 
     def read_stems(self) -> dict[str, np.ndarray]:
         """The stems that have a file, each (1 or 2 channels, samples) at the library's sample rate."""
-        return {stem: audio.read(path)[0] for stem, path in self.stems.items()}
+        return {stem: self.read_file(path) for stem, path in self.stems.items()}
 
     def read_mixture(self) -> np.ndarray:
         """The mixture as (2, samples) at the library's sample rate.
@@ -88,15 +90,40 @@ class Song:
         """
         if self.mixture is None:
             raise DatasetError(f"{self.folder}: expected a {MIXTURE}.wav (or .flac, …) beside the stems, found none")
-        return audio.to_stereo(audio.read(self.mixture)[0])
+        return audio.to_stereo(self.read_file(self.mixture))
 
     def digest(self) -> str:
         """A hash of the song's file names and contents, the same wherever the song lies."""
         total = hashlib.sha256()
         for path in self.files:
             total.update(path.name.encode())
-            total.update(file_digest(path))
+            total.update(self.digest_of(path))
         return total.hexdigest()
+
+    def read_file(self, path: Path) -> np.ndarray:
+        """One of the song's files, (1 or 2 channels, samples) at the library's sample rate."""
+        return audio.read(path)[0]
+
+    @property
+    def cache(self) -> BlockCache | None:
+        """Through which files are read that are not on disk."""
+        return None
+
+    def remote(self, path: Path) -> RemoteFile | None:
+        """Where one of the song's files is, if that is not on disk."""
+        return None
+
+    def samples_of(self, path: Path) -> int | None:
+        """Samples of one of the song's files, if they are known without looking into it."""
+        return None
+
+    def size_of(self, path: Path) -> int:
+        """Bytes of one of the song's files."""
+        return path.stat().st_size
+
+    def digest_of(self, path: Path) -> bytes:
+        """SHA-256 of one of the song's files."""
+        return file_digest(path)
 
 
 @dataclass(frozen=True)
@@ -360,7 +387,8 @@ def digest(dataset: Iterable[Song]) -> str:
     total = hashlib.sha256()
     pool = ThreadPoolExecutor()  # hashing releases the interpreter's lock
     try:
-        for song, value in zip(dataset, pool.map(Song.digest, dataset), strict=True):
+        digests = pool.map(lambda song: song.digest(), dataset)
+        for song, value in zip(dataset, digests, strict=True):
             total.update(f"{song.name}\0{value}\n".encode())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all the others

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from fxnorm.data import published
 from fxnorm.errors import DatasetError
 from fxnorm.io.files import write_json
 
@@ -41,6 +42,11 @@ def noted(parts: Sequence[Path]) -> dict[str, list[str]]:
 def lacking(folder: Path, names: dict[str, list[str]] | None = None) -> list[str]:
     """``SPLIT/SONG`` of the songs that a folder lacks of ``names``; without these, of those that its own note has."""
     expected = noted([folder]) if names is None else names
+    listing = published.read(folder)
+    stored = {} if listing is None else listing.songs
     return [
-        f"{split}/{name}" for split, songs in expected.items() for name in songs if not (folder / split / name).is_dir()
+        f"{split}/{name}"
+        for split, songs in expected.items()
+        for name in songs
+        if name not in stored.get(split, ()) and not (folder / split / name).is_dir()
     ]

@@ -14,21 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxnorm.constants import SILENCE_DBFS
-from fxnorm.data.dataset import Layout, Song, file_digest, plain_name, split_name
+from fxnorm.data import published
+from fxnorm.data.dataset import Layout, Song, plain_name, split_name
 from fxnorm.errors import AudioError, DatasetError, SettingsError
 from fxnorm.io import audio
+from fxnorm.io.blocks import BlockCache
 
 _log = logging.getLogger(__name__)
 
 _MOST_LISTED = 3
 
 
-def read_splits(root: Path, splits: Sequence[str]) -> dict[str, list[Song]]:
+def read_splits(root: Path, splits: Sequence[str], cache: BlockCache | None = None) -> dict[str, list[Song]]:
     """The songs of splits of a dataset, by the splits' own names; none is in another split of that dataset.
 
     Args:
-        root: the dataset.
+        root: the dataset; the songs of a normalized one may be in a store (:mod:`fxnorm.data.published`).
         splits: by any of their usual names. A folder of songs without splits serves for a single one.
+        cache: of what is read of a store.
 
     Raises:
         DatasetError: a split or its songs are missing, or a song is in two splits.
@@ -41,6 +44,7 @@ def read_splits(root: Path, splits: Sequence[str]) -> dict[str, list[Song]]:
         if names.count(name) > 1:
             raise SettingsError(f"{split!r}: the split {name} is named twice in {', '.join(splits)}")
     layout = Layout.read(root)
+    published.add_to(layout, cache)
     if not layout.splits and len(names) > 1 and layout.flat:
         raise DatasetError(
             f"{root}: expected the folders {' and '.join(names)} with songs, found songs alone, which would be in each"
@@ -87,7 +91,7 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
     ):
         common_files = [(path, second.files[name]) for name, path in first.files.items() if name in second.files]
         same = [path for path, twin in common_files if path in digests and digests[path] == digests.get(twin)]
-        audible = [path for path in same if _sounds(path)]
+        audible = [path for path in same if _sounds(first.song, path)]
         if not audible:
             continue
         if any(path in audible for path in first.song.references.values()) or len(same) == len(common_files):
@@ -120,17 +124,18 @@ class _SongInSplit:
 
 def _digests_of_suspects(entries: Sequence[_SongInSplit], of: str | None) -> dict[Path, bytes]:
     """The hashes of those files that have the size of a file of another split."""
-    by_size: defaultdict[int, list[tuple[str, Path]]] = defaultdict(list)
+    by_size: defaultdict[int, list[tuple[_SongInSplit, Path]]] = defaultdict(list)
     for entry in entries:
         for path in entry.song.files:
-            by_size[path.stat().st_size].append((entry.split, path))
-    suspects = []
+            by_size[entry.song.size_of(path)].append((entry, path))
+    suspects: list[tuple[_SongInSplit, Path]] = []
     for files in by_size.values():
-        splits = {split for split, _ in files}
+        splits = {entry.split for entry, _ in files}
         if len(splits) > 1 and (of is None or of in splits):
-            suspects += [path for _, path in files]
+            suspects += files
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        return dict(zip(suspects, pool.map(file_digest, suspects), strict=True))
+        digests = pool.map(lambda suspect: suspect[0].song.digest_of(suspect[1]), suspects)
+        return {path: digest for (_, path), digest in zip(suspects, digests, strict=True)}
 
 
 def _pairs(
@@ -148,11 +153,11 @@ def _pairs(
             yield entries[i], entries[j]
 
 
-def _sounds(path: Path) -> bool:
-    """Whether a file is more than silence: silent stems of equal length have equal files.
+def _sounds(song: Song, path: Path) -> bool:
+    """Whether a song's file is more than silence: silent stems of equal length have equal files.
 
     A file that cannot be read counts as silence; the stage that reads it reports it.
     """
     with contextlib.suppress(AudioError):
-        return audio.peak_dbfs(audio.read(path, sample_rate=None)[0]) > SILENCE_DBFS
+        return audio.peak_dbfs(song.read_file(path)) > SILENCE_DBFS
     return False

@@ -27,7 +27,8 @@ _PACKAGE = _FXNORM.name
 
 CHANGES_NO_RESULT = frozenset({
     "fxnorm.errors", "fxnorm.runtime.log",  # texts of errors and warnings
-    "fxnorm.io.files", "fxnorm.io.object_store",  # how bytes come to a disk or a store, and not which
+    "fxnorm.io.files", "fxnorm.io.object_store", "fxnorm.io.remote", "fxnorm.io.blocks",
+    "fxnorm.data.published",  # how bytes come to a disk or a store or from there, and not which
     "fxnorm.data.parallel", "fxnorm.runtime.signals", "fxnorm.io.locks",  # which process does a song, and when
     "fxnorm.io.outputs", "fxnorm.data.shards",  # what is refused or reported before the work begins
     "fxnorm.training.checkpoints",  # where the state of a training is kept

@@ -23,7 +23,7 @@ import soxr
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.errors import AudioError, FxnormError, first_line
 from fxnorm.io import audio_formats, object_store
-from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, ffmpeg, flac, inspect, shown
+from fxnorm.io.audio_formats import FormatError, Layout, Part, Reading, ffmpeg, flac, inspect, parts, shown
 from fxnorm.io.files import whole_file
 
 OUTPUT_SUFFIXES = (".wav", ".flac", ".mp3")
@@ -50,6 +50,7 @@ _FORMATS = ("WAV", "FLAC", "MP3")
 _QUALITY = "HQ"  # of soxr
 _BLOCK = 2**18  # frames that are read at once
 _RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
+_WAV_HEADER = 128  # bytes, of WAV as it is written here
 _UNKNOWN_FRAMES = 2**62  # libsndfile reports more for a file whose header lacks the number of samples
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}
 _UNBOUNDED = ("FLOAT", "DOUBLE", "MPEG_LAYER_III")
@@ -189,7 +190,13 @@ def time_reference_of(content: bytes, name: str) -> int | None:
         raise AudioError(f"{name}: {error}") from error
 
 
-def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, subtype: str | None = None) -> None:
+def write(
+    path: str | Path,
+    audio: np.ndarray,
+    sample_rate: int = SAMPLE_RATE,
+    subtype: str | None = None,
+    seek_table: bool = False,
+) -> None:
     """Write ``audio`` (channels, samples); the format follows the suffix, the file appears only when it is whole.
 
     Args:
@@ -199,6 +206,7 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
         subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
             which add no audible rounding. What passes full scale is cut off there by all formats but float WAV and MP3,
             with a warning.
+        seek_table: of FLAC, for files of which stretches will be read.
 
     Raises:
         AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
@@ -206,7 +214,27 @@ def write(path: str | Path, audio: np.ndarray, sample_rate: int = SAMPLE_RATE, s
     """
     path = Path(path)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        _write_open(file, audio, sample_rate, path.suffix.lower(), subtype, str(path))
+        _write_open(file, audio, sample_rate, path.suffix.lower(), subtype, str(path), seek_table)
+
+
+def place_of(file: BinaryIO, samples: int, start: int, count: int) -> tuple[int, int]:
+    """The bytes, from and to, in which a stretch of a WAV or FLAC file lies; two zeros where that is not known.
+
+    Args:
+        file: of which its header is read.
+        samples: of the file.
+        start: of the stretch, in samples.
+        count: samples of the stretch.
+    """
+    position = file.tell()  # a decoder may be at work there
+    try:
+        if parts.read_at(file, 0, len(flac.MAGIC)) == flac.MAGIC:
+            place = flac.place_of(file, start, start + count)
+            return place.start, place.stop
+        size = parts.size_of(file)  # the header shifts samples by its length at most
+        return start * size // samples, (start + count) * size // samples + _WAV_HEADER
+    finally:
+        file.seek(position)
 
 
 def subtype_that_holds(audio: np.ndarray, subtype: str = "PCM_24") -> str:
@@ -572,7 +600,13 @@ def _write_float_wav(file: BinaryIO, audio: np.ndarray, sample_rate: int, name: 
 
 
 def _write_open(
-    file: BinaryIO, audio: np.ndarray, sample_rate: int, suffix: str, subtype: str | None, name: str
+    file: BinaryIO,
+    audio: np.ndarray,
+    sample_rate: int,
+    suffix: str,
+    subtype: str | None,
+    name: str,
+    seek_table: bool = False,
 ) -> None:
     if suffix not in OUTPUT_SUFFIXES:
         raise AudioError(f"{name}: cannot write this format; expected one of {', '.join(OUTPUT_SUFFIXES)}")
@@ -583,7 +617,8 @@ def _write_open(
     if (suffix, subtype) == (".wav", "FLOAT"):
         _write_float_wav(file, audio, sample_rate, name)
         return
-    sink = _Sink(file)
+    table = flac.SeekTable(file, audio.shape[1]) if seek_table and suffix == ".flac" else None
+    sink = _Sink(table or file)
     try:
         soundfile.write(sink, audio.T, sample_rate, subtype=subtype, format=suffix[1:].upper())
     except (soundfile.LibsndfileError, AssertionError):
@@ -591,12 +626,14 @@ def _write_open(
             raise
     if sink.error is not None:
         raise sink.error
+    if table is not None:
+        table.finish()
 
 
 class _Sink:
     """A file for libsndfile. Its encoders may ignore that a write failed, so the first error is kept here."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: "BinaryIO | flac.SeekTable") -> None:
         self._file = file
         self.error: OSError | None = None
 

@@ -8,13 +8,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from fxnorm.errors import FxnormError, SettingsError, StoreError, printable
+from fxnorm.errors import DatasetError, FxnormError, SettingsError, StoreError, printable
 
 SCHEME = "s3://"
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _ATTEMPTS = 3
+_RANGE_CONNECT_SECONDS = 5
+_RANGE_READ_SECONDS = 20  # without a byte
+_CHANGED = "was changed: it is not the object that was stored; publish its song again"
 _SHOWN = 200  # characters of an address in an error
 _CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
 _RETRIABLE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
@@ -55,6 +58,63 @@ def read(address: str, most_bytes: int | None = None) -> bytes:
             return bytes(body.read(most_bytes))
 
 
+def ranging_client(connections: int) -> Any:
+    """A client for :func:`read_range`, whose caller asks again where it fails.
+
+    Args:
+        connections: that threads use at one time.
+    """
+    return _client(
+        connect_timeout=_RANGE_CONNECT_SECONDS,
+        read_timeout=_RANGE_READ_SECONDS,
+        retries={"mode": "standard", "max_attempts": 1},
+        max_pool_connections=connections,
+    )
+
+
+def read_range(client: Any, address: str, start: int, length: int, size: int, tag: str) -> bytes:
+    """A stretch of an object, which has to be the one that was stored.
+
+    Args:
+        client: of :func:`ranging_client`.
+        address: of the object.
+        start: of the stretch, in bytes.
+        length: likewise.
+        size: of the whole object, in bytes.
+        tag: the store's mark of its content.
+
+    Raises:
+        DatasetError: there is no such object, or it is another by now.
+        StoreError: the store does not answer, fails, breaks off, or refuses.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, key = split(address)
+    stretch = f"bytes={start}-{start + length - 1}"
+    try:
+        with _as_user_error(address, "read"):
+            try:
+                response = client.get_object(Bucket=bucket, Key=key, Range=stretch, IfMatch=tag)
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+                    raise DatasetError(f"{address}: {_CHANGED}") from error
+                raise
+            with contextlib.closing(response["Body"]) as body:
+                content = bytes(body.read())
+    except (StoreError, DatasetError):
+        raise
+    except FxnormError as error:
+        raise DatasetError(f"{error}; publish its song again") from error
+    # of a store that knows no conditions
+    total = str(response.get("ContentRange", "")).rpartition("/")[2]
+    if str(response.get("ETag", tag)) != tag or (total.isdecimal() and int(total) != size):
+        raise DatasetError(f"{address}: {_CHANGED}")
+    if len(content) != length:
+        raise StoreError(f"{address}: cannot be read ({len(content)} of {length} bytes came)")
+    return content
+
+
 def send_required_checksums_only() -> None:
     """Have this process's clients of S3 stores, also those of MLflow and DVC, send checksums where S3 requires them.
 
@@ -73,15 +133,15 @@ def send_required_checksums_only() -> None:
             os.environ.setdefault(f"AWS_{name.upper()}", "when_required")
 
 
-def _client() -> Any:
+def _client(**options: Any) -> Any:
     # boto3 costs a third of a second to import
     import boto3
     from botocore.config import Config
 
     send_required_checksums_only()
     retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
-    config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries)
-    return boto3.client("s3", config=config)
+    usual = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS, "retries": retries}
+    return boto3.client("s3", config=Config(**(usual | options)))
 
 
 @contextlib.contextmanager
@@ -197,6 +257,13 @@ class Folder:
         """The store's mark of an object's content; None if it is not there."""
         with _none_if_missing(), _as_user_error(f"{self.address}/{name}", "read"):
             return str(self._client.head_object(Bucket=self._bucket, Key=self._prefix + name).get("ETag", ""))
+        return None
+
+    def stored(self, name: str) -> Stored | None:
+        """Size and mark of an object; None if it is not there."""
+        with _none_if_missing(), _as_user_error(f"{self.address}/{name}", "read"):
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            return Stored(name, int(head["ContentLength"]), str(head.get("ETag", "")))
         return None
 
     def write(self, name: str, content: bytes) -> None:

@@ -29,6 +29,8 @@ RECIPE_FOLDER = "recipe"
 STATISTICS_FILE = "statistics.npz"
 SETTINGS_FILE = "normalization.json"
 _IMPULSE_RESPONSES = "impulse_responses"
+_NOT_OF_THE_RECIPE = {"format"}
+"""Settings that change no sample of a stem: how files are kept, and not how they are made."""
 _TEXTS = TypeAdapter(dict[str, str])
 _REVERB, _PRE_REVERB = f"{_IMPULSE_RESPONSES}/reverb", f"{_IMPULSE_RESPONSES}/pre_reverb"
 
@@ -72,7 +74,8 @@ class Recipe:
         self.statistics.save(folder / STATISTICS_FILE)
         self.impulse_responses.save(folder / _REVERB)
         self.pre_impulse_responses.save(folder / _PRE_REVERB)
-        write_json(folder / SETTINGS_FILE, {"settings": self.settings.model_dump(mode="json"), "data": self.data})
+        settings = self.settings.model_dump(mode="json", exclude=_NOT_OF_THE_RECIPE)
+        write_json(folder / SETTINGS_FILE, {"settings": settings, "data": self.data})
 
     @classmethod
     def load(cls, folder: Path) -> "Recipe":
@@ -104,7 +107,8 @@ class Recipe:
 
         The folder may be a Mixer directory. Which splits were normalized is no part of how.
         """
-        return _digest(self.settings.model_dump(mode="json", exclude={"splits"}), files_of(folder), folder)
+        settings = self.settings.model_dump(mode="json", exclude={"splits"} | _NOT_OF_THE_RECIPE)
+        return _digest(settings, files_of(folder), folder)
 
     def stem_digest(self, folder: Path, dry: bool) -> str:
         """As :meth:`digest`, but of what the stems of a song depend on that is a dry recording, or is none.
@@ -115,7 +119,8 @@ class Recipe:
         unheard = [*(() if reverberated else (_REVERB,)), *(() if dry else (_PRE_REVERB,))]
         files = [path for path in files_of(folder) if not any((folder / name) in path.parents for name in unheard)]
         undrawn = set() if reverberated or dry else {"seed"}
-        return _digest(self.settings.model_dump(mode="json", exclude={"splits", *undrawn}), files, folder)
+        settings = self.settings.model_dump(mode="json", exclude={"splits", *undrawn} | _NOT_OF_THE_RECIPE)
+        return _digest(settings, files, folder)
 
 
 def _digest(settings: dict[str, Any], files: Iterable[Path], folder: Path) -> str:

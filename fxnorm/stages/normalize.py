@@ -8,14 +8,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
-from fxnorm.data import dataset, provenance, shards
+from fxnorm.data import dataset, provenance, published, shards
 from fxnorm.data.dataset import Song
 from fxnorm.data.parallel import map_songs
 from fxnorm.data.splits import read_splits
@@ -32,7 +32,7 @@ from fxnorm.normalization.recipe import RECIPE_FOLDER, Recipe, song_seed
 from fxnorm.settings import NormalizeSettings
 from fxnorm.statistics import DatasetStatistics
 
-__all__ = ["RECIPE_FOLDER", "gather", "merge", "run"]
+__all__ = ["RECIPE_FOLDER", "gather", "merge", "publish", "run"]
 
 _logger = logging.getLogger(__name__)
 
@@ -45,13 +45,14 @@ def _foreign(folder: Path) -> str | None:
     return names[0] if names else None
 
 
-_SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav|{_DIGEST_FILE}"
+_SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.(?:wav|flac)|{_DIGEST_FILE}"
 _SONG = outputs.Contents("a normalized song", _SONG_FILES, _foreign)
 _CONTENTS = outputs.Contents(
     "normalized songs",
     rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})"
-    rf"|\.gitignore|{re.escape(shards.SONGS_FILE)}",
+    rf"|\.gitignore|{re.escape(shards.SONGS_FILE)}|{re.escape(published.STORED_FILE)}",
 )
+_WAV = ".wav"
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds; what passes full scale is kept as float
 
 
@@ -71,13 +72,13 @@ def run(
     """Normalize the songs of a dataset.
 
     A song that was finished before, from the same files with the same recipe and code, is not done again, as long as
-    its normalized files are what they were then.
+    its normalized files are what they were then; they may have been published meanwhile.
 
     Args:
         settings: effects, their settings, and the splits to do.
         source: the dataset.
         statistics: the ``.npz`` file of stage 1.
-        output: the folder for ``SPLIT/SONG/{stem,mixture}.wav`` and ``recipe``.
+        output: the folder for ``SPLIT/SONG/{stem,mixture}.wav`` (or ``.flac``) and ``recipe``.
         impulse_responses: a folder of impulse responses for the reverberation; synthesized ones otherwise.
         pre_impulse_responses: likewise for the pre-reverb of dry recordings.
         dry: the songs are dry recordings: the pre-reverb comes first.
@@ -128,16 +129,19 @@ def _normalize(
 ) -> dict[str, str]:
     """Normalize the songs that are ``mine``; the reason for each that was left out."""
     recipe_folder = output / RECIPE_FOLDER
-    done = _Done(beside(output, "-done"), made_by(__name__))
+    listing = published.read(output)
+    stored = {} if listing is None else listing.songs
     recipe_digest = recipe.stem_digest(recipe_folder, dry)
     skipped: dict[str, str] = {}
     for split, songs in splits.items():
+        done = _Done(beside(output, "-done"), made_by(__name__), stored.get(split, {}))
         work = functools.partial(
             _normalize_song,
             recipe_folder=recipe_folder,
             recipe_digest=recipe_digest,
             output=output / split,
             dry=dry,
+            suffix=f".{recipe.settings.format}",
             done=done,
         )
         part = [song for song in songs if song in mine]
@@ -145,6 +149,8 @@ def _normalize(
         for song, reason in failures:
             _remove_song(output / split / song.name)  # what an earlier run made of another file
             skipped[str(song.folder)] = reason
+        if failures:
+            published.drop(output, {split: [song.name for song, _ in failures]})
     return skipped
 
 
@@ -194,6 +200,8 @@ def _prepare(output: Path, recipe: Path, splits: dict[str, list[Song]], alone: b
     if not _has_recipe(output, recipe):  # which others may be reading
         with whole_folder(output / RECIPE_FOLDER, RECIPE_CONTENTS.refuse_others) as temporary:
             shutil.copytree(recipe, temporary, dirs_exist_ok=True)
+        (output / published.STORED_FILE).unlink(missing_ok=True)
+    published.keep(output, {split: [song.name for song in songs] for split, songs in splits.items()})
     _remove_others(output, splits, leftovers=alone)
 
 
@@ -208,10 +216,13 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def gather(parts: Sequence[Path], output: Path) -> None:
     """Put what shards were normalized into together in one folder, by links: nothing is copied.
 
+    Lists of songs that were published become one.
+
     Raises:
         DatasetError: the shards were not normalized with the same recipe, or have a song in common.
     """
     digests = [Recipe.load(part / RECIPE_FOLDER).digest(part / RECIPE_FOLDER) for part in parts]
+    listing = published.merged(parts)
     for part, digest in zip(parts, digests, strict=True):
         if digest != digests[0]:
             raise DatasetError(f"{part}: was normalized in another way than {parts[0]}")
@@ -221,6 +232,8 @@ def gather(parts: Sequence[Path], output: Path) -> None:
                 raise DatasetError(f"{song.folder}: another shard has this song as well")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(song.folder.absolute(), target_is_directory=True)
+    if listing is not None:
+        published.write(output, listing)
     (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
 
 
@@ -257,11 +270,45 @@ def merge(parts: Sequence[Path], output: Path) -> list[str]:
                 if linked.is_symlink():
                     target = temporary / linked.relative_to(together)
                     shutil.copytree(linked.resolve(), target, copy_function=_link_or_copy)
+            if (together / published.STORED_FILE).is_file():
+                shutil.copyfile(together / published.STORED_FILE, temporary / published.STORED_FILE)
             names = shards.noted(parts)
             lacking = shards.lacking(temporary, names)
             if lacking:
                 shards.note(temporary, names)
     return lacking
+
+
+def publish(folder: Path, address: str) -> None:
+    """Move the songs of a normalized folder, or of a shard's, into an object store, where training reads them.
+
+    The folder keeps the recipe and, in ``stored.json``, a list of the songs. Names of objects are made of the recipe's
+    digest and their content's, so that what is there already is not sent again, and nothing else is ever overwritten.
+
+    Args:
+        folder: what :func:`run` wrote.
+        address: ``s3://BUCKET/PREFIX``, or an absolute path that those who train see too.
+
+    Raises:
+        OutputError: the folder holds something else than normalized songs.
+        SettingsError: ``address`` is none.
+        StoreError: the store does not answer or refuses; nothing is removed then, and the same call goes on.
+    """
+    if not (folder / RECIPE_FOLDER).is_dir():
+        raise DatasetError(f"{folder}: expected normalized songs with a {RECIPE_FOLDER} folder")
+    with locks.held(folder):
+        _refuse_others(folder)
+        recipe = Recipe.load(folder / RECIPE_FOLDER)
+        digests = {
+            song: (song / _DIGEST_FILE).read_text(encoding="utf-8").strip()
+            for split in dataset.SPLITS
+            for song in _song_folders(folder, split)
+        }
+        for song in published.upload(folder, address, recipe.digest(folder / RECIPE_FOLDER), digests):
+            _remove_song(song.folder)
+        for split in dataset.SPLITS:
+            with contextlib.suppress(OSError):  # it holds something else, such as .gitignore
+                (folder / split).rmdir()
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -282,20 +329,24 @@ class _Done:
     Args:
         folder: a file for each song, recipe and code that were met.
         code: that normalizes now.
+        stored: songs of the split that are in a store, by name.
     """
 
     folder: Path
     code: str
+    stored: Mapping[str, published.StoredSong] = field(default_factory=dict)
 
     def matches(self, digest: str, song: Path) -> bool:
         """Whether the folder ``song`` is what this code made of the song and the recipe behind ``digest``."""
-        note, marker = self._note(digest), song / _DIGEST_FILE
-        return (
-            note.is_file()
-            and marker.is_file()
-            and marker.read_text(encoding="utf-8").strip() == digest
-            and note.read_text(encoding="utf-8").strip() == _content(song)
-        )
+        note, marker, stored = self._note(digest), song / _DIGEST_FILE, self.stored.get(song.name)
+        if not note.is_file():
+            return False
+        content = note.read_text(encoding="utf-8").strip()
+        if song.is_dir() or stored is None:
+            made_of = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
+            return made_of == digest and content == _content(song)
+        hashes = {name: bytes.fromhex(file.sha256) for name, file in stored.files.items()}
+        return stored.digest == digest and content == _hash_of(hashes)
 
     def add(self, digest: str, song: Path) -> None:
         """Remember the folder ``song``."""
@@ -308,15 +359,22 @@ class _Done:
 
 def _content(song: Path) -> str:
     """A hash of the audio files of a folder, by their names."""
+    files = [path for path in song.iterdir() if path.suffix.lower() in audio.AUDIO_SUFFIXES]
+    return _hash_of({path.name: dataset.file_digest(path) for path in files})
+
+
+def _hash_of(files: dict[str, bytes]) -> str:
     total = hashlib.sha256()
-    for path in sorted(path for path in song.iterdir() if path.suffix.lower() in audio.AUDIO_SUFFIXES):
-        total.update(f"{path.name}\0{dataset.file_digest(path).hex()}\n".encode())
+    for name in sorted(files):
+        total.update(f"{name}\0{files[name].hex()}\n".encode())
     return total.hexdigest()
 
 
-def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool, done: _Done) -> None:
+def _normalize_song(
+    song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool, done: _Done, suffix: str = _WAV
+) -> None:
     """Write one song's normalized stems and its mixture, unless that very work is done already."""
-    digest = hashlib.sha256(f"{recipe_digest} {song.name} {song.digest()} {dry}".encode()).hexdigest()
+    digest = hashlib.sha256(_work(song, recipe_digest, dry, suffix).encode()).hexdigest()
     target = output / song.name
     if done.matches(digest, target):
         return
@@ -327,18 +385,24 @@ def _normalize_song(song: Song, recipe_folder: Path, recipe_digest: str, output:
         for stem, path in song.stems.items():  # one at a time: a long song's four stems would fill the memory
             samples = audio.read(path)[0]
             normalized = normalizer.normalize(samples, SAMPLE_RATE, stem, seed=seed, dry=dry)
-            _write(folder / f"{stem}.wav", normalized)
+            _write(folder / f"{stem}{suffix}", normalized)
             if remark := programme.remark(samples, SAMPLE_RATE):
                 _logger.warning("%s: %s", path, remark)
         if song.mixture is not None:
-            _write(folder / "mixture.wav", song.read_mixture())
+            _write(folder / f"{MIXTURE}{suffix}", song.read_mixture())
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
     done.add(digest, target)
 
 
+def _work(song: Song, recipe_digest: str, dry: bool, suffix: str) -> str:
+    """What is made of what; that it is WAV is not said, since it always was."""
+    return f"{recipe_digest} {song.name} {song.digest()} {dry}" + ("" if suffix == _WAV else f" {suffix}")
+
+
 def _write(path: Path, samples: np.ndarray) -> None:
     """Write what the network learns from: a target that was cut off at full scale would be another one."""
-    audio.write(path, samples, subtype=audio.subtype_that_holds(samples, _SUBTYPE))
+    subtype = audio.subtype_that_holds(samples, _SUBTYPE)
+    audio.write(path if subtype == _SUBTYPE else path.with_suffix(_WAV), samples, subtype=subtype, seek_table=True)
 
 
 @functools.lru_cache(maxsize=1)

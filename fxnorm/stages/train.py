@@ -7,6 +7,7 @@ front-end for that network (``train.task: front_end``), whose result is what ``t
 import contextlib
 import csv
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,20 +17,21 @@ import torch
 import yaml
 
 from fxnorm import models
-from fxnorm.data import dataset, provenance, shards
+from fxnorm.data import dataset, provenance, published, shards
 from fxnorm.data.demo_names import is_of_the_demo
 from fxnorm.data.parallel import available_cores
 from fxnorm.data.splits import read_splits
 from fxnorm.data.versions import code_version
 from fxnorm.errors import DatasetError, FxnormError, StoppedError
 from fxnorm.io import locks, object_store, outputs
+from fxnorm.io.blocks import BlockCache
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.io.folders import without_foreign
 from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, mixer_digest, write_weights
 from fxnorm.mixing.static_mix import StaticMix
 from fxnorm.models import MixingNetwork
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
-from fxnorm.settings import Settings, TrainSettings
+from fxnorm.settings import ResourcesSettings, Settings, TrainSettings
 from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, is_alive, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
 from fxnorm.training import initial_weights, launcher, loop, preflight
@@ -167,7 +169,9 @@ def _run(
         )
     )
     recipe = _recipe(normalized)
-    splits = read_splits(normalized, ("train", "val"))
+    published.refuse_other(normalized, recipe.digest(normalized / RECIPE_FOLDER))
+    cache = _cache(settings.resources) if published.is_published(normalized) else None
+    splits = read_splits(normalized, ("train", "val"), cache)
     training_songs, validation_songs = splits.values()
     if not any(song.mixture for song in training_songs):
         raise DatasetError(f"{normalized / 'train'}: expected songs with a mixture to learn from, found none")
@@ -239,6 +243,20 @@ def _run(
             with without_foreign(plots) as ours:
                 tracked.add_folder(ours, "plots")
         return outcome
+
+
+def _cache(resources: ResourcesSettings) -> BlockCache | None:
+    """Where this machine keeps what it reads of a store."""
+    most_bytes = int(resources.cache_gb * 1e9)
+    if most_bytes == 0:
+        return None
+    if resources.cache_folder is not None:
+        folder = Path(resources.cache_folder)
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fxnorm"
+    cache = BlockCache(folder, most_bytes)
+    cache.prepare()
+    return cache
 
 
 def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
@@ -324,7 +342,9 @@ def _experiment(
     settings: Settings, recipe: Recipe, learnt: provenance.TrainedOn, processes: Processes, trial: Trial | None
 ) -> Experiment:
     """What the run begins with; the stages before count as they were, whatever their settings are now."""
-    train, used = settings.train, settings.model_copy(update={"normalize": recipe.settings})
+    # the format is how files are kept, of which a recipe says nothing
+    normalized = recipe.settings.model_copy(update={"format": settings.normalize.format})
+    train, used = settings.train, settings.model_copy(update={"normalize": normalized})
     params = {name: str(value) for name, value in used.flat(*_SECTIONS).items()}
     tags = (
         {f"data.{key}": value for key, value in recipe.data.items()}

@@ -1,14 +1,16 @@
-"""Random crops for training and fixed sequences for validation, read straight from disk.
+"""Random crops for training and fixed sequences for validation, read straight from disk or from a store.
 
 Which crop the n-th example is depends on the seed and on n alone, so a run that goes on from a checkpoint sees what an
 uninterrupted one would have seen, with any number of reading processes.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import soundfile
@@ -18,12 +20,17 @@ from torch.utils.data import Dataset, Sampler
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import AudioError, DatasetError
 from fxnorm.io import audio as audio_io
+from fxnorm.io import remote
 
 # a training's identity has the code that this module imports: a song comes in by its content, and a training without
 # reverberation has nothing of the effects
 if TYPE_CHECKING:
     from fxnorm.data.dataset import Song
     from fxnorm.training.reverberation import Reverberation
+
+_MOST_BATCHES_AHEAD = 8
+_MOST_BYTES_AHEAD = 2**28
+"""What a reading process holds of the batches after the next, as samples; one batch in any case."""
 
 Example = tuple[torch.Tensor, torch.Tensor]
 """Stems (8, samples), in the order of STEMS with left before right, and the mixture (2, samples)."""
@@ -39,7 +46,7 @@ class StoredSong:
     """A normalized song of which any stretch can be read without reading the rest.
 
     Args:
-        song: stems and mixture as WAV or FLAC at the library's sample rate.
+        song: stems and mixture as WAV or FLAC at the library's sample rate, on disk or in a store.
 
     Raises:
         DatasetError: there is no mixture, or a file is not at the library's sample rate.
@@ -49,32 +56,57 @@ class StoredSong:
         if song.mixture is None:
             raise DatasetError(f"{song.folder}: expected a mixture beside the stems, found none; training needs it")
         self.name = song.name
-        self._stems = [song.stems.get(stem) for stem in STEMS]
-        self._mixture = song.mixture
-        self.samples = max(_length(path) for path in song.files)
+        self.is_remote = song.remote(song.mixture) is not None
+        self._song = song
+        self._files = [*(song.stems.get(stem) for stem in STEMS), song.mixture]
+        self.samples = max(song.samples_of(path) or _length(path) for path in song.files)
 
     def read(self, start: int, samples: int) -> Example:
         """``samples`` from ``start`` on; past the song's end it goes on at its beginning."""
-        stems = [self._stretch(path, start, samples) for path in self._stems]
-        return torch.from_numpy(np.concatenate(stems)), torch.from_numpy(self._stretch(self._mixture, start, samples))
+        return self.joined([stretch() for stretch in self.stretches(start, samples)])
+
+    def stretches(self, start: int, samples: int) -> "list[Callable[[], np.ndarray]]":
+        """What gives each file's part of :meth:`read`, to be called in any thread."""
+        return [functools.partial(self._stretch, path, start, samples) for path in self._files]
+
+    def joined(self, stretches: Sequence[np.ndarray]) -> Example:
+        """The stretches of the stems and the mixture as an example."""
+        return torch.from_numpy(np.concatenate(stretches[:-1])), torch.from_numpy(stretches[-1])
 
     def _stretch(self, path: Path | None, start: int, samples: int) -> np.ndarray:
         stretch = np.zeros((2, samples), dtype=np.float32)
         if path is None:
             return stretch
+        file = self._song.remote(path)
+        source = path if file is None else remote.RangedFile(file, self._song.cache)
         try:
-            with soundfile.SoundFile(path) as file:
+            with _SoundFile(source) as sound:
                 filled, position = 0, start % self.samples
                 while filled < samples:
                     length = min(samples - filled, self.samples - position)
-                    if position < file.frames:
-                        file.seek(position)
-                        block = file.read(min(length, file.frames - position), dtype="float32", always_2d=True).T
+                    if position < sound.frames:
+                        count = min(length, sound.frames - position)
+                        if not isinstance(source, Path):
+                            source.expect(*audio_io.place_of(cast("BinaryIO", source), sound.frames, position, count))
+                        sound.seek(position)
+                        block = sound.read(count, dtype="float32", always_2d=True).T
                         stretch[:, filled : filled + block.shape[1]] = block  # a mono file fills both channels
                     filled, position = filled + length, 0
-        except soundfile.LibsndfileError as error:
-            raise DatasetError(f"{path}: cannot be read any more ({error})") from error
+        except (soundfile.LibsndfileError, ValueError) as error:
+            if not isinstance(source, Path):
+                source.raise_error()
+            name = path if file is None else file.address
+            raise DatasetError(f"{name}: cannot be read any more ({error})") from error
+        if not isinstance(source, Path):
+            source.raise_error()
         return stretch
+
+
+class _SoundFile(soundfile.SoundFile):
+    """Without soundfile's own seek behind each read, which for FLAC decodes once more."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -108,6 +140,8 @@ class RandomCrops(Dataset[Example]):
     ) -> None:
         self.songs = [StoredSong(song) for song in songs]
         self.samples = samples
+        self.is_remote = any(song.is_remote for song in self.songs)
+        self._ahead = _ReadAhead(self, samples)
         self._seed = seed
         self._swap_channels = swap_channels
         self._reverberation = reverberation
@@ -117,11 +151,22 @@ class RandomCrops(Dataset[Example]):
         return self._draw(number).song.name
 
     def __getitem__(self, number: int) -> Example:
-        draw = self._draw(number)
-        stems, mixture = draw.song.read(draw.start, self.samples)
-        if self._reverberation is not None and draw.reverberated:
-            lead = self._reverberation.lead_samples
-            longer, _ = draw.song.read(draw.start - lead, lead + self.samples)
+        return self.finished(number, [stretch() for stretch in self.stretches(number)])
+
+    def __getitems__(self, numbers: list[int]) -> list[Example]:
+        return self._ahead.examples(numbers) if self.is_remote else [self[number] for number in numbers]
+
+    def stretches(self, number: int) -> "list[Callable[[], np.ndarray]]":
+        """What reads the files of an example, to be called in any thread."""
+        draw, lead = self._draw(number), self._lead(number)
+        return draw.song.stretches(draw.start - lead, lead + self.samples)
+
+    def finished(self, number: int, stretches: Sequence[np.ndarray]) -> Example:
+        """The example of what was read for it."""
+        draw, lead = self._draw(number), self._lead(number)
+        longer, mixture = draw.song.joined(stretches)
+        stems, mixture = longer[:, lead:].contiguous(), mixture[:, lead:].contiguous()
+        if self._reverberation is not None:
             for stem, seed in draw.reverberated.items():
                 channels = slice(2 * STEMS.index(stem), 2 * STEMS.index(stem) + 2)
                 reverberated = self._reverberation.apply(longer[channels].numpy(), stem, seed)
@@ -129,6 +174,10 @@ class RandomCrops(Dataset[Example]):
         if draw.swapped:
             return stems.unflatten(0, (-1, 2)).flip(1).flatten(0, 1), mixture.flip(0)
         return stems, mixture
+
+    def _lead(self, number: int) -> int:
+        """Samples before the crop that are heard in it."""
+        return self._reverberation.lead_samples if self._reverberation and self._draw(number).reverberated else 0
 
     def _draw(self, number: int) -> _Draw:
         generator = np.random.default_rng((self._seed, number))
@@ -179,6 +228,8 @@ class Sequences(Dataset[Example]):
         stored = [StoredSong(song) for song in songs]
         self.samples = samples
         self.places = [(song, start) for song in stored for start in range(0, song.samples, max(samples - overlap, 1))]
+        self.is_remote = any(song.is_remote for song in stored)
+        self._ahead = _ReadAhead(self, samples)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -186,6 +237,65 @@ class Sequences(Dataset[Example]):
     def __getitem__(self, number: int) -> Example:
         song, start = self.places[number]
         return song.read(start, self.samples)
+
+    def __getitems__(self, numbers: list[int]) -> list[Example]:
+        return self._ahead.examples(numbers) if self.is_remote else [self[number] for number in numbers]
+
+    def stretches(self, number: int) -> "list[Callable[[], np.ndarray]]":
+        """What reads the files of a sequence, to be called in any thread; none behind the last sequence."""
+        if number >= len(self.places):
+            return []
+        song, start = self.places[number]
+        return song.stretches(start, self.samples)
+
+    def finished(self, number: int, stretches: Sequence[np.ndarray]) -> Example:
+        """The sequence of what was read for it."""
+        return self.places[number][0].joined(stretches)
+
+
+class _ReadAhead:
+    """Reads examples in threads, and those that will be asked for next before they are.
+
+    Which these are follows from the last two lists of numbers: they differ by as much as the next two will. A wrong
+    guess costs reading, and changes nothing.
+
+    Args:
+        examples: what is read.
+        samples: of an example.
+    """
+
+    def __init__(self, examples: "RandomCrops | Sequences", samples: int) -> None:
+        self._examples = examples
+        self._bytes = (2 * len(STEMS) + 2) * samples * 4
+        self._threads: remote.Threads[np.ndarray] | None = None
+        self._begun: dict[int, list[Future[np.ndarray]]] = {}
+        self._last: list[int] = []
+
+    def examples(self, numbers: list[int]) -> list[Example]:
+        """The examples of a batch."""
+        self._threads = self._threads or remote.Threads()
+        batch = {number: self._reading(number) for number in numbers}
+        self._begun = {number: self._reading(number) for number in self._next(numbers)}
+        self._last = numbers
+        return [self._examples.finished(number, [stretch.result() for stretch in batch[number]]) for number in numbers]
+
+    def _reading(self, number: int) -> "list[Future[np.ndarray]]":
+        begun = self._begun.pop(number, None)
+        if begun is None:
+            assert self._threads is not None
+            begun = [self._threads.submit(stretch) for stretch in self._examples.stretches(number)]
+        return begun
+
+    def _next(self, numbers: list[int]) -> list[int]:
+        steps = {number - last for number, last in zip(numbers, self._last, strict=False)}
+        if len(steps) != 1 or min(steps) <= 0:
+            return []
+        (step,) = steps
+        most = max(1, min(_MOST_BATCHES_AHEAD, _MOST_BYTES_AHEAD // (len(numbers) * self._bytes)))
+        return [number + ahead * step for ahead in range(1, most + 1) for number in numbers]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_threads": None, "_begun": {}, "_last": []}  # of one process
 
 
 def _length(path: Path) -> int:

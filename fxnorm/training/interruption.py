@@ -7,10 +7,13 @@ kind change nothing: batch systems and ``torchrun`` pass the same signal on more
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from fxnorm.runtime.signals import SIGNALS
+
+Item = TypeVar("Item")
 
 
 class Interruption:
@@ -23,6 +26,7 @@ class Interruption:
         self.signal_number = 0
         """The first signal that came; 0 for none."""
         self._before: dict[signal.Signals, Any] = {}
+        self._waiting = False
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
@@ -35,8 +39,32 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def before_signals(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items of an iterator that may wait for minutes, as songs of a store that does not answer do.
+
+        At a signal it ends, while it waits too.
+        """
+        while True:
+            try:
+                self._waiting = True
+                if self.signal_number:
+                    return
+                item = next(items)
+            except (StopIteration, _SignalledError):
+                return
+            finally:
+                self._waiting = False
+            yield item
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = self.signal_number or number
+        if self._waiting:
+            self._waiting = False
+            raise _SignalledError
+
+
+class _SignalledError(BaseException):
+    """A signal came while nothing else was done than to wait; no handler of errors is to take it for one."""
 
 
 def leave_to(trainer: int, worker: int) -> None:

@@ -216,6 +216,10 @@ class _Run:
 
     def _train(self, bar: tqdm) -> None:
         first_step, began = self.step, time.monotonic()
+
+        def seconds_a_step() -> float:
+            return (time.monotonic() - began) / (self.step - first_step)
+
         self.module.train()
         with _without_worker_traces():
             for stems, mixture in self._on_device(self._batches()):
@@ -223,7 +227,7 @@ class _Run:
                 bar.update()
                 if not self._is_report_due():
                     continue
-                self._report_steps(bar, lambda: (time.monotonic() - began) / (self.step - first_step))
+                self._report_steps(bar, seconds_a_step)
                 self._stop_if_signalled()
                 self._validate_if_due()
                 over = self._over()
@@ -231,6 +235,11 @@ class _Run:
                     self._save()
                 if over:
                     return
+            # a signal has ended the wait for a batch
+            if self.measured:
+                self._report_steps(bar, seconds_a_step)
+            self.signal_number = self.interruption.signal_number
+            self._stop_if_signalled()
 
     def _is_report_due(self) -> bool:
         """Whether this step's losses are needed now; all processes find the same."""
@@ -281,7 +290,15 @@ class _Run:
         batches = range(self.step, len(self.learning_rates))
         sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
         with signals_blocked():
-            return iter(self._loader(self.crops, self.local_batch_size, sampler))
+            return self._interruptible(iter(self._loader(self.crops, self.local_batch_size, sampler)))
+
+    def _interruptible(self, batches: Iterator[Example]) -> Iterator[Example]:
+        """Batches of songs in a store end at a signal, also one that comes while the store does not answer.
+
+        Several processes stop at the same step, which they agree on in it.
+        """
+        alone = self.processes.count == 1
+        return self.interruption.before_signals(batches) if self.crops.is_remote and alone else batches
 
     def _loader(
         self, examples: RandomCrops | Sequences, batch_size: int, sampler: DistributedBatchSampler | Sequence[int]
@@ -362,7 +379,7 @@ class _Run:
         module = self.average.module.eval()
         count = self.processes.count
         with signals_blocked():
-            batches = self._on_device(iter(self.validation))
+            batches = self._on_device(self._interruptible(iter(self.validation)))
         most_sequences = len(range(0, len(self.sequences), count))  # of any process
         assert self.validation.batch_size is not None
         rounds = -(-most_sequences // self.validation.batch_size)

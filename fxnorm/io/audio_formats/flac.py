@@ -3,8 +3,10 @@
 Source: RFC 9639. Encoders that write to a pipe leave the number of samples at 0; every frame has its own number.
 """
 
+import io
 import itertools
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -31,6 +33,13 @@ _MOST_CANDIDATES = 8  # candidates for a last frame
 _SEARCHED_AT_ONCE = 2**24
 READ_AHEAD = 2**16  # bytes that a decoder may have read too much, at most
 _BEGINNING = re.escape(MAGIC) + rb"[\x00\x80]\x00\x00\x22"  # with the header of STREAMINFO
+_HEAD = len(MAGIC) + 4 + _STREAMINFO
+_SEEK_TABLE, _PLACEHOLDER = 3, b"\xff" * 8 + bytes(10)
+_POINT = struct.Struct(">QQH")  # the first sample of a frame, its bytes behind the first frame, its samples
+_POINTS_APART = 22_050  # samples
+_MOST_POINTS = 640  # 12 KB
+_DECODER_READS = 2**13  # bytes at once, of libFLAC
+_SYNC = (b"\xff\xf8", b"\xff\xf9")
 _BLOCK_SIZES = {1: 192, **{n: 576 << n - 2 for n in range(2, 6)}, **{n: 256 << n - 8 for n in range(8, 16)}}
 
 
@@ -57,6 +66,84 @@ class _Stream:
         packed = (int.from_bytes(self.info[13:18]) & ~(2**36 - 1) | samples).to_bytes(5)
         info = self.info[:13] + packed + bytes(16)  # and no hash, which may be of other samples
         return [MAGIC + b"\x80" + _STREAMINFO.to_bytes(3) + info, range(self.audio, self.stop)]
+
+
+class SeekTable:
+    """A file for libFLAC's encoder, which leaves a seek table behind STREAMINFO (RFC 9639, section 8.5).
+
+    With it, a decoder finds a sample in one place of the file. Without one it tries several, each of which is a request
+    where the file is in a store. libsndfile writes none; its encoder gives each frame in a write of its own.
+
+    Args:
+        file: to be written, empty.
+        samples: that will be encoded.
+    """
+
+    def __init__(self, file: BinaryIO, samples: int) -> None:
+        self._file, self._samples = file, samples
+        self._count = min(_MOST_POINTS, -(-samples // _POINTS_APART))
+        self._length = 4 + self._count * _POINT.size
+        self._position = 0  # as the encoder knows it
+        self._frames: list[int] = []
+        self._block_size = 0
+
+    def write(self, data: bytes) -> int:
+        """As the encoder calls it."""
+        data = bytes(data)
+        if self._position < _HEAD < self._position + len(data):
+            return self.write(data[: _HEAD - self._position]) + self.write(data[_HEAD - self._position :])
+        self._file.seek(self._position + (self._length if self._position >= _HEAD else 0))
+        self._file.write(data)
+        if self._position == len(MAGIC):
+            self._block_size = int.from_bytes(data[4:6])
+        if self._position >= _HEAD and data[:2] in _SYNC:
+            self._frames.append(self._position)
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Likewise; of the end, nothing is known before the last write."""
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end()}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Likewise."""
+        return self._position
+
+    def finish(self) -> None:
+        """Write the table, when all frames are."""
+        whole = self._block_size and len(self._frames) == -(-self._samples // self._block_size)
+        targets = [number * self._samples // self._count for number in range(self._count)] if whole else []
+        numbers = sorted({target // self._block_size for target in targets})
+        points = [self._point(number) for number in numbers]
+        points += [_PLACEHOLDER] * (self._count - len(points))
+        self._file.seek(_HEAD)
+        self._file.write(bytes([_SEEK_TABLE]) + (self._length - 4).to_bytes(3) + b"".join(points))
+
+    def _point(self, number: int) -> bytes:
+        first = number * self._block_size
+        offset = self._frames[number] - self._frames[0]
+        return _POINT.pack(first, offset, min(self._block_size, self._samples - first))
+
+    def _end(self) -> int:
+        end = self._file.seek(0, io.SEEK_END)
+        return end - self._length if end > _HEAD else end
+
+
+def place_of(file: BinaryIO, start: int, stop: int) -> range:
+    """Where samples lie in a file with a seek table: bytes, with what a decoder reads beside them; else no bytes."""
+    stream = _stream(file, 0, size_of(file))
+    position = len(MAGIC)
+    while position < stream.audio:
+        header = read_at(file, position, 4)
+        size = int.from_bytes(header[1:4])
+        if header[0] & 0x7F == _SEEK_TABLE:
+            points = [point[:2] for point in _POINT.iter_unpack(read_at(file, position + 4, size)) if point[2]]
+            first = max((offset for sample, offset in points if sample <= start), default=0)
+            last = min((offset for sample, offset in points if sample >= stop), default=stream.stop - stream.audio)
+            return range(stream.audio + first, min(stream.stop, stream.audio + last + _DECODER_READS))
+        position += 4 + size
+    return range(0)
 
 
 def inspect(file: BinaryIO, position: int = 0) -> Layout:
