@@ -32,34 +32,82 @@ def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid
 
 
 @_component()
-def fetch(
-    repository: str, commit: str, path: str, remote: str, shards: int, code: str, data: Output[Dataset]
-) -> list[str]:
-    """Bring the datasets of a commit from DVC's remote storage; gives the names of the shards to work in."""
+def list_songs(repository: str, commit: str, path: str, remote: str, code: str, listing: Output[Dataset]) -> None:
+    """List the songs of a commit and the hashes of their files, by DVC's own list alone."""
     from pathlib import Path
 
-    from fxnorm.data.dataset import shard_names, songs
     from fxnorm.stages import fetch
 
-    data.metadata.update(repository=repository, commit=commit)
-    data.metadata["dvc"] = fetch.run(repository, commit, Path(data.path), path, remote)
-    # of all splits: which of them the stages read is not known here, and a shard may be empty
-    return shard_names(songs(Path(data.path) / Path(path).name / "wet"), shards)
+    listed = fetch.list_songs(repository, commit, path, remote)
+    listed.save(Path(listing.path) / fetch.LISTING_FILE)
+    listing.metadata.update(repository=repository, commit=commit, dvc=listed.hash)
 
 
 @_component()
-def check(
-    data: Input[Dataset], path: str, settings: dict, code: str, findings: Output[Dataset], report: Output[HTML]
-) -> None:
-    """Look for what would spoil a training; the page of a task is kept if the task succeeds, so this one does."""
+def divide(
+    listing: Input[Dataset],
+    shards: int,
+    check_settings: dict,
+    statistics_settings: dict,
+    normalize_settings: dict,
+    evaluate_settings: dict,
+    tested: bool,
+    code: str,
+) -> NamedTuple("Divided", [("checking", list), ("measuring", list), ("normalizing", list)]):  # type: ignore[valid-type]
+    """Give the names of each stage's shards; fails where a stage would not find its songs, or one in two splits."""
     from pathlib import Path
 
+    from fxnorm.data.listing import Listing
     from fxnorm.settings import Settings
-    from fxnorm.stages import check
+    from fxnorm.stages import fetch
 
-    wet = Path(data.path) / Path(path).name / "wet"
+    settings = Settings.of({
+        "check": check_settings,
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "evaluate": evaluate_settings,
+    })  # fmt: skip
+    divided = fetch.divide(Listing.load(Path(listing.path) / fetch.LISTING_FILE), settings, shards, tested)
+    return divided.checking, divided.measuring, divided.normalizing
+
+
+@_component()
+def check(listing: Input[Dataset], shard: str, settings: dict, code: str, part: Output[Dataset]) -> None:
+    """Look in a shard of the wet songs for what would spoil a training."""
+    from pathlib import Path
+
+    from fxnorm.data.dataset import parse_shard
+    from fxnorm.data.listing import Listing
+    from fxnorm.settings import Settings
+    from fxnorm.stages import check, fetch
+
+    check_settings = Settings.of({"check": settings}).check
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    with fetch.songs(listed, {"wet": check_settings.splits}, parse_shard(shard)) as data:
+        check.run_part(check_settings, data / "wet", Path(part.path) / check.PART_FILE)
+
+
+@_component()
+def merge_checks(
+    listing: Input[Dataset],
+    parts: Input[list[Dataset]],
+    settings: dict,
+    code: str,
+    findings: Output[Dataset],
+    report: Output[HTML],
+) -> None:
+    """Put the findings together, with what shows when songs are compared; a failed task's page would be lost."""
+    from pathlib import Path
+
+    from fxnorm.data.listing import Listing
+    from fxnorm.settings import Settings
+    from fxnorm.stages import check, fetch
+
     folder, page = Path(findings.path), Path(report.path)
-    found = check.run(Settings.of({"check": settings}).check, [wet], folder / "findings.json", folder / "report.html")
+    wet = Listing.load(Path(listing.path) / fetch.LISTING_FILE).layout("wet")
+    files = [Path(part.path) / check.PART_FILE for part in parts]
+    check_settings = Settings.of({"check": settings}).check
+    found = check.merge(check_settings, wet, files, folder / "findings.json", folder / "report.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_bytes((folder / "report.html").read_bytes())
     findings.metadata["found"] = found.summary()
@@ -76,17 +124,19 @@ def stop_at_findings(findings: Input[Dataset]) -> None:
 
 
 @_component()
-def statistics(data: Input[Dataset], path: str, shard: str, settings: dict, code: str, part: Output[Dataset]) -> None:
+def statistics(listing: Input[Dataset], shard: str, settings: dict, code: str, part: Output[Dataset]) -> None:
     """Measure the average effects of a shard of the wet training songs."""
     from pathlib import Path
 
     from fxnorm.data.dataset import parse_shard
+    from fxnorm.data.listing import Listing
     from fxnorm.settings import Settings
-    from fxnorm.stages import statistics
+    from fxnorm.stages import fetch, statistics
 
-    wet = Path(data.path) / Path(path).name / "wet"
-    statistics_settings = Settings.of({"statistics": settings}).statistics
-    statistics.run(statistics_settings, wet, Path(part.path) / "statistics.npz", shard=parse_shard(shard))
+    measure = Settings.of({"statistics": settings}).statistics
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    with fetch.songs(listed, {"wet": [measure.split]}, parse_shard(shard)) as data:
+        statistics.run(measure, data / "wet", Path(part.path) / "statistics.npz", part=True)
 
 
 @_component()
@@ -103,8 +153,7 @@ def merge_statistics(parts: Input[list[Dataset]], code: str, statistics: Output[
 
 @_component()
 def normalize(
-    data: Input[Dataset],
-    path: str,
+    listing: Input[Dataset],
     statistics: Input[Dataset],
     shard: str,
     settings: dict,
@@ -115,19 +164,22 @@ def normalize(
     from pathlib import Path
 
     from fxnorm.data.dataset import parse_shard
+    from fxnorm.data.listing import Listing
     from fxnorm.effects.impulse_responses import folders_in
     from fxnorm.settings import Settings
-    from fxnorm.stages import normalize
+    from fxnorm.stages import fetch, normalize
 
-    root = Path(data.path) / Path(path).name
-    normalize.run(
-        Settings.of({"normalize": settings}).normalize,
-        root / "wet",
-        Path(statistics.path) / "statistics.npz",
-        Path(normalized.path),
-        *folders_in(root / "impulse_responses"),
-        shard=parse_shard(shard),
-    )
+    work = Settings.of({"normalize": settings}).normalize
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    with fetch.songs(listed, {"wet": work.splits}, parse_shard(shard), for_normalization=True) as data:
+        normalize.run(
+            work,
+            data / "wet",
+            Path(statistics.path) / "statistics.npz",
+            Path(normalized.path),
+            *folders_in(data / "impulse_responses"),
+            whole=listed.whole(work.splits),
+        )
 
 
 @_component()
@@ -180,8 +232,7 @@ def train(
 @_component()
 def evaluate(
     mixer: Input[Model],
-    data: Input[Dataset],
-    path: str,
+    listing: Input[Dataset],
     statistics_settings: dict,
     normalize_settings: dict,
     train_settings: dict,
@@ -194,10 +245,11 @@ def evaluate(
     """Compare the network's mixes of the test songs with the reference mixes; gives whether it may be registered."""
     from pathlib import Path
 
+    from fxnorm.data.listing import Listing
     from fxnorm.evaluation.report import markdown
     from fxnorm.evaluation.results import flat, read_metrics
     from fxnorm.settings import Settings
-    from fxnorm.stages import evaluate, register
+    from fxnorm.stages import evaluate, fetch, register
 
     settings = Settings.of({
         "statistics": statistics_settings,
@@ -206,7 +258,9 @@ def evaluate(
         "evaluate": evaluate_settings,
         "register": register_settings,
     })  # fmt: skip
-    verdicts = evaluate.run(settings, Path(mixer.path), Path(data.path) / Path(path).name, Path(report.path))
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    with fetch.songs(listed, {dataset: [settings.evaluate.split] for dataset in listed.layouts}) as data:
+        verdicts = evaluate.run(settings, Path(mixer.path), data, Path(report.path))
     values = read_metrics(Path(report.path))
     for name, value in flat(values).items():
         metrics.log_metric(name, value)
@@ -218,20 +272,23 @@ def evaluate(
 def register(
     mixer: Input[Model],
     report: Input[Dataset],
-    data: Input[Dataset],
-    path: str,
+    listing: Input[Dataset],
     evaluate_settings: dict,
     register_settings: dict,
 ) -> str:
-    """Register the Mixer in MLflow; gives the version. A champion of other songs is measured again on the data."""
+    """Register the Mixer in MLflow; gives the version. A champion of other songs is measured on the candidate's."""
+    import functools
     from pathlib import Path
 
+    from fxnorm.data.listing import Listing
     from fxnorm.settings import Settings
-    from fxnorm.stages import register
+    from fxnorm.stages import fetch, register
 
     settings = Settings.of({"evaluate": evaluate_settings, "register": register_settings})
-    dataset = Path(data.path) / Path(path).name
-    return register.run(settings, Path(mixer.path), Path(report.path), dataset, once=True)["version"]
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    tested = {settings.register_.split.removeprefix("test_"): [settings.evaluate.split]}
+    data = functools.partial(fetch.songs, listed, tested)  # most champions need none of them
+    return register.run(settings, Path(mixer.path), Path(report.path), data, once=True)["version"]
 
 
 @_component()

@@ -16,8 +16,8 @@ Cores = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?m?$")]
 Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 """As Kubernetes has it: ``16Gi``, ``500M``."""
 TaskName = Literal[
-    "resolve", "fetch", "check", "stop-at-findings", "statistics", "merge-statistics", "normalize", "train", "evaluate",
-    "register", "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
+    "resolve", "list-songs", "divide", "check", "merge-checks", "stop-at-findings", "statistics", "merge-statistics",
+    "normalize", "train", "evaluate", "register", "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
     "begin-search", "search-trial", "collect-search",
 ]  # fmt: skip
 
@@ -113,7 +113,11 @@ class Cluster(_Section):
             # MLflow may have its clients write artifacts to the store themselves
             tasks=(
                 "resolve",
-                "fetch",
+                "list-songs",
+                "divide",
+                "check",
+                "statistics",
+                "normalize",
                 "train",
                 "evaluate",
                 "register",

@@ -1,4 +1,4 @@
-"""The pipeline: fetch, check, statistics and normalization over shards, training on a GPU node, evaluate, register."""
+"""The pipeline: check, statistics and normalization over shards, training on a GPU node, evaluation, registry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +57,16 @@ def build(cluster: Cluster) -> BaseComponent:
             register_settings: likewise.
         """
         songs = prepared(
-            cluster, repository, revision, path, remote, shards, check_settings, statistics_settings, normalize_settings
+            cluster,
+            repository,
+            revision,
+            path,
+            remote,
+            shards,
+            check_settings,
+            statistics_settings,
+            normalize_settings,
+            evaluate_settings,
         )
         trained = components.train(
             normalized=dsl.Collected(songs.normalized),
@@ -71,13 +80,13 @@ def build(cluster: Cluster) -> BaseComponent:
         )
         on_training_node(cluster, trained)
         evaluated = on_any_node(cluster, components.evaluate(
-            mixer=trained.outputs["mixer"], data=songs.data, path=path,
+            mixer=trained.outputs["mixer"], listing=songs.listing,
             statistics_settings=statistics_settings, normalize_settings=normalize_settings,
             train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
         ), cached=False)  # fmt: skip
         with dsl.If(evaluated.outputs["Output"] == True, name="accepted"):  # noqa: E712  kfp's own equality
             on_any_node(cluster, components.register(
-                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], data=songs.data, path=path,
+                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], listing=songs.listing,
                 evaluate_settings=evaluate_settings, register_settings=register_settings,
             ), cached=False)  # fmt: skip
 

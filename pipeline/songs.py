@@ -12,9 +12,9 @@ from fxnorm.pipeline.tasks import on_any_node
 
 @dataclass(frozen=True)
 class Songs:
-    """What the tasks give: all data, the statistics, and the normalized songs of a shard, to be collected."""
+    """What the tasks give: the listing of all songs, the statistics, and shards' normalized songs, to be collected."""
 
-    data: Any
+    listing: Any
     statistics: Any
     normalized: Any
 
@@ -29,29 +29,40 @@ def prepared(
     check_settings: Any,
     statistics_settings: Any,
     normalize_settings: Any,
+    evaluate_settings: Any = None,
 ) -> Songs:
-    """The tasks, for the parameters of a pipeline that is being made."""
+    """The tasks, for the parameters of a pipeline that is being made; without settings no evaluation follows."""
     # a branch moves on, and so does the image of a name: what they stand for is looked up each time, and all that
     # follows depends on it
     now = on_any_node(cluster, components.resolve(repository=repository, revision=revision), cached=False).outputs
-    fetched = on_any_node(cluster, components.fetch(
-        repository=repository, commit=now["commit"], path=path, remote=remote, shards=shards, code=now["fetching"]
+    listing = on_any_node(cluster, components.list_songs(
+        repository=repository, commit=now["commit"], path=path, remote=remote, code=now["fetching"]
+    )).outputs["listing"]  # fmt: skip
+    # a task of its own: with other settings the listing stays the same, and so does what is made of its songs
+    divided = on_any_node(cluster, components.divide(
+        listing=listing, shards=shards, check_settings=check_settings, statistics_settings=statistics_settings,
+        normalize_settings=normalize_settings, evaluate_settings={} if evaluate_settings is None else evaluate_settings,
+        tested=evaluate_settings is not None, code=now["fetching"],
+    )).outputs  # fmt: skip
+    at_once = cluster.parallel_shards or None
+    with dsl.ParallelFor(divided["checking"], parallelism=at_once) as shard:
+        checked = on_any_node(cluster, components.check(
+            listing=listing, shard=shard, settings=check_settings, code=now["checking"]
+        ))  # fmt: skip
+    found = on_any_node(cluster, components.merge_checks(
+        listing=listing, parts=dsl.Collected(checked.outputs["part"]), settings=check_settings, code=now["checking"]
     ))  # fmt: skip
-    data = fetched.outputs["data"]
-    checked = on_any_node(cluster, components.check(
-        data=data, path=path, settings=check_settings, code=now["checking"]
-    ))  # fmt: skip
-    sound = on_any_node(cluster, components.stop_at_findings(findings=checked.outputs["findings"]))
-    with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
+    sound = on_any_node(cluster, components.stop_at_findings(findings=found.outputs["findings"]))
+    with dsl.ParallelFor(divided["measuring"], parallelism=at_once) as shard:
         part = on_any_node(cluster, components.statistics(
-            data=data, path=path, shard=shard, settings=statistics_settings, code=now["measuring"]
+            listing=listing, shard=shard, settings=statistics_settings, code=now["measuring"]
         )).after(sound)  # fmt: skip
     merged = on_any_node(cluster, components.merge_statistics(
         parts=dsl.Collected(part.outputs["part"]), code=now["measuring"]
     ))  # fmt: skip
-    with dsl.ParallelFor(fetched.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
+    with dsl.ParallelFor(divided["normalizing"], parallelism=at_once) as shard:
         normalized = on_any_node(cluster, components.normalize(
-            data=data, path=path, statistics=merged.output, shard=shard, settings=normalize_settings,
+            listing=listing, statistics=merged.output, shard=shard, settings=normalize_settings,
             code=now["normalizing"],
         ))  # fmt: skip
-    return Songs(data, merged.output, normalized.outputs["normalized"])
+    return Songs(listing, merged.output, normalized.outputs["normalized"])

@@ -1,12 +1,20 @@
-"""Data of a git revision, brought from DVC's remote storage in an S3 store, as tasks on a cluster bring it."""
+"""Songs of a git revision, brought from DVC's remote storage in an S3 store, as tasks on a cluster bring them."""
 
+import os
 import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from fxnorm.data.dataset import parse_shard, songs
+from fxnorm.data.listing import ListedFile, Listing
+from fxnorm.data.versions import data_version
 from fxnorm.errors import DatasetError
+from fxnorm.settings import Settings
 from fxnorm.stages import fetch
 from tests import servers
 from tests.folders import contents
@@ -15,6 +23,13 @@ from tests.project import Project
 pytestmark = pytest.mark.system
 
 FILES = {"wet/train/A/bass.wav": b"one", "wet/train/B/bass.wav": b"two"}
+
+
+def brought(*arguments: str) -> tuple[Listing, dict[str, bytes]]:
+    """The listing of a revision, and what all its songs hold."""
+    listing = fetch.list_songs(*arguments)
+    with fetch.songs(listing, {"wet": []}) as data:
+        return listing, contents(data)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +66,11 @@ def test_a_revision_stands_for_its_commit_and_its_data(published: Project, addre
     for revision, suffix in (("v0", b""), ("v1", b" again"), ("main", b" again")):
         commit = fetch.resolve(address, revision)
         assert commit == published.run("git", "rev-parse", f"{revision}^{{commit}}").strip()
-        digest = fetch.run(address, commit, tmp_path / "out")
-        assert contents(tmp_path / "out/data") == {name: text + suffix for name, text in FILES.items()}
-        tracked = published.run("git", "show", f"{revision}:data.dvc")
-        assert (tmp_path / "out/data.dvc").read_text() == tracked
-        assert digest == yaml.safe_load(tracked)["outs"][0]["md5"]
+        listing, found = brought(address, commit)
+        assert found == {name: text + suffix for name, text in FILES.items()}
+        assert listing.hash == yaml.safe_load(published.run("git", "show", f"{revision}:data.dvc"))["outs"][0]["md5"]
+        listing.save(tmp_path / "listing")
+        assert Listing.load(tmp_path / "listing") == listing
 
 
 @pytest.mark.parametrize(
@@ -67,15 +82,12 @@ def test_a_revision_stands_for_its_commit_and_its_data(published: Project, addre
         ({"repository": "no/such/repository"}, "no/such/repository at main: cannot be fetched"),
     ],
 )
-def test_what_is_not_there_is_named_in_one_line_and_leaves_nothing(
-    address: str, tmp_path: Path, where: dict[str, str], said: str
-) -> None:
+def test_what_is_not_there_is_named_in_one_line(address: str, where: dict[str, str], said: str) -> None:
     arguments = {"repository": address, "revision": "main", "path": "data", "remote": ""} | where
     with pytest.raises(DatasetError) as caught:
-        fetch.run(output=tmp_path / "out", **arguments)
+        fetch.list_songs(**arguments)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["clone"]
 
 
 def test_a_file_that_the_remote_lacks_or_has_damaged_is_an_error_and_not_another_dataset(
@@ -90,13 +102,12 @@ def test_a_file_that_the_remote_lacks_or_has_damaged_is_an_error_and_not_another
     try:
         store.delete_object(Bucket="fxnorm", Key=key)
         with pytest.raises(DatasetError, match="at v0: cannot be fetched"):
-            fetch.run(address, "v0", tmp_path / "out")
+            brought(address, "v0")
         store.put_object(Bucket="fxnorm", Key=key, Body=b"another one")
         with pytest.raises(DatasetError, match=r"data/wet/train/A/bass.wav: its content is not what DVC tracks"):
-            fetch.run(address, "v0", tmp_path / "out")
+            brought(address, "v0")
     finally:
         store.put_object(Bucket="fxnorm", Key=key, Body=b"one")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +145,170 @@ def test_a_folder_that_is_tracked_in_another_way_is_brought_too(
     imported: Project, address: str, tmp_path: Path, path: str, remote: str
 ) -> None:
     """The kind: a ``.dvc`` file is taken to be as ``dvc add`` writes it with a plain remote."""
-    digest = fetch.run(str(imported.folder), "main", tmp_path / "out", path, remote)
-    assert contents(tmp_path / "out" / path) == FILES
-    assert digest.endswith(".dir")
+    listing, found = brought(str(imported.folder), "main", path, remote)
+    assert found == FILES
+    assert listing.hash.endswith(".dir")
 
 
 def test_a_merge_conflict_in_what_tracks_a_folder_is_named_in_one_line(
     imported: Project, address: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError) as caught:
-        fetch.run(str(imported.folder), "merged", tmp_path / "out", "broken")
+        fetch.list_songs(str(imported.folder), "merged", "broken")
     assert "broken.dvc: expected a file that 'dvc add' writes, found another with a merge conflict" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+
+
+SONGS = {"train": 40, "val": 16, "test": 8}
+SHARDS = 8
+SETTINGS = Settings.of({})
+KILLER = """
+import os, sys
+from pathlib import Path
+from fxnorm.data.listing import ListedFile, Listing
+from fxnorm.stages import fetch
+checked, check = [], fetch._Source._check
+def die_at_the_fifth(self, file, found):
+    checked.append(file)
+    if len(checked) == 5:
+        os._exit(9)
+    check(self, file, found)
+fetch._Source._check = die_at_the_fifth
+with fetch.songs(Listing.load(Path(sys.argv[1])), {"wet": ["train"]}, (1, 8), cache=Path(sys.argv[2])):
+    pass
+"""
+
+
+class Store:
+    """A repository with 64 songs, and an S3 store of its own that has their files and counts how often each is read."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.project = Project(folder / "songs")
+        self.project.folder.mkdir()
+        self.project.environment |= environment
+        self._log, self._read = folder / "s3.log", 0
+        self.names: dict[str, str] = {}
+        for split, count in SONGS.items():
+            for number in range(count):
+                for stem in ("bass", "mixture"):
+                    file = self.project.folder / f"data/wet/{split}/{number:02}/{stem}.wav"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(f"{split} {number} {stem}")
+        (self.project.folder / "data/wet/notes.txt").write_text("nobody reads this")
+        run = self.project.run
+        run("git", "init", "-q", "-b", "main")
+        run("dvc", "init", "-q")
+        run("dvc", "remote", "add", "-q", "--default", "store", "s3://fxnorm/dvc")
+        run("dvc", "add", "-q", "data")
+        run("dvc", "push", "-q")
+        self.project.commit("songs")
+        run("git", "clone", "-q", ".", str(folder / "clone"))
+        self.address = str(folder / "clone")
+        self.reads()
+
+    def reads(self) -> Counter[str]:
+        """How often each object has been read since the last time, by the paths of the files that it is of."""
+        lines = self._log.read_text().splitlines()[self._read :]
+        self._read += len(lines)
+        paths = [line.split('"')[1].split()[1] for line in lines if '"GET /fxnorm/dvc/files/md5/' in line]
+        keys = Counter("".join(path.split("?")[0].split("/")[-2:]) for path in paths)
+        return Counter({self.names.get(key, key): count for key, count in keys.items()})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("counted")
+    with servers.s3(folder / "s3.log", "fxnorm") as environment:
+        found = Store(folder, environment)
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
+        yield found
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="module")
+def listing(store: Store) -> Listing:
+    found = fetch.list_songs(store.address, "main")
+    store.names = {file.md5: name for name, file in found.files.items() if file.md5}
+    (only,) = store.reads().items()
+    assert only == (found.hash, 1), "DVC's list alone"
+    return found
+
+
+def test_each_object_is_read_once_by_a_stage_that_needs_it_and_by_no_task_that_does_not(
+    store: Store, listing: Listing
+) -> None:
+    divided = fetch.divide(listing, SETTINGS, SHARDS)
+    assert not store.reads(), "which songs there are is known from the list"
+    stages = {
+        ("train", "val", "test"): divided.checking,
+        ("train",): divided.measuring,
+        ("train", "val"): divided.normalizing,
+    }
+    for splits, shards in stages.items():
+        assert shards == [f"{number}/{SHARDS}" for number in range(1, SHARDS + 1)]
+        wanted = Counter(name for name in listing.files if name.split("/")[1] in splits)
+        every = Counter[str]()
+        for shard in shards:
+            with fetch.songs(listing, {"wet": splits}, parse_shard(shard)) as data:
+                here = store.reads()
+                assert set(here) == set(contents(data)), "its own songs"
+                every += here
+        assert every == wanted, splits
+    with fetch.songs(listing, {"wet": ["test"]}) as data:
+        assert set(store.reads().elements()) == {name for name in listing.files if name.startswith("wet/test/")}
+        found = songs(data / "wet", "test")
+        whole = store.project.folder / "data"
+        assert data_version(data, found) == data_version(whole, songs(whole / "wet", "test"))
+        assert data_version(data, found)["dvc"] == listing.hash
+
+
+def test_a_download_that_was_killed_reads_what_is_missing_when_it_starts_again(
+    store: Store, listing: Listing, tmp_path: Path
+) -> None:
+    listing.save(tmp_path / "listing")
+    command = [sys.executable, "-c", KILLER, str(tmp_path / "listing"), str(tmp_path / "cache")]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 9
+    there = {path.parent.name + path.name for path in (tmp_path / "cache/md5").glob("*/*") if path.name[0] != "."}
+    assert len(there) == 4
+    store.reads()
+    with fetch.songs(listing, {"wet": ["train"]}, (1, SHARDS), cache=tmp_path / "cache") as data:
+        found = contents(data)
+    assert {name: listing.files[name].md5 for name in found} == {
+        f"wet/train/{number:02}/{stem}.wav": listing.files[f"wet/train/{number:02}/{stem}.wav"].md5
+        for number in range(0, 40, 8)
+        for stem in ("bass", "mixture")
+    }
+    assert store.reads() == Counter(name for name in found if listing.files[name].md5 not in there)
+    with fetch.songs(listing, {"wet": ["train"]}, (1, SHARDS), cache=tmp_path / "cache"):
+        assert not store.reads()
+
+
+def listed(*names: str) -> Listing:
+    files = [ListedFile(name, f"{number:032x}") for number, name in enumerate(names)]
+    return Listing.of("here", "main", "songs/data", "", "hash", "md5", files)
+
+
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        (["dry/test/A/bass.wav"], "songs/data/wet: no such folder"),
+        (["wet/train/A/bass.wav"], "data/wet: expected a split 'val', found train; 'fxnorm split data/wet --val N'"),
+        (["wet/train/A/bass.wav", "wet/dev/B/bass.wav"], "data/wet: expected a split 'test', found train, val"),
+        (["wet/train/A/bass.wav", "wet/train/A/Bass.wav"], "data/wet/train/A: expected one file of bass"),
+        (["wet/A/bass.wav"], "data/wet: expected the folders train and val with songs, found songs alone"),
+        (["wet/train/../../../bass.wav"], "no name of a file below it"),
+    ],
+)
+def test_songs_that_a_stage_would_not_find_are_named_at_once(names: list[str], said: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        fetch.divide(listed(*names), SETTINGS, SHARDS)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shards_are_counted_on_the_songs_that_a_stage_reads() -> None:
+    names = [f"wet/{split}/{song}/bass.wav" for split, song in (("train", 1), ("train", 2), ("val", 3), ("test", 4))]
+    divided = fetch.divide(listed(*names), Settings.of({"statistics": {"split": "valid"}}), SHARDS)
+    assert (len(divided.checking), len(divided.measuring), len(divided.normalizing)) == (4, 1, 3)

@@ -317,6 +317,9 @@ def test_a_training_that_goes_on_with_other_packages_says_so(
     assert line.startswith("train: goes on at step 2 with torch 99.1 instead of 2.")
 
 
+CACHED = {"list-songs", "divide", "check", "merge-checks", "statistics", "merge-statistics", "normalize"}
+
+
 def test_kubeflows_cache_is_asked_with_the_code_of_the_image() -> None:
     pipeline, *_ = yaml.safe_load_all((REPOSITORY / "pipeline/pipeline.yaml").read_text())
     dags = {name: component["dag"] for name, component in pipeline["components"].items() if "dag" in component}
@@ -326,10 +329,8 @@ def test_kubeflows_cache_is_asked_with_the_code_of_the_image() -> None:
         for task in dag["tasks"].values()
         if task.get("cachingOptions", {}).get("enableCache") and "exec" not in task
     }
-    cached = {
-        name: task for name, task in tasks.items() if name in ("fetch", "statistics", "merge-statistics", "normalize")
-    }
-    assert len(cached) == 4
+    cached = {name: task for name, task in tasks.items() if name in CACHED}
+    assert len(cached) == len(CACHED)
     assert "resolve" not in tasks, "what tells of the code is asked each time"
     assert all("code" in task["inputs"]["parameters"] for task in cached.values())
 

@@ -19,11 +19,11 @@ import yaml
 from fxnorm import Mixer
 from fxnorm.demo import render_dataset
 from fxnorm.effects.impulse_responses import ImpulseResponses
-from fxnorm.errors import FxnormError, OutputError
+from fxnorm.errors import OutputError
 from fxnorm.io import audio, outputs
 from fxnorm.listening_test import analyse
 from fxnorm.mixing.mixer import CONTENTS, WEIGHTS_FILE, write_weights
-from fxnorm.stages import evaluate, fetch, normalize
+from fxnorm.stages import evaluate, normalize
 from tests.conftest import noise
 from tests.listening import SYSTEMS
 from tests.test_models_reference import checkpoint
@@ -360,24 +360,6 @@ def test_a_demo_dataset_with_something_of_the_users_is_left_alone(tmp_path: Path
     with pytest.raises(OutputError, match=f"holds {name}, which is no part of a demo dataset"):
         render_dataset(tmp_path, songs={"val": 1}, seconds=(4.0, 5.0))
     assert everything(tmp_path) == before
-
-
-@pytest.mark.parametrize("listed", [False, True])
-@pytest.mark.parametrize("name", ["notes.txt", "data/wet/train/A/notes.txt"])
-def test_fetched_data_are_told_by_a_list_of_them(tmp_path: Path, name: str, listed: bool) -> None:
-    lay(tmp_path / "out", {"data/wet/train/A/bass.wav": "", "data.dvc": ""})
-    if listed:
-        outputs.mark(tmp_path / "out", "fetch")
-        fetch._CONTENTS.refuse_others(tmp_path / "out")
-        for other in (CONTENTS, evaluate._MIXES, normalize._CONTENTS):
-            with pytest.raises(OutputError):
-                other.refuse_others(tmp_path / "out")
-        first = (tmp_path / "out" / outputs.MARKER).read_bytes()
-        outputs.mark(tmp_path / "out", "fetch")
-        assert (tmp_path / "out" / outputs.MARKER).read_bytes() == first
-    lay(tmp_path / "out", {name: "mine"})
-    with pytest.raises(FxnormError, match="no part of data that were fetched"):
-        fetch.run("no/such/repository", "main", tmp_path / "out")
 
 
 def test_what_was_kept_for_going_on_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +133,7 @@ class Unused:
     path: Path
     reason: str
     holds_audio: bool
+    is_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class Layout:
         flat: the songs that lie in ``root`` itself.
         unused: folders and audio files that are not read.
         problems: ambiguities and broken links, by path; a line each.
+        folders: where the splits lie.
     """
 
     root: Path
@@ -152,6 +154,7 @@ class Layout:
     flat: list[Song] = field(default_factory=list)
     unused: list[Unused] = field(default_factory=list)
     problems: dict[Path, str] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, root: str | Path) -> "Layout":
@@ -198,6 +201,17 @@ class Layout:
             raise DatasetError(expected + self._not_read())
         return songs
 
+    def present(self, splits: Sequence[str]) -> list[Song]:
+        """The songs of those of the splits that there are, of all if none is named; whatever else is unclear.
+
+        Raises:
+            SettingsError: a name of no split.
+        """
+        if not self.splits or not splits:
+            return self.songs
+        wanted = {split_name(split) for split in splits}
+        return [song for split, songs in self.splits.items() if split in wanted for song in songs]
+
     def log_unused(self) -> None:
         """Log in one line which files and folders hold audio and are not read."""
         if not_read := self._not_read():
@@ -214,21 +228,19 @@ class Layout:
 
     def folder_of(self, split: str) -> Path:
         """Where a split lies, or would lie if it has no folder yet."""
-        names = [path for path in entries(self.root) if _SPLIT_NAMES.get(plain_name(path.name)) == split]
-        return names[0] if names and split in self.splits else self.root / split
+        return self.folders.get(split, self.root / split)
 
     def _read_root(self) -> None:
-        folders: dict[str, Path] = {}
         for path in self._folders_in(self.root):
             split = _SPLIT_NAMES.get(plain_name(path.name))
             songs = self._songs_in(path, split) if split is not None else []
             if split is None or (not songs and _has_stem(path)):
                 self._add_flat(path)
-            elif split in folders:
-                names = f"{folders[split].name} and {path.name}"
+            elif split in self.folders:
+                names = f"{self.folders[split].name} and {path.name}"
                 self.problems[path] = f"{self.root}: expected one folder of the split {split!r}, found {names}"
             else:
-                folders[split] = path
+                self.folders[split] = path
                 self.splits[split] = songs
         for split in [name for name in SPLITS if name in self.splits]:
             self.splits[split] = self.splits.pop(split)
@@ -272,7 +284,7 @@ class Layout:
             elif not path.exists():
                 self.problems[path] = f"{path}: a link to nothing"
             elif is_audio(path):
-                self.unused.append(Unused(path, "lies in no song's folder", holds_audio=True))
+                self.unused.append(Unused(path, "lies in no song's folder", holds_audio=True, is_file=True))
         return folders
 
     def _song_at(self, folder: Path, split: str | None) -> Song | None:
@@ -384,14 +396,19 @@ def shard_names(songs: list[Song], count: int) -> list[str]:
 def digest(dataset: Iterable[Song]) -> str:
     """A hash of many songs' names and contents: what a cached result depends on."""
     dataset = list(dataset)
-    total = hashlib.sha256()
     pool = ThreadPoolExecutor()  # hashing releases the interpreter's lock
     try:
         digests = pool.map(lambda song: song.digest(), dataset)
-        for song, value in zip(dataset, digests, strict=True):
-            total.update(f"{song.name}\0{value}\n".encode())
+        return digest_of((song.name, value) for song, value in zip(dataset, digests, strict=True))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all the others
+
+
+def digest_of(songs: Iterable[tuple[str, str]]) -> str:
+    """As :func:`digest`, of the names of songs and what :meth:`Song.digest` gave for each."""
+    total = hashlib.sha256()
+    for name, value in songs:
+        total.update(f"{name}\0{value}\n".encode())
     return total.hexdigest()
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import yaml
 
 from fxnorm.data.dataset import Song
 from fxnorm.errors import DatasetError
+from fxnorm.io.files import write_json
 from fxnorm.io.folders import files_below
 
 _HASHES = ("md5", "sha256", "etag", "checksum", "version_id")
@@ -37,6 +38,9 @@ class TrackedFolder:
         sizes: path below the folder -> bytes, likewise.
         count: number of files, if that is known.
         size: bytes of all of them, if that is known.
+        objects: the kind of hash by which a plain remote has the folder's list and its files, ``md5`` or that of DVC 2,
+            ``md5-dos2unix``; None where it may not have them so.
+        remote: the one that the file names, if it does.
     """
 
     hash: str
@@ -44,6 +48,8 @@ class TrackedFolder:
     sizes: dict[str, int] = field(default_factory=dict)
     count: int | None = None
     size: int | None = None
+    objects: str | None = None
+    remote: str | None = None
 
 
 def parse(content: bytes, name: str, where: str) -> TrackedFolder:
@@ -72,7 +78,9 @@ def parse(content: bytes, name: str, where: str) -> TrackedFolder:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(f"{where}: expected a hash of {name}, found something else") from error
         if tracked is not None:
-            return tracked
+            in_objects = entry is outs[0] and tracked.hash == entry.get("md5") and tracked.hash.endswith(".dir")
+            objects = str(entry.get("hash") or "md5-dos2unix") if in_objects else None
+            return replace(tracked, objects=objects, remote=outs[0].get("remote"))
     raise DatasetError(f"{where}: expected a hash of {name} ({', '.join(_HASHES)} or files), found none")
 
 
@@ -83,10 +91,13 @@ def version_of(root: Path, songs: Iterable[Song]) -> str | None:
     runs, DVC has just checked that the folder has this hash. Elsewhere the folder may have changed since it was
     tracked; so the songs' files are compared with DVC's list of files and hashes, or, where there is no such list
     (a copy without DVC's cache), the number and size of all files. If they differ, or if the file cannot be used, that
-    is logged in one line and the result is None.
+    is logged in one line and the result is None. Of a folder with some of the songs alone, :func:`note_fetched` has
+    left the hash.
     """
     absolute = root.absolute()
     for folder in [absolute, *absolute.parents][:-1]:
+        if (fetched := _fetched_file(folder)).is_file():
+            return _version_of_fetched(fetched, folder, songs)
         file = folder.with_name(f"{folder.name}.dvc")
         if file.is_file():
             break
@@ -105,6 +116,36 @@ def version_of(root: Path, songs: Iterable[Song]) -> str | None:
         _log.warning("%s: is of other data than lies there now (%s); its hash is not noted", file, difference)
         return None
     return tracked.hash
+
+
+def note_fetched(folder: Path, digest: str, files: Iterable[str]) -> None:
+    """Note beside a folder that single files of what DVC tracks were brought there, each with the content it tracks.
+
+    Args:
+        folder: the folder.
+        digest: of all that DVC tracks there.
+        files: those that were brought, as paths below the folder.
+    """
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    write_json(_fetched_file(folder), {"hash": digest, "sizes": sizes})
+
+
+def _fetched_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.fetched.json")
+
+
+def _version_of_fetched(file: Path, folder: Path, songs: Iterable[Song]) -> str | None:
+    try:
+        content = json.loads(file.read_bytes())
+        digest, sizes = str(content["hash"]), dict(content["sizes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{file}: expected what was fetched, as fxnorm notes it, found something else") from error
+    for path in (path.absolute() for song in songs for path in song.files):
+        name = path.relative_to(folder).as_posix()
+        if sizes.get(name) != path.stat().st_size:
+            _log.warning("%s: differs from what was fetched; the data's version is not noted", path)
+            return None
+    return digest
 
 
 def _read(entry: dict[str, Any]) -> TrackedFolder | None:

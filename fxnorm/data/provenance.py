@@ -158,6 +158,16 @@ def note(recipe: Path, sources: Mapping[str, Source]) -> None:
         write_json(recipe / SOURCES_FILE, {name: sources[name].model_dump() for name in sorted(sources)})
 
 
+def noted(recipes: Iterable[Path]) -> dict[str, Source]:
+    """What :func:`note` wrote into several recipes' folders, together.
+
+    Raises:
+        DatasetError: a file is not as it was written.
+    """
+    files = [recipe / SOURCES_FILE for recipe in recipes if (recipe / SOURCES_FILE).is_file()]
+    return {name: source for file in files for name, source in _read(file, _SOURCES).items()}
+
+
 def trained_on(recipe: Path, splits: Mapping[str, Sequence[Song]], initial_weights: Path | None) -> TrainedOn:
     """What a network learns from normalized songs.
 

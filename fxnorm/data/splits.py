@@ -37,23 +37,34 @@ def read_splits(root: Path, splits: Sequence[str], cache: BlockCache | None = No
         DatasetError: a split or its songs are missing, or a song is in two splits.
         SettingsError: no split, one that is named twice, or a name of none.
     """
+    layout = Layout.read(root)
+    published.add_to(layout, cache)
+    songs = songs_of(layout, splits)
+    layout.log_unused()
+    refuse_shared(layout.splits, root)
+    return songs
+
+
+def songs_of(layout: Layout, splits: Sequence[str]) -> dict[str, list[Song]]:
+    """As :func:`read_splits`, of a dataset that was read; songs in two splits are not looked for.
+
+    Raises:
+        DatasetError: a split or its songs are missing.
+        SettingsError: no split, one that is named twice, or a name of none.
+    """
+    root = layout.root
     names = [split_name(split) for split in splits]
     if not names:
         raise SettingsError(f"{root}: expected at least one split, found none")
     for split, name in zip(splits, names, strict=True):
         if names.count(name) > 1:
             raise SettingsError(f"{split!r}: the split {name} is named twice in {', '.join(splits)}")
-    layout = Layout.read(root)
-    published.add_to(layout, cache)
     if not layout.splits and len(names) > 1 and layout.flat:
         raise DatasetError(
             f"{root}: expected the folders {' and '.join(names)} with songs, found songs alone, which would be in each"
             f" of them; 'fxnorm split {root} --val N' puts N of the songs into val and the others into train"
         )
-    songs = {name: layout.of(name) for name in names}
-    layout.log_unused()
-    refuse_shared(layout.splits, root)
-    return songs
+    return {name: layout.of(name) for name in names}
 
 
 def refuse_tested_before(layout: Layout, split: str) -> None:
@@ -66,7 +77,13 @@ def refuse_tested_before(layout: Layout, split: str) -> None:
         refuse_shared(layout.splits, layout.root, split_name(split))
 
 
-def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | None = None) -> None:
+def refuse_shared(
+    splits: Mapping[str, Sequence[Song]],
+    root: Path,
+    of: str | None = None,
+    digests: Mapping[Path, bytes] | None = None,
+    sounds: Callable[[Song, Path], bool] | None = None,
+) -> None:
     """Refuse a song whose sound is in two splits; a name or one stem that two songs have in common is logged.
 
     Files are read only where another split has one of the same size.
@@ -75,6 +92,8 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
         splits: split -> songs.
         root: the dataset, for errors.
         of: look only for what this split has in common with the others.
+        digests: hashes of files, where they are known without their being read. A file without one is not compared.
+        sounds: whether a file is more than silence, likewise; it is asked once for each content that two splits have.
 
     Raises:
         DatasetError: a song is in two splits.
@@ -84,14 +103,15 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
         _pairs(entries, of, lambda entry: [plain_name(entry.song.name)]), _MOST_LISTED
     ):
         _log.warning("%s: %s and %s have one name: are they different songs? Else remove one", root, first, second)
-    digests = _digests_of_suspects(entries, of)
+    known = _digests_of_suspects(entries, of) if digests is None else digests
+    sounding = _shared_sounds(entries, of, known, sounds or is_audible)
     shared: list[str] = []
     for first, second in _pairs(
-        entries, of, lambda entry: [digests[path] for path in entry.song.files if path in digests]
+        entries, of, lambda entry: [known[path] for path in entry.song.files if known.get(path) in sounding]
     ):
         common_files = [(path, second.files[name]) for name, path in first.files.items() if name in second.files]
-        same = [path for path, twin in common_files if path in digests and digests[path] == digests.get(twin)]
-        audible = [path for path in same if _sounds(first.song, path)]
+        same = [path for path, twin in common_files if path in known and known[path] == known.get(twin)]
+        audible = [path for path in same if known[path] in sounding]
         if not audible:
             continue
         if any(path in audible for path in first.song.references.values()) or len(same) == len(common_files):
@@ -104,6 +124,25 @@ def refuse_shared(splits: Mapping[str, Sequence[Song]], root: Path, of: str | No
         _log.warning(
             "%s: songs of two splits have a stem in common: %s%s", root, ", ".join(shared[:_MOST_LISTED]), more
         )
+
+
+def _shared_sounds(
+    entries: Sequence["_SongInSplit"],
+    of: str | None,
+    digests: Mapping[Path, bytes],
+    sounds: Callable[[Song, Path], bool],
+) -> set[bytes]:
+    """The hashes of files in two splits that are more than silence."""
+    found: dict[bytes, tuple[Song, Path, set[str]]] = {}
+    for entry in entries:
+        for path in entry.song.files:
+            if path in digests:
+                found.setdefault(digests[path], (entry.song, path, set()))[2].add(entry.split)
+    return {
+        value
+        for value, (song, path, splits) in found.items()
+        if len(splits) > 1 and (of is None or of in splits) and sounds(song, path)
+    }
 
 
 @dataclass(frozen=True)
@@ -153,7 +192,7 @@ def _pairs(
             yield entries[i], entries[j]
 
 
-def _sounds(song: Song, path: Path) -> bool:
+def is_audible(song: Song, path: Path) -> bool:
     """Whether a song's file is more than silence: silent stems of equal length have equal files.
 
     A file that cannot be read counts as silence; the stage that reads it reports it.

@@ -5,6 +5,7 @@ file announces with a limit before anything is inflated, allocated or repeated, 
 one line with the file's name.
 """
 
+import gzip
 import json
 import re
 import zipfile
@@ -44,6 +45,30 @@ def read_json(path: Path, most_bytes: int = _LARGEST_TEXT) -> Any:
     """
     try:
         return json.loads(_text(path, most_bytes))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_packed_json(path: Path, most_bytes: int) -> Any:
+    """What a JSON file holds that is packed with gzip.
+
+    Args:
+        path: the file.
+        most_bytes: the most that is unpacked.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or larger than that.
+    """
+    try:
+        with gzip.open(path) as packed:
+            text = packed.read(most_bytes + 1)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    if len(text) > most_bytes:
+        raise ValueError(f"more than {most_bytes} bytes")
+    try:
+        return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

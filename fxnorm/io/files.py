@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import logging
@@ -194,6 +195,16 @@ def write_json(path: Path, content: Any) -> None:
     """``content`` as indented JSON; NaN and infinity are refused, because JSON cannot represent them."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_packed_json(path: Path, content: Any) -> None:
+    """``content`` as JSON that is packed with gzip: the same bytes for the same content."""
+    with (
+        whole_file(path) as temporary,
+        open(temporary, "wb") as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed,
+    ):
+        packed.write(json.dumps(content, separators=(",", ":")).encode())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fxnorm.constants import STEMS
-from fxnorm.data.dataset import Layout, Song, plain_name, split_name
+from fxnorm.data.dataset import Layout, Song, plain_name
 from fxnorm.data.importers.plan import DRY
 from fxnorm.data.parallel import map_songs
 from fxnorm.errors import DatasetError
@@ -113,13 +113,22 @@ def check(roots: Sequence[Path], settings: CheckSettings, workers: int = 0) -> C
     if len({root.resolve() for root in roots}) < len(roots):
         raise DatasetError(f"{roots[0]}: expected each dataset once, found {', '.join(map(str, roots))}")
     layouts = [Layout.read(root) for root in roots]
-    songs: list[CheckedSong] = []
-    findings: list[Finding] = []
     for layout in layouts:
         if not (layout.problems or layout.unused):
             layout.of(None)
-        findings += _of_layout(layout)
-        songs += _read(layout, settings, workers)
+    songs = [one for layout in layouts for one in check_songs(layout, settings, workers)]
+    return together(layouts, songs, settings)
+
+
+def together(layouts: Sequence[Layout], songs: Sequence[CheckedSong], settings: CheckSettings) -> CheckedDatasets:
+    """What was found in datasets, from what was found in each of their songs; no file is read.
+
+    Args:
+        layouts: of the datasets.
+        songs: of all of them, in their order.
+        settings: what is looked for.
+    """
+    findings = [finding for layout in layouts for finding in _of_layout(layout)]
     findings += [finding for one in songs for finding in one.findings]
     findings = _missed_stems(findings, songs)
     findings = _one_of_all(findings, songs)
@@ -133,12 +142,12 @@ def check(roots: Sequence[Path], settings: CheckSettings, workers: int = 0) -> C
     return CheckedDatasets(layouts, songs, kept(findings, settings), settings, pictures)
 
 
-def _read(layout: Layout, settings: CheckSettings, workers: int) -> list[CheckedSong]:
+def check_songs(layout: Layout, settings: CheckSettings, workers: int = 0) -> list[CheckedSong]:
+    """Read every file of a dataset's songs; what shows only when songs are compared is left to :func:`together`."""
     splits = layout.splits or {"": layout.flat}
-    wanted = {split_name(split) for split in settings.splits} if layout.splits and settings.splits else set(splits)
     # by the folder of a split: this goes to the processes once for each song
-    split_of = {song.folder.parent: split for split, songs in splits.items() if split in wanted for song in songs}
-    selected = [song for song in layout.songs if song.folder.parent in split_of]
+    split_of = {song.folder.parent: split for split, songs in splits.items() for song in songs}
+    selected = layout.present(settings.splits)
     dry = plain_name(layout.root.resolve().name) == DRY
     work = functools.partial(_check, split_of=split_of, settings=settings, dry=dry)
     return [checked for _, checked in map_songs(work, selected, "check", workers or None)[0]]
@@ -163,7 +172,7 @@ def _of_layout(layout: Layout) -> Iterator[Finding]:
         message = problem.removeprefix(f"{folder}: ")
         yield Finding("ambiguous", "error", str(folder), message)
     for unused in layout.unused:
-        is_file = unused.path.is_file() or unused.path.parent in songs
+        is_file = unused.is_file or unused.path.parent in songs
         if is_file:
             message, file = f"not read: {unused.reason}", unused.path.name
             yield Finding("unused-file", "error", str(unused.path.parent), message, file)

@@ -1,8 +1,9 @@
 """Wrong labels: a stem whose sound is nearer to another stem's average than to that of its own name.
 
 A stem is described by its spectrum at one loudness and by how much its level moves. The averages and deviations are
-those of the same dataset, without the song that is judged. This finds a bass in the drums' file and a song whose files
-were mixed up; it does not tell a guitar from a piano, which are both ``other``.
+those of the same dataset, without the song that is judged (where a stem is in thousands of songs, with it). This finds
+a bass in the drums' file and a song whose files were mixed up; it does not tell a guitar from a piano, which are both
+``other``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ _FLOOR_DB = -50.0  # of a band, under the sum of all
 _LEAST_DEVIATION_DB = 4.0  # a few songs do not show how much others may differ
 _QUIET_DB = 30.0  # under the loudest frame: frames that are pauses
 _RATIO = 1.8  # of the distance from the own average to that from another one
+_MANY_SONGS = 2000
 _LEAST_DISTANCE = 1.4  # deviations from the own average, root mean square over features: outside of nine in ten
 
 
@@ -66,6 +68,18 @@ def spectrum(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(edges[:-1] * edges[1:]), values[:_BANDS]
 
 
+def _is_many(rows: Sequence[object]) -> bool:
+    """Whether one song more or less moves no median that could be seen, and leaving each out would take for ever."""
+    return len(rows) > _MANY_SONGS
+
+
+def _average(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Median and deviation of features (songs, 19), and of how many songs they are."""
+    median = np.median(rows, axis=0)
+    deviation = 1.4826 * np.median(np.abs(rows - median), axis=0)
+    return median, np.maximum(deviation, _LEAST_DEVIATION_DB), len(rows)
+
+
 def doubts(songs: Sequence[Mapping[str, np.ndarray]], fewest: int) -> list[Doubt]:
     """Stems that are nearer to another stem's average, by song and stem.
 
@@ -74,15 +88,19 @@ def doubts(songs: Sequence[Mapping[str, np.ndarray]], fewest: int) -> list[Doubt
         fewest: songs that a stem must be in, besides the one that is judged, for its average to count.
     """
     tables = {stem: [(number, song[stem]) for number, song in enumerate(songs) if stem in song] for stem in STEMS}
+    of_all = {
+        stem: _average(np.array([values for _, values in rows])) for stem, rows in tables.items() if _is_many(rows)
+    }
     found = []
     for number, song in enumerate(songs):
         averages = {}
         for stem, rows in tables.items():
+            if stem in of_all:
+                averages[stem] = of_all[stem]
+                continue
             others = np.array([values for other, values in rows if other != number])
             if len(others) >= fewest:
-                median = np.median(others, axis=0)
-                deviation = 1.4826 * np.median(np.abs(others - median), axis=0)
-                averages[stem] = median, np.maximum(deviation, _LEAST_DEVIATION_DB), len(others)
+                averages[stem] = _average(others)
         for stem, values in song.items():
             if stem not in averages or len(averages) < 2:
                 continue

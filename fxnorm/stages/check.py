@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fxnorm.data.dataset import Layout
 from fxnorm.errors import DatasetError, OutputError
 from fxnorm.io import bounded, outputs
 from fxnorm.io.files import write_json
-from fxnorm.quality import datasets
+from fxnorm.quality import datasets, parts
 from fxnorm.quality.datasets import CheckedDatasets
 from fxnorm.quality.findings import in_words
 from fxnorm.settings import CheckSettings
 
+PART_FILE = "songs.json.gz"
+"""What a task names the file of :func:`run_part`."""
 _MOST_NAMED = 3
 
 
@@ -39,6 +42,52 @@ def run(
             raise OutputError(f"{path}: expected a {suffix} file")
     outputs.check(roots, files=[findings, report])
     found = datasets.check(roots, settings, workers)
+    _write(found, findings, report)
+    return found
+
+
+def run_part(settings: CheckSettings, root: Path, output: Path, workers: int = 0) -> None:
+    """Read every file of some of a dataset's songs, for :func:`merge` to put what was found together.
+
+    Args:
+        settings: what is looked for.
+        root: a folder with these songs alone, in the dataset's splits.
+        output: the file to write.
+        workers: processes; 0 for one a core.
+
+    Raises:
+        DatasetError: the folder is missing.
+        OutputError: ``output`` is no place to write to.
+    """
+    outputs.check([root], files=[output])
+    layout = Layout.read(root)
+    parts.save(output, layout, datasets.check_songs(layout, settings, workers), settings.pictured_songs)
+
+
+def merge(
+    settings: CheckSettings, layout: Layout, files: Sequence[Path], findings: Path, report: Path
+) -> CheckedDatasets:
+    """Put together what parts of a dataset's songs gave, compare the songs with each other, and write what was found.
+
+    Args:
+        settings: what is looked for, and what stops a pipeline.
+        layout: of the whole dataset.
+        files: what :func:`run_part` wrote.
+        findings: a ``.json`` file for all findings.
+        report: an ``.html`` file for a page with pictures.
+
+    Raises:
+        DatasetError: a song is in no part, or a file is none of this kind.
+        OutputError: ``findings`` or ``report`` is no place to write to.
+    """
+    outputs.check(files, files=[findings, report])
+    songs = parts.load(files, layout)
+    found = datasets.together([layout], [songs(song) for song in layout.present(settings.splits)], settings)
+    _write(found, findings, report)
+    return found
+
+
+def _write(found: CheckedDatasets, findings: Path | None, report: Path | None) -> None:
     if findings is not None:
         write_json(findings, found.as_json())
     if report is not None:
@@ -46,7 +95,6 @@ def run(
         from fxnorm.quality import report as page
 
         page.write(report, found)
-    return found
 
 
 def refuse_failed(findings: Path) -> None:

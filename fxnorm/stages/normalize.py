@@ -1,6 +1,7 @@
 """Stage 2: every stem brought to the average effects, with the recipe beside it."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -50,7 +51,7 @@ _SONG = outputs.Contents("a normalized song", _SONG_FILES, _foreign)
 _CONTENTS = outputs.Contents(
     "normalized songs",
     rf"{RECIPE_FOLDER}/(?:{RECIPE_FILES})|(?:{'|'.join(dataset.SPLITS)})/[^/]+/(?:{_SONG_FILES})"
-    rf"|\.gitignore|{re.escape(shards.SONGS_FILE)}|{re.escape(published.STORED_FILE)}",
+    rf"|\.gitignore|{re.escape(shards.SONGS_FILE)}|{re.escape(shards.PART_FILE)}|{re.escape(published.STORED_FILE)}",
 )
 _WAV = ".wav"
 _SUBTYPE = "PCM_24"  # 144 dB: rounds far below anything a -30 LUFS stem holds; what passes full scale is kept as float
@@ -68,6 +69,7 @@ def run(
     workers: int = 0,
     skip_errors: bool = False,
     shard: tuple[int, int] | None = None,
+    whole: shards.Whole | None = None,
 ) -> dict[str, str]:
     """Normalize the songs of a dataset.
 
@@ -86,6 +88,8 @@ def run(
         workers: processes; 0 for one a core.
         skip_errors: leave out songs that cannot be read instead of stopping at the first.
         shard: (number, of how many), from 1: normalize only this part of the songs.
+        whole: what the songs of ``source`` are a part of, where the others are elsewhere; :func:`gather` then puts the
+            dataset's version into the recipe.
 
     Returns:
         the reason for each song that was left out.
@@ -99,19 +103,21 @@ def run(
         [outputs.Folder(output, _refuse_others, whole=False)],
         [plot],
     )
-    splits = read_splits(source, settings.splits)
+    splits = read_splits(source, settings.splits) if whole is None else _splits_of_part(source, whole)
     songs = [song for songs_of_split in splits.values() for song in songs_of_split]
     recipe = Recipe(
         DatasetStatistics.load(statistics),
         settings,
         _impulse_responses(impulse_responses, settings.seed, pre=False),
         _impulse_responses(pre_impulse_responses, settings.seed, pre=True),
-        data_version(source, songs),
+        data_version(source, songs) if whole is None else {},
     )
     mine = dataset.shard_of(songs, shard)
     sources = provenance.sources_of(source, splits)  # of all shards' songs: their recipes are the same
     with _claimed(output, recipe, sources, splits, shard):
-        skipped = _normalize(recipe, splits, mine, output, dry, workers, skip_errors)
+        skipped, digests = _normalize(recipe, splits, mine, output, dry, workers, skip_errors)
+        if whole is not None:
+            shards.note_part(output, whole, digests)
     usable = [song for song in mine if str(song.folder) not in skipped]
     if plot is not None and usable:
         _plot_one(recipe, usable[0], plot, dry)
@@ -126,13 +132,15 @@ def _normalize(
     dry: bool,
     workers: int,
     skip_errors: bool,
-) -> dict[str, str]:
-    """Normalize the songs that are ``mine``; the reason for each that was left out."""
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Normalize the songs that are ``mine``; the reason for each that was left out, and hashes of the others."""
     recipe_folder = output / RECIPE_FOLDER
     listing = published.read(output)
     stored = {} if listing is None else listing.songs
     recipe_digest = recipe.stem_digest(recipe_folder, dry)
     skipped: dict[str, str] = {}
+    digests: dict[str, dict[str, str]] = {}
+    chosen = {song.folder for song in mine}
     for split, songs in splits.items():
         done = _Done(beside(output, "-done"), made_by(__name__), stored.get(split, {}))
         work = functools.partial(
@@ -144,14 +152,21 @@ def _normalize(
             suffix=f".{recipe.settings.format}",
             done=done,
         )
-        part = [song for song in songs if song in mine]
-        _, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
+        part = [song for song in songs if song.folder in chosen]
+        done_songs, failures = map_songs(work, part, f"normalize {split}", workers or None, skip_errors)
         for song, reason in failures:
             _remove_song(output / split / song.name)  # what an earlier run made of another file
             skipped[str(song.folder)] = reason
         if failures:
             published.drop(output, {split: [song.name for song, _ in failures]})
-    return skipped
+        digests[split] = {song.name: digest for song, digest in done_songs}
+    return skipped, digests
+
+
+def _splits_of_part(source: Path, whole: shards.Whole) -> dict[str, list[Song]]:
+    """The songs of each split that are here: none of some splits, perhaps."""
+    layout = dataset.Layout.read(source)
+    return {split: layout.splits.get(split, []) if layout.splits else layout.flat for split in whole.counts}
 
 
 @contextlib.contextmanager
@@ -234,7 +249,19 @@ def gather(parts: Sequence[Path], output: Path) -> None:
             target.symlink_to(song.folder.absolute(), target_is_directory=True)
     if listing is not None:
         published.write(output, listing)
-    (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
+    data = shards.version_of_all(parts)
+    if data is None:
+        (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
+    else:
+        _complete_recipe(parts, output / RECIPE_FOLDER, data)
+
+
+def _complete_recipe(parts: Sequence[Path], output: Path, data: dict[str, str]) -> None:
+    """The recipe of shards that knew their own songs alone, with the dataset's version and where all songs are from."""
+    recipe = Recipe.load(parts[0] / RECIPE_FOLDER)
+    output.mkdir()
+    dataclasses.replace(recipe, data=data).save(output)
+    provenance.note(output, provenance.noted([part / RECIPE_FOLDER for part in parts]))
 
 
 def merge(parts: Sequence[Path], output: Path) -> list[str]:
@@ -267,7 +294,7 @@ def merge(parts: Sequence[Path], output: Path) -> list[str]:
                 raise DatasetError(f"{part}: was normalized from other songs than {parts[0]}")
         with whole_folder(output) as temporary:
             for linked in [*together.glob("*/*"), together / RECIPE_FOLDER]:
-                if linked.is_symlink():
+                if linked.is_symlink() or linked.name == RECIPE_FOLDER:
                     target = temporary / linked.relative_to(together)
                     shutil.copytree(linked.resolve(), target, copy_function=_link_or_copy)
             if (together / published.STORED_FILE).is_file():
@@ -372,12 +399,13 @@ def _hash_of(files: dict[str, bytes]) -> str:
 
 def _normalize_song(
     song: Song, recipe_folder: Path, recipe_digest: str, output: Path, dry: bool, done: _Done, suffix: str = _WAV
-) -> None:
-    """Write one song's normalized stems and its mixture, unless that very work is done already."""
-    digest = hashlib.sha256(_work(song, recipe_digest, dry, suffix).encode()).hexdigest()
+) -> str:
+    """Write one song's normalized stems and its mixture, unless that very work is done already; gives its hash."""
+    content = song.digest()
+    digest = hashlib.sha256(_work(song.name, content, recipe_digest, dry, suffix).encode()).hexdigest()
     target = output / song.name
     if done.matches(digest, target):
-        return
+        return content
     recipe = _recipe_at(recipe_folder, recipe_digest)
     seed = song_seed(recipe.settings.seed, song.name)
     normalizer = recipe.normalizer()
@@ -392,11 +420,12 @@ def _normalize_song(
             _write(folder / f"{MIXTURE}{suffix}", song.read_mixture())
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
     done.add(digest, target)
+    return content
 
 
-def _work(song: Song, recipe_digest: str, dry: bool, suffix: str) -> str:
+def _work(name: str, content: str, recipe_digest: str, dry: bool, suffix: str) -> str:
     """What is made of what; that it is WAV is not said, since it always was."""
-    return f"{recipe_digest} {song.name} {song.digest()} {dry}" + ("" if suffix == _WAV else f" {suffix}")
+    return f"{recipe_digest} {name} {content} {dry}" + ("" if suffix == _WAV else f" {suffix}")
 
 
 def _write(path: Path, samples: np.ndarray) -> None:

@@ -1,8 +1,9 @@
 """Stage 5: the acceptance rule (the settings ``register``), then the MLflow registry."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,9 @@ _REGISTERED = "- registered as "
 _Values = dict[str, float]
 """song -> the metric that decides"""
 
+Opened = Callable[[], contextlib.AbstractContextManager[Path]]
+"""Brings a dataset, which is there while a block runs."""
+
 
 @dataclass(frozen=True)
 class _Candidate:
@@ -96,7 +100,7 @@ class _AcceptanceTest:
 
     settings: Settings
     candidate: _Candidate
-    data: Path | None
+    data: Path | Opened | None
     report: Path
     run: TrackedRun
 
@@ -152,15 +156,16 @@ class _AcceptanceTest:
             return values
         if self.data is None:
             return None
-        self._check_data(self.data, digest)
-        tqdm.write(
-            f"{champion.uri}: was not measured on the candidate's songs by this code; is measured on {self.data} now"
-        )
-        mixer = registered.open_mixer(champion.uri)
-        metrics = measure(mixer, self.data, self.settings.evaluate.split, rule.split)
+        with contextlib.nullcontext(self.data) if isinstance(self.data, Path) else self.data() as data:
+            self._check_data(data, digest)
+            tqdm.write(
+                f"{champion.uri}: was not measured on the candidate's songs by this code; is measured on {data} now"
+            )
+            mixer = registered.open_mixer(champion.uri)
+            metrics = measure(mixer, data, self.settings.evaluate.split, rule.split)
         values = {song: found[rule.metric] for song, found in metrics.items() if rule.metric in found}
         if not values.keys() & self.candidate.values.keys():
-            raise ModelError(f"{champion.uri}: its {rule.metric} cannot be measured on {self.data}")
+            raise ModelError(f"{champion.uri}: its {rule.metric} cannot be measured on {data}")
         aliases.note(champion.name, champion.number, _measured(rule, digest, values))
         return values
 
@@ -227,7 +232,7 @@ def run(
     settings: Settings,
     mixer_folder: Path,
     report: Path,
-    data: Path | None = None,
+    data: Path | Opened | None = None,
     curve: Path | None = None,
     plots: Path | None = None,
     once: bool = False,
@@ -242,7 +247,7 @@ def run(
         settings: of all stages; the acceptance rule is the section ``register``.
         mixer_folder: what stage 3 wrote.
         report: what stage 4 wrote; ``registration.json`` is added to it.
-        data: the dataset that the report is of, as stage 4 got it.
+        data: the dataset that the report is of, as stage 4 got it, or what brings it when it is needed.
         curve: the loss over epochs that stage 3 wrote, for a server that has none yet.
         plots: the pictures of the stages before, likewise.
         once: a Mixer that was registered whole with this report and this code keeps its version; its alias

@@ -48,6 +48,7 @@ def run(
     workers: int = 0,
     skip_errors: bool = False,
     shard: tuple[int, int] | None = None,
+    part: bool = False,
 ) -> dict[str, str]:
     """Measure the songs of a wet dataset and write their averages.
 
@@ -62,6 +63,7 @@ def run(
         workers: processes; 0 for one a core.
         skip_errors: leave out songs that cannot be read instead of stopping at the first.
         shard: (number, of how many), from 1: measure only this part of the songs, for :func:`merge` to put together.
+        part: the dataset is such a part itself, of which other splits are elsewhere.
 
     Returns:
         the reason for each song that was left out.
@@ -75,12 +77,13 @@ def run(
     songs = dataset.shard_of(layout.of(settings.split), shard)
     outputs.refuse_inputs([output, plot], [file for song in songs for file in song.files])
     layout.log_unused()
-    _warn_of_missing_splits(layout)
+    if not part:
+        _warn_of_missing_splits(layout)
     finished = beside(output, ".songs")
     with locks.held(output):
         measured, skipped = _measure(songs, workers, skip_errors, finished)
         statistics = _together(_read(file) for _, file in measured)
-        if shard is None:
+        if shard is None and not part:
             _refuse_nothing(statistics)
         statistics.save(output)
         outputs.remove_outputs(finished, _KEPT)
