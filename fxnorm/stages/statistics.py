@@ -6,6 +6,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.data import dataset
 from fxnorm.data.dataset import Song
-from fxnorm.data.parallel import map_songs
+from fxnorm.data.parallel import available_cores, map_songs
 from fxnorm.data.versions import made_by
 from fxnorm.effects.features import SHAPES
 from fxnorm.errors import DatasetError
@@ -24,6 +25,8 @@ from fxnorm.io.files import beside, whole_file
 from fxnorm.settings import StatisticsSettings
 from fxnorm.statistics import EFFECTS, DatasetStatistics, Features, measure_mixture, measure_stem
 
+_MERGED_AT_ONCE = 16
+"""Parts of some megabytes each: a thread holds the sum of so many, and no more than one of them beside it."""
 _KEPT = r"[0-9a-f]{64}\.npz"
 
 _log = logging.getLogger(__name__)
@@ -93,19 +96,39 @@ def run(
 
 
 def merge(parts: Sequence[Path], output: Path, plot: Path | None = None) -> None:
-    """Put the statistics of shards together: the bytes are those of all songs measured at once."""
+    """Put the statistics of shards together: the bytes are those of all songs measured at once.
+
+    Thousands of parts are read by several threads, each of which puts some together.
+
+    Raises:
+        DatasetError: a part holds averages alone, or no song has a stem that sounds.
+        ModelError: a part is missing or damaged.
+        OutputError: ``output`` or ``plot`` is no place to write to.
+    """
     outputs.check_picture(plot)
     outputs.check(parts, files=[output, plot])
+    groups = [parts[first : first + _MERGED_AT_ONCE] for first in range(0, len(parts), _MERGED_AT_ONCE)]
+    total = DatasetStatistics()
+    pool = ThreadPoolExecutor(available_cores())  # decompressing and adding release the interpreter's lock
+    try:
+        for group in pool.map(_merged, groups):
+            total.merge(group)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    _refuse_nothing(total)
+    total.save(output)
+    if plot is not None:
+        _draw(total, plot)
+
+
+def _merged(parts: Sequence[Path]) -> DatasetStatistics:
     total = DatasetStatistics()
     for part in parts:
         try:
             total.merge(DatasetStatistics.load(part, part=True))
         except DatasetError as error:
             raise DatasetError(f"{part}: {error}") from error
-    _refuse_nothing(total)
-    total.save(output)
-    if plot is not None:
-        _draw(total, plot)
+    return total
 
 
 def drift(statistics_file: Path, songs_folder: Path, workers: int = 0) -> Drift:
