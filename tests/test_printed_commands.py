@@ -116,9 +116,8 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     taken = [port for port in PORTS if listens(port)]
     assert not taken, f"another program listens at port {taken}, which the pages' servers need: end it"
     shown = [block for block in pages.blocks(page) if block.not_run is None]
-    if not any(re.search(r"&$", block.text, re.MULTILINE) for block in shown):  # what runs beside is ended by a signal
-        (folder / ".venv").unlink()
-        prefork.make_environment(folder / ".venv")
+    (folder / ".venv").unlink()
+    prefork.make_environment(folder / ".venv")
     script, program, log, place = (tmp_path / name for name in ("page.sh", "page.py", "log", "place"))
     script.write_text(
         "\n".join(f"echo {block.place} > '{place}'\n{block.text}" for block in shown if block.language == SHELL)
