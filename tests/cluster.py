@@ -3,7 +3,6 @@
 import contextlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from fxnorm.evaluation import results
-from tests import servers
+from tests import prefork, servers
 from tests.project import Project
 
 REVISION = "v1"
@@ -37,7 +36,9 @@ class Surroundings:
         parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings}
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))
         (self.folder / "cluster.yaml").write_text(yaml.safe_dump({"training": {"accelerators": 0}}))
-        command = [sys.executable, "-m", "fxnorm", "pipeline", "run", "--runner", runner, "--root", "runs", *options]
+        # what Kubeflow's runner starts for its tasks starts in a moment too
+        fxnorm = str(prefork.programs() / "fxnorm")
+        command = [fxnorm, "pipeline", "run", "--runner", runner, "--root", "runs", *options]
         done = subprocess.run(
             [
                 *command,

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import psycopg2
 
-from tests import stores
+from tests import prefork, stores
 
 _PATIENCE = 300  # seconds; in an empty environment a server compiles all that it imports, beside other tests
 
@@ -68,7 +68,7 @@ def s3(log: Path, *buckets: str) -> Iterator[dict[str, str]]:
     """An S3 store with empty buckets; gives the environment variables that say where it is."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [str(prefork.programs() / "python"), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with running(command, port, log):
         environment = {
             "AWS_ENDPOINT_URL": url,
@@ -123,8 +123,8 @@ def mlflow_on(
         credentials: environment variables of the artifacts' store.
     """
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", database, *artifacts]
+    command = [str(prefork.programs() / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", database, *artifacts]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
         "false"  # whose processes take seconds to start, for nothing here

@@ -23,7 +23,7 @@ import requests
 
 from fxnorm.cli import main
 from fxnorm.errors import EXTRAS
-from tests import pages, prefork, servers
+from tests import kernels, pages, prefork, servers
 from tests.project import REPOSITORY, Project, after_make_demo
 
 PATIENCE_SECONDS = 600
@@ -58,7 +58,9 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def demo(original_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project as ``make demo`` leaves it, but for the sizes of data and network."""
-    return after_make_demo(original_project, tmp_path_factory.mktemp("demo") / "fxnorm")
+    made = after_make_demo(original_project, tmp_path_factory.mktemp("demo") / "fxnorm")
+    kernels.bring(made.folder / "mlartifacts")
+    return made
 
 
 @pytest.fixture
@@ -116,9 +118,8 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     taken = [port for port in PORTS if listens(port)]
     assert not taken, f"another program listens at port {taken}, which the pages' servers need: end it"
     shown = [block for block in pages.blocks(page) if block.not_run is None]
-    if not any(re.search(r"&$", block.text, re.MULTILINE) for block in shown):  # what runs beside is ended by a signal
-        (folder / ".venv").unlink()
-        prefork.make_environment(folder / ".venv")
+    (folder / ".venv").unlink()
+    prefork.make_environment(folder / ".venv")
     script, program, log, place = (tmp_path / name for name in ("page.sh", "page.py", "log", "place"))
     script.write_text(
         "\n".join(f"echo {block.place} > '{place}'\n{block.text}" for block in shown if block.language == SHELL)
