@@ -1,0 +1,199 @@
+"""How training reads normalized songs: WAV and FLAC, from the disk and from an object store.
+
+    python benchmarks/reading.py [--seconds 240] [--songs 4] [--crops 40] [--crop-seconds 10] [--delay 0.2]
+
+Songs are a rendered demo song, repeated and at the loudness of normalized ones. The store is a process of its own that
+serves files in ranges as S3 does and does nothing else: moto's test server takes more of the processor than training.
+Times are of the reader's processor, and by the clock, which counts the store's delay; 4 crops are a batch.
+"""
+
+import argparse
+import multiprocessing
+import os
+import re
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
+from fxnorm.data import published
+from fxnorm.data.splits import read_splits
+from fxnorm.demo.dataset import render_dataset
+from fxnorm.effects import loudness
+from fxnorm.io import audio, remote
+from fxnorm.io.blocks import BlockCache
+from fxnorm.training.data import RandomCrops
+
+BATCH = 4
+LEVELS = {"vocals": -25.0, "bass": -30.0, "drums": -28.0, "other": -30.0, MIXTURE: -14.0}  # LUFS
+
+
+class Store(BaseHTTPRequestHandler):
+    """Objects as files of a folder, to be read in ranges."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a header waits for its content
+    folder = Path()
+    delay = 0.0
+
+    def do_GET(self) -> None:
+        time.sleep(self.delay)
+        path, size = self._path(), self._path().stat().st_size
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
+        assert match is not None
+        start, stop = int(match[1]), min(int(match[2]) + 1, size)
+        self.send_response(206)
+        self.send_header("ETag", '"stored"')
+        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        self.wfile.flush()
+        with open(path, "rb") as file:
+            self.connection.sendfile(file, start, stop - start)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing."""
+
+    def _path(self) -> Path:
+        return self.folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
+
+
+def serve(folder: Path, delay: float, port: Any) -> None:
+    """Serve until the process is ended."""
+    Store.folder, Store.delay = folder, delay
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    port.value = server.server_address[1]
+    server.serve_forever()
+
+
+def started(folder: Path, delay: float) -> tuple[multiprocessing.Process, str]:
+    """A store and its address; before this process has threads."""
+    port = multiprocessing.Value("i", 0)
+    process = multiprocessing.Process(target=serve, args=(folder, delay, port), daemon=True)
+    process.start()
+    while not port.value:
+        time.sleep(0.05)
+    return process, f"http://127.0.0.1:{port.value}"
+
+
+def use(address: str) -> None:
+    """Read from this store."""
+    names = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ.update({"AWS_ENDPOINT_URL": address, **names})
+    remote._made.clear()
+
+
+def songs(folder: Path, count: int, seconds: float) -> list[dict[str, np.ndarray]]:
+    """Stems and mixtures of a demo song, from another place on in each and repeated, at the levels of normalized ones."""
+    render_dataset(folder, songs={"train": 1, "val": 0, "test": 0, "dry": 0}, seconds=(20.0, 20.0))
+    (song,) = (folder / "wet/train").iterdir()
+    made: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    for name in (*STEMS, MIXTURE):
+        samples = loudness.match(audio.read(song / f"{name}.wav")[0], SAMPLE_RATE, LEVELS[name])
+        repeated = np.tile(samples, int(np.ceil(seconds * SAMPLE_RATE / samples.shape[1])))
+        for number, files in enumerate(made):
+            files[name] = np.roll(repeated, number * SAMPLE_RATE, axis=1)[:, : round(seconds * SAMPLE_RATE)]
+    return made
+
+
+def written(made: list[dict[str, np.ndarray]], folder: Path, suffix: str) -> None:
+    """Normalized songs as the stage writes them; prints what that costs."""
+    began, size = time.process_time(), 0
+    for number, files in enumerate(made):
+        for name, samples in files.items():
+            target = folder / "train" / f"song {number}" / f"{name}{suffix}"
+            audio.write(target, samples, subtype="PCM_24", seek_table=True)
+            size += target.stat().st_size
+        (folder / "train" / f"song {number}" / "digest").write_text("x\n")
+    minutes = sum(files[MIXTURE].shape[1] for files in made) / SAMPLE_RATE / 60
+    seconds = time.process_time() - began
+    print(f"{suffix[1:]:5} {size / 1e6 / minutes:7.1f} MB and {seconds / minutes:6.2f} s of encoding a minute of song")
+
+
+def read(name: str, folder: Path, count: int, cache: BlockCache | None, samples: int) -> None:
+    """Read batches; prints what a crop costs."""
+    moved, requests, lock = 0, 0, threading.Lock()
+    stretch = remote._stretch
+
+    def counted(file: remote.RemoteFile, start: int, length: int) -> bytes:
+        nonlocal moved, requests
+        with lock:
+            moved, requests = moved + length, requests + 1
+        return stretch(file, start, length)
+
+    remote._stretch = counted
+    crops = RandomCrops(read_splits(folder, ("train",), cache)["train"], samples, 0, True)
+    crops.__getitems__(list(range(BATCH)))  # imports, clients
+    moved = requests = 0
+    processor, clock, waits = time.process_time(), time.perf_counter(), []
+    for first in range(BATCH, BATCH + count, BATCH):
+        began = time.perf_counter()
+        crops.__getitems__(list(range(first, first + BATCH)))
+        waits.append(time.perf_counter() - began)
+    remote._stretch = stretch
+    processor, clock = time.process_time() - processor, time.perf_counter() - clock
+    print(
+        f"{name:26} {1e3 * processor / count:7.1f} ms of the processor and {1e3 * clock / count:7.1f} ms a crop,"
+        f" {moved / 1e6 / count:6.2f} MB in {requests / count:5.1f} requests;"
+        f" longest batch {1e3 * max(waits):6.0f} ms, median {1e3 * statistics.median(waits):6.0f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--songs", type=int, default=4)
+    parser.add_argument("--crops", type=int, default=40)
+    parser.add_argument("--crop-seconds", type=float, default=10.0)
+    parser.add_argument("--delay", type=float, default=0.2)
+    arguments = parser.parse_args()
+    samples = round(arguments.crop_seconds * SAMPLE_RATE)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        stores = {delay: started(work / "store", delay) for delay in (0.0, arguments.delay)}
+        made = songs(work / "demo", arguments.songs, arguments.seconds)
+        for suffix in (".wav", ".flac"):
+            folder = work / suffix[1:]
+            written(made, folder, suffix)
+            read(f"{suffix[1:]}, disk", folder, arguments.crops, None, samples)
+            publish(folder, work / "store")
+            size = sum(file.stat().st_size for file in (work / "store").rglob(f"*{suffix}"))
+            for delay in (0.0, arguments.delay):
+                cache = BlockCache(work / f"cache{suffix}{delay}", size // 10)
+                cache.prepare()
+                use(stores[delay][1])
+                title = f"{suffix[1:]}, store, {1e3 * delay:.0f} ms"
+                read(title, folder, arguments.crops, cache, samples)
+            warm = BlockCache(work / f"warm{suffix}", 10**11)
+            warm.prepare()
+            use(stores[0.0][1])
+            for state in ("filling", "warm"):
+                read(f"{suffix[1:]}, store, {state} cache", folder, arguments.crops, warm, samples)
+        for process, _ in stores.values():
+            process.terminate()
+
+
+def publish(folder: Path, store: Path) -> None:
+    """Put songs where the store has them."""
+    digests = dict.fromkeys((folder / "train").iterdir(), "x")
+    for song in published.upload(folder, str(store / "bench"), "0" * 64, digests):
+        shutil.rmtree(song.folder)
+    listing = published.read(folder)
+    assert listing is not None
+    listing.address = listing.address.replace(str(store), "s3:/")
+    for published_song in listing.songs["train"].values():
+        for name, content in published_song.files.items():
+            published_song.files[name] = content._replace(tag='"stored"')
+    published.write(folder, listing)
+
+
+if __name__ == "__main__":
+    main()
