@@ -330,7 +330,7 @@ def test_normalize_does_published_songs_not_again_and_flac_has_the_samples_of_wa
             twin = (out / path.relative_to(tmp_path / "wav")).with_suffix(".flac")
             assert np.array_equal(audio.read(path)[0], audio.read(twin)[0])
     assert (out / "recipe/normalization.json").read_bytes() == (tmp_path / "wav/recipe/normalization.json").read_bytes()
-    assert not list(out.rglob("*.wav"))[8:], "impulse responses alone"
+    assert not list(out.glob("*/*/*.wav"))
     normalize.publish(out, str(tmp_path / "shared"))
     before = (out / "stored.json").read_bytes()
     fxnorm(*command, out, *options, "--set", "normalize.format=flac")
@@ -338,4 +338,4 @@ def test_normalize_does_published_songs_not_again_and_flac_has_the_samples_of_wa
     shutil.rmtree(tmp_path / "dataset/train/B")
     fxnorm(*command, out, *options, "--set", "normalize.format=flac")
     listing = published.read(out)
-    assert listing is None or "B" not in listing.songs.get("train", {})
+    assert listing is not None and [*listing.songs["train"]] == ["A"]

@@ -206,7 +206,7 @@ def write(
         subtype: soundfile's name of the sample format; the default is 32-bit float for WAV and 24 bit for FLAC,
             which add no audible rounding. What passes full scale is cut off there by all formats but float WAV and MP3,
             with a warning.
-        seek_table: of FLAC, for files of which stretches will be read.
+        seek_table: for files of which stretches will be read: FLAC gets one, and the integers that 24-bit WAV gets.
 
     Raises:
         AudioError: another suffix, or samples that are not finite or beyond ``MAX_DBFS``.
@@ -619,8 +619,9 @@ def _write_open(
         return
     table = flac.SeekTable(file, audio.shape[1]) if seek_table and suffix == ".flac" else None
     sink = _Sink(table or file)
+    samples = audio if table is None else _integers(audio)
     try:
-        soundfile.write(sink, audio.T, sample_rate, subtype=subtype, format=suffix[1:].upper())
+        soundfile.write(sink, samples.T, sample_rate, subtype=subtype, format=suffix[1:].upper())
     except (soundfile.LibsndfileError, AssertionError):
         if sink.error is None:
             raise
@@ -628,6 +629,18 @@ def _write_open(
         raise sink.error
     if table is not None:
         table.finish()
+
+
+def _integers(audio: np.ndarray) -> np.ndarray:
+    """int32, of which an encoder keeps the upper 24 bits: these are as libsndfile gives them to WAV.
+
+    To FLAC it gives others, which differ by one in the last bit.
+    """
+    integers = np.empty(audio.shape, np.int32)
+    for start in range(0, audio.shape[1], _BLOCK):
+        scaled = np.rint(audio[:, start : start + _BLOCK].astype(np.float64) * 2**31)
+        integers[:, start : start + _BLOCK] = scaled.clip(-(2**31), 2**31 - 1)
+    return integers
 
 
 class _Sink:

@@ -78,6 +78,7 @@ class RangedFile(io.RawIOBase):
         self.error: FxnormError | None = None
         self._file, self._cache = file, cache
         self._blocks: dict[int, bytes] = {}
+        self._current, self._current_start = b"", 0
         self._position = 0
 
     def expect(self, start: int, stop: int) -> None:
@@ -101,7 +102,16 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
+        # a decoder asks for some KB at a time: mostly they lie in the block that it read last
+        offset = self._position - self._current_start
+        part = self._current[offset : offset + len(buffer)] if offset >= 0 else b""
+        if part and len(part) == len(buffer):
+            buffer[:] = part
+            self._position += len(part)
+            return len(part)
+        return self._read_across(memoryview(buffer).cast("B"))
+
+    def _read_across(self, view: memoryview) -> int:
         length = min(len(view), self._file.size - self._position)
         done = 0
         try:
@@ -110,6 +120,7 @@ class RangedFile(io.RawIOBase):
                 if number not in self._blocks:
                     self._load(number, number)
                 block, offset = self._blocks[number], self._position - _start_of(number)
+                self._current, self._current_start = block, _start_of(number)
                 part = block[offset : offset + length - done]
                 view[done : done + len(part)] = part
                 done += len(part)

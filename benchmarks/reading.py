@@ -1,0 +1,303 @@
+"""How training reads normalized songs: WAV and FLAC, from the disk and from an object store.
+
+    python benchmarks/reading.py [--seconds 240] [--songs 4] [--crops 40] [--crop-seconds 10] [--delay 0.2]
+    python benchmarks/reading.py --train 40 --songs 16 --seconds 30
+
+Songs are a rendered demo song, repeated and at the loudness of normalized ones. The store is a process of its own that
+serves files in ranges as S3 does and does nothing else: moto's test server takes more of the processor than training.
+Times are of the reader's processor, and by the clock, which counts the store's delay; 4 crops are a batch.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from fxnorm import models
+from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
+from fxnorm.data import published
+from fxnorm.data.splits import read_splits
+from fxnorm.demo.dataset import render_dataset
+from fxnorm.effects import loudness
+from fxnorm.io import audio, remote
+from fxnorm.io.blocks import BlockCache
+from fxnorm.losses import StereoLoss
+from fxnorm.settings import Settings
+from fxnorm.training.data import RandomCrops
+
+BATCH = 4
+_SKIPPED = 12  # steps: what the reader holds of the next
+_STORES: set[int] = set()
+LEVELS = {"vocals": -25.0, "bass": -30.0, "drums": -28.0, "other": -30.0, MIXTURE: -14.0}  # LUFS
+
+
+class Store(BaseHTTPRequestHandler):
+    """Objects as files of a folder, to be read in ranges."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a header waits for its content
+    folder = Path()
+    delay = 0.0
+
+    def do_GET(self) -> None:
+        time.sleep(self.delay)
+        path, size = self._path(), self._path().stat().st_size
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
+        assert match is not None
+        start, stop = int(match[1]), min(int(match[2]) + 1, size)
+        self.send_response(206)
+        self.send_header("ETag", '"stored"')
+        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        self.wfile.flush()
+        with open(path, "rb") as file:
+            self.connection.sendfile(file, start, stop - start)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing."""
+
+    def _path(self) -> Path:
+        return self.folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
+
+
+def serve(folder: Path, delay: float, port: Any) -> None:
+    """Serve until the process is ended."""
+    Store.folder, Store.delay = folder, delay
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    port.value = server.server_address[1]
+    server.serve_forever()
+
+
+def started(folder: Path, delay: float) -> tuple[multiprocessing.Process, str]:
+    """A store and its address; before this process has threads."""
+    port = multiprocessing.Value("i", 0)
+    process = multiprocessing.Process(target=serve, args=(folder, delay, port), daemon=True)
+    process.start()
+    while not port.value:
+        time.sleep(0.05)
+    return process, f"http://127.0.0.1:{port.value}"
+
+
+def use(address: str) -> None:
+    """Read from this store."""
+    names = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ.update({"AWS_ENDPOINT_URL": address, **names})
+    remote._made.clear()
+
+
+def songs(folder: Path, count: int, seconds: float) -> list[dict[str, np.ndarray]]:
+    """Stems and mixtures of a demo song, repeated and from another place on in each, as loud as normalized ones."""
+    render_dataset(folder, songs={"train": 1, "val": 0, "test": 0, "dry": 0}, seconds=(20.0, 20.0))
+    (song,) = (folder / "wet/train").iterdir()
+    made: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    for name in (*STEMS, MIXTURE):
+        samples = loudness.match(audio.read(song / f"{name}.wav")[0], SAMPLE_RATE, LEVELS[name])
+        repeated = np.tile(samples, int(np.ceil(seconds * SAMPLE_RATE / samples.shape[1])))
+        for number, files in enumerate(made):
+            files[name] = np.roll(repeated, number * SAMPLE_RATE, axis=1)[:, : round(seconds * SAMPLE_RATE)]
+    return made
+
+
+def written(made: list[dict[str, np.ndarray]], folder: Path, suffix: str) -> None:
+    """Normalized songs as the stage writes them; prints what that costs."""
+    began, size = time.process_time(), 0
+    for number, files in enumerate(made):
+        for name, samples in files.items():
+            target = folder / "train" / f"song {number}" / f"{name}{suffix}"
+            audio.write(target, samples, subtype="PCM_24", seek_table=True)
+            size += target.stat().st_size
+        (folder / "train" / f"song {number}" / "digest").write_text("x\n")
+    minutes = sum(files[MIXTURE].shape[1] for files in made) / SAMPLE_RATE / 60
+    seconds = time.process_time() - began
+    print(f"{suffix[1:]:5} {size / 1e6 / minutes:7.1f} MB and {seconds / minutes:6.2f} s of encoding a minute of song")
+
+
+def read(name: str, folder: Path, count: int, cache: BlockCache | None, samples: int) -> None:
+    """Read batches; prints what a crop costs."""
+    moved, requests, lock = 0, 0, threading.Lock()
+    stretch = remote._stretch
+
+    def counted(file: remote.RemoteFile, start: int, length: int) -> bytes:
+        nonlocal moved, requests
+        with lock:
+            moved, requests = moved + length, requests + 1
+        return stretch(file, start, length)
+
+    remote._stretch = counted
+    crops = RandomCrops(read_splits(folder, ("train",), cache)["train"], samples, 0, True)
+    crops.__getitems__(list(range(BATCH)))  # imports, clients
+    moved = requests = 0
+    processor, clock, waits = time.process_time(), time.perf_counter(), []
+    for first in range(BATCH, BATCH + count, BATCH):
+        began = time.perf_counter()
+        crops.__getitems__(list(range(first, first + BATCH)))
+        waits.append(time.perf_counter() - began)
+    remote._stretch = stretch
+    processor, clock = time.process_time() - processor, time.perf_counter() - clock
+    print(
+        f"{name:26} {1e3 * processor / count:7.1f} ms of the processor and {1e3 * clock / count:7.1f} ms a crop,"
+        f" {moved / 1e6 / count:6.2f} MB in {requests / count:5.1f} requests;"
+        f" longest batch {1e3 * max(waits):6.0f} ms, median {1e3 * statistics.median(waits):6.0f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--songs", type=int, default=4)
+    parser.add_argument("--crops", type=int, default=40)
+    parser.add_argument("--crop-seconds", type=float, default=10.0)
+    parser.add_argument("--delay", type=float, default=0.2)
+    parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="train instead, at the demo's size")
+    arguments = parser.parse_args()
+    samples = round(arguments.crop_seconds * SAMPLE_RATE)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        stores = {delay: started(work / "store", delay) for delay in (0.0, arguments.delay)}
+        made = songs(work / "demo", arguments.songs, arguments.seconds)
+        _STORES.update(process.pid for process, _ in stores.values() if process.pid is not None)
+        if arguments.train:
+            trainings(made, work, stores, arguments.train)
+        for suffix in () if arguments.train else (".wav", ".flac"):
+            folder = work / suffix[1:]
+            written(made, folder, suffix)
+            read(f"{suffix[1:]}, disk", folder, arguments.crops, None, samples)
+            publish(folder, work / "store")
+            size = sum(file.stat().st_size for file in (work / "store").rglob(f"*{suffix}"))
+            for delay in (0.0, arguments.delay):
+                cache = BlockCache(work / f"cache{suffix}{delay}", size // 10)
+                cache.prepare()
+                use(stores[delay][1])
+                title = f"{suffix[1:]}, store, {1e3 * delay:.0f} ms"
+                read(title, folder, arguments.crops, cache, samples)
+            warm = BlockCache(work / f"warm{suffix}", 10**11)
+            warm.prepare()
+            use(stores[0.0][1])
+            for state in ("filling", "warm"):
+                read(f"{suffix[1:]}, store, {state} cache", folder, arguments.crops, warm, samples)
+        for process, _ in stores.values():
+            process.terminate()
+
+
+def train(name: str, folder: Path, cache: BlockCache | None, steps: int, processor: Callable[[], float]) -> None:
+    """Train as the demo's settings say; prints what a step takes, and how much of it is waiting for the songs.
+
+    What was read ahead before the first step is learnt from first, and does not count.
+    """
+    settings = Settings.load(Path(__file__).parents[1] / "params.yaml")
+    samples = round(settings.train.sequence_seconds * SAMPLE_RATE)
+    network = models.build(settings.train.network, **settings.train.sizes)
+    loss_of, optimizer = StereoLoss(settings.train.loss), torch.optim.Adam(network.parameters(), 1e-3, amsgrad=True)
+    crops = RandomCrops(read_splits(folder, ("train",), cache)["train"], samples, 0, True)
+    loader = DataLoader(
+        crops, BATCH, sampler=range(BATCH * (steps + _SKIPPED)), num_workers=1, multiprocessing_context="spawn"
+    )
+    batches, waits, times, before = iter(loader), [], [], 0.0
+    for step in range(steps + _SKIPPED):
+        if step == _SKIPPED:
+            before = processor()
+        began = time.perf_counter()
+        stems, mixture = next(batches)
+        learnt = time.perf_counter()
+        optimizer.zero_grad()
+        loss_of(network(stems), mixture).backward()
+        optimizer.step()
+        if step >= _SKIPPED:
+            waits.append(learnt - began)
+            times.append(time.perf_counter() - began)
+    print(
+        f"{name:26} {1e3 * statistics.mean(times):6.0f} ms a step, of which {100 * sum(waits) / sum(times):5.2f} % are"
+        f" waiting for songs; {1e3 * (processor() - before) / steps:6.0f} ms of the processor in all of its processes"
+    )
+
+
+def of_all_processes() -> float:
+    """Seconds of the processor of this process and those that it started, while they run."""
+    total, ticks = time.process_time(), os.sysconf("SC_CLK_TCK")
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid() and int(stat.parent.name) not in _STORES:
+                total += (int(fields[11]) + int(fields[12])) / ticks
+    return total
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[str]:
+    """moto's server as a process; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _STORES.add(process.pid)
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+
+
+def trainings(made: list[dict[str, np.ndarray]], work: Path, stores: dict[float, Any], steps: int) -> None:
+    """Train from the disk, from a store at each delay, and from moto's, with a cache of a tenth of the songs."""
+    folder = work / "train.wav"
+    written(made, folder, ".wav")
+    train("disk", folder, None, steps, of_all_processes)
+    at_moto = work / "moto.wav"
+    shutil.copytree(folder, at_moto)
+    publish(folder, work / "store")
+    size = sum(file.stat().st_size for file in at_moto.rglob("*.wav"))
+    for delay, (_, address) in stores.items():
+        use(address)
+        cache = BlockCache(work / f"training{delay}", size // 10)
+        cache.prepare()
+        train(f"store, {1e3 * delay:.0f} ms", folder, cache, steps, of_all_processes)
+    with moto() as address:
+        use(address)
+        boto3.client("s3").create_bucket(Bucket="bench")
+        published.upload(at_moto, "s3://bench/songs", "0" * 64, dict.fromkeys((at_moto / "train").iterdir(), "x"))
+        cache = BlockCache(work / "training moto", size // 10)
+        cache.prepare()
+        train("moto's server", at_moto, cache, steps, of_all_processes)
+
+
+def publish(folder: Path, store: Path) -> None:
+    """Put songs where the store has them."""
+    digests = dict.fromkeys((folder / "train").iterdir(), "x")
+    for song in published.upload(folder, str(store / "bench"), "0" * 64, digests):
+        shutil.rmtree(song.folder)
+    listing = published.read(folder)
+    assert listing is not None
+    listing.address = listing.address.replace(str(store), "s3:/")
+    for published_song in listing.songs["train"].values():
+        for name, content in published_song.files.items():
+            published_song.files[name] = content._replace(tag='"stored"')
+    published.write(folder, listing)
+
+
+if __name__ == "__main__":
+    main()
