@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fxnorm import models
 from fxnorm.errors import SettingsError
-from fxnorm.models import WaveUNet, wave_u_net
+from fxnorm.models import WaveUNet, short_convolution, wave_u_net
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "models" / "wave_u_net.npz", allow_pickle=False)
 SMALL = {"features": 8, "levels": 3}
@@ -126,17 +126,29 @@ def test_its_config_builds_its_like() -> None:
     assert torch.equal(again(stems(500)), network(stems(500)))
 
 
-@pytest.mark.parametrize("sizes", [{}, {"stride": 2, "levels": 4}, {"kernel": 7}, {"features": 24, "levels": 5}])
-@pytest.mark.parametrize("at_a_time", [333, 1 << 12])
+@pytest.mark.parametrize("sizes", [{}, {"stride": 2, "levels": 4}, {"kernel": 3}, {"kernel": 7}, {"kernel": 9}])
+@pytest.mark.parametrize("at_a_time", [333, 1 << 16])
 def test_a_song_as_long_as_a_sequence_is_mixed_at_once(
     sizes: dict[str, int], at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wave_u_net, "_SAMPLES_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(short_convolution, "_BLOCK", at_a_time)
     network, song = build(**sizes).eval(), stems(3_000)
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.05 * torch.randn_like(weight))  # norms, too, have a part in the mix
         assert torch.allclose(network.mix(song[0]), network(song)[0], atol=1e-5)
+
+
+def test_the_published_sizes_mix_as_exactly_as_single_precision_allows() -> None:
+    network, song = build(features=24, levels=5).eval(), stems(4_000)
+    with torch.no_grad():
+        network.output.weight.mul_(0.2)
+        mix, plain = network.mix(song[0]), network(song)[0]
+        exact = network.double()(song.double())[0]
+    assert 0.05 < float(exact.square().mean().sqrt()) < 0.3, "as loud as music"
+    assert float((plain - exact).abs().max()) < 1e-6
+    assert float((mix - exact).abs().max()) < 1e-6
+    assert float((mix - plain).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("samples", [1_001, 1_900, 5_003])

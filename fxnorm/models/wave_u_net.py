@@ -5,12 +5,15 @@ convolutions; all stems go in together and the mix comes out.
 """
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fxnorm.models import short_convolution
 from fxnorm.models.network import MixingNetwork, Progress, RunInSignal
+from fxnorm.models.short_convolution import ShortConvolution, Workspace
 from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS, WaveUNetSizes, refuse
 
 _NORM_GROUP_CHANNELS = 8
@@ -19,8 +22,6 @@ _SEQUENCE = 154_350
 """Samples of a song that are mixed at a time: 3.5 s, 0.46 GB of feature maps at the published sizes."""
 _CROSS_FADE = 22_050
 _RESAMPLING_REACH = (_RESAMPLING_TAPS - 1) // 2
-_SAMPLES_AT_A_TIME = 1 << 12
-"""Of a sequence that a layer overwrites."""
 
 
 class ConvolutionLayer(nn.Module):
@@ -33,32 +34,6 @@ class ConvolutionLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return functional.relu(self.norm(self.filter(features)), inplace=True)
-
-    def overwrite(self, workspace: Tensor, samples: int, shortcut: Tensor | None = None) -> Tensor:
-        """As ``forward`` of one item, without gradients, in the memory of its input.
-
-        Args:
-            workspace: its first rows and ``samples`` are the input. It has a row for each output, too.
-            samples: how many there are.
-            shortcut: rows (features, samples) that come before those of the workspace.
-
-        Returns:
-            a view of the workspace's first rows and samples.
-        """
-        outputs, inputs, kernel = self.filter.weight.shape
-        source = workspace[: inputs - (0 if shortcut is None else len(shortcut)), :samples]
-        features = workspace[:outputs, : samples - kernel + 1]
-        for start in range(0, features.shape[-1], _SAMPLES_AT_A_TIME):
-            stop = min(start + _SAMPLES_AT_A_TIME, features.shape[-1])
-            reached = slice(start, stop + kernel - 1)  # nothing before it: what is overwritten is no longer needed
-            around = source[:, reached] if shortcut is None else torch.cat([shortcut[:, reached], source[:, reached]])
-            features[:, start:stop] = self.filter(around)
-        norm = self.norm
-        weights, biases = norm.weight.chunk(norm.num_groups), norm.bias.chunk(norm.num_groups)
-        for group, weight, bias in zip(features.chunk(norm.num_groups), weights, biases, strict=True):
-            variance, mean = torch.var_mean(group, correction=0)
-            group.sub_(mean).mul_((weight / (variance + norm.eps).sqrt())[:, None]).add_(bias[:, None]).relu_()
-        return features
 
 
 class Resampling(nn.Module):
@@ -80,13 +55,6 @@ class Resampling(nn.Module):
             return functional.conv1d(padded, self.filter, stride=self.stride, groups=channels)
         samples = (features.shape[-1] - 1) * self.stride + 1
         return _centre(functional.conv_transpose1d(padded, self.filter, stride=self.stride, groups=channels), samples)
-
-    def overwrite(self, workspace: Tensor, features: Tensor) -> Tensor:
-        """As ``forward`` of one item, the first rows and samples of ``workspace``; the result is another such view."""
-        if self.stride == 1:
-            return features
-        resampled = self(features[None])[0]
-        return workspace[: len(resampled), : resampled.shape[-1]].copy_(resampled)
 
 
 class DownsamplingBlock(nn.Module):
@@ -164,6 +132,10 @@ class WaveUNet(MixingNetwork):
 
     def mix_valid(self, stems: Tensor) -> Tensor:
         """The mix of the middle of ``stems``, ``context`` samples shorter at each end."""
+        mix = self._mix_valid(stems)
+        return mix if self.training else mix.clamp(-1, 1)
+
+    def _mix_valid(self, stems: Tensor) -> Tensor:
         features, shortcuts = stems, []
         for block in self.down:
             features, shortcut = block(features)
@@ -171,8 +143,7 @@ class WaveUNet(MixingNetwork):
         features = self.bottleneck(features)
         for block, shortcut in zip(self.up, reversed(shortcuts), strict=True):
             features = block(features, shortcut)
-        mix = self.output(features)
-        return mix if self.training else mix.clamp(-1, 1)
+        return self.output(features)
 
     @torch.no_grad()
     def mix(self, stems: Tensor, run_in: int = 0, progress: Progress | None = None) -> Tensor:
@@ -187,9 +158,10 @@ class WaveUNet(MixingNetwork):
         starts = [*range(0, last, _SEQUENCE - _CROSS_FADE), last]
         ramp = torch.arange(1, _CROSS_FADE + 1, device=stems.device) / _CROSS_FADE
         mix = stems.new_empty(OUTPUT_CHANNELS, samples)
+        mix_sequence = self._sequence_mixer(stems, length)
         for done, start in enumerate(starts, start=1):
             around = signal.samples(start - self.context, start + length + self.context + self._spare(length))
-            sequence = self._mix_in_place(around)[:, :length]
+            sequence = mix_sequence(around)[:, :length]
             if start > 0:
                 before = mix[:, start : start + _CROSS_FADE]
                 sequence[:, :_CROSS_FADE] = before.lerp(sequence[:, :_CROSS_FADE], ramp)
@@ -198,25 +170,34 @@ class WaveUNet(MixingNetwork):
                 progress(done / len(starts))
         return mix.clamp_(-1, 1)
 
-    def _mix_in_place(self, stems: Tensor) -> Tensor:
-        """As ``mix_valid`` of one item, not clamped; all feature maps but the shortcuts share one memory."""
-        workspace = stems.new_empty(self.bottleneck.filter.out_channels, stems.shape[-1])
-        features, shortcuts = workspace[: len(stems)], []
-        features.copy_(stems)
+    def _sequence_mixer(self, stems: Tensor, length: int) -> Callable[[Tensor], Tensor]:
+        """What does as ``mix_valid`` does, of one item of such stems, that long at most, and does not clamp."""
+        sizes = self.sizes
+        if stems.device.type != "cpu" or sizes.stride > 1 or not short_convolution.takes(sizes.kernel):
+            return lambda around: self._mix_valid(around[None])[0]
+        layers = {
+            layer: ShortConvolution(layer.filter, layer.norm)
+            for layer in self.modules()
+            if isinstance(layer, ConvolutionLayer)
+        }
+        longest = length + self._spare(length) + 2 * self.context
+        workspace = Workspace(sizes.kernel, self.bottleneck.filter.out_channels, longest, stems)
+        return lambda around: self._mix_short(around, workspace, layers)
+
+    def _mix_short(self, stems: Tensor, workspace: Workspace, layers: Mapping[nn.Module, ShortConvolution]) -> Tensor:
+        """As ``mix_valid`` without decimation; all feature maps but the shortcuts share one memory."""
+        features, shortcuts = workspace.take(stems), []
         for down in self.down:
             assert isinstance(down, DownsamplingBlock)
-            features = down.before_shortcut.overwrite(workspace, features.shape[-1])
-            shortcuts.append(features.clone())
-            features = down.after_shortcut.overwrite(workspace, features.shape[-1])
-            features = down.resample.overwrite(workspace, features)
-        features = self.bottleneck.overwrite(workspace, features.shape[-1])
+            features = layers[down.before_shortcut].overwrite(features)
+            shortcuts.append(features.kept())
+            features = layers[down.after_shortcut].overwrite(features)
+        features = layers[self.bottleneck].overwrite(features)
         for up in self.up:
             assert isinstance(up, UpsamplingBlock)
-            features = up.resample.overwrite(workspace, features)
-            features = up.before_shortcut.overwrite(workspace, features.shape[-1])
-            shortcut = _centre(shortcuts.pop(), features.shape[-1])
-            features = up.after_shortcut.overwrite(workspace, features.shape[-1], shortcut)
-        return self.output(features)
+            features = layers[up.before_shortcut].overwrite(features)
+            features = layers[up.after_shortcut].overwrite(features, shortcuts.pop())
+        return self.output(features.signal())
 
     def _spare(self, samples: int) -> int:
         """Samples that a mix lacks to a length that every level can decimate, and reflect for its resampling."""
