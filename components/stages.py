@@ -46,6 +46,7 @@ def list_songs(repository: str, commit: str, path: str, remote: str, code: str, 
 @_component()
 def divide(
     listing: Input[Dataset],
+    stage: str,
     shards: int,
     check_settings: dict,
     statistics_settings: dict,
@@ -53,8 +54,8 @@ def divide(
     evaluate_settings: dict,
     tested: bool,
     code: str,
-) -> NamedTuple("Divided", [("checking", list), ("measuring", list), ("normalizing", list)]):  # type: ignore[valid-type]
-    """Give the names of each stage's shards; fails where a stage would not find its songs, or one in two splits."""
+) -> list[str]:
+    """Give the names of a stage's shards; for the first one, fail where any stage would not find what it needs."""
     from pathlib import Path
 
     from fxnorm.data.listing import Listing
@@ -67,8 +68,10 @@ def divide(
         "normalize": normalize_settings,
         "evaluate": evaluate_settings,
     })  # fmt: skip
-    divided = fetch.divide(Listing.load(Path(listing.path) / fetch.LISTING_FILE), settings, shards, tested)
-    return divided.checking, divided.measuring, divided.normalizing
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    if stage == "check":
+        fetch.refuse_unfit(listed, settings, tested)
+    return fetch.divide(listed, settings, stage, shards)
 
 
 @_component()

@@ -1,5 +1,6 @@
 """The pipeline as Kubeflow gets it, and a whole run of it by Kubeflow's local runner."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fxnorm.io import audio
 from fxnorm.pipeline import graph, local
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
+from tests import servers
 from tests.cluster import surroundings
 from tests.conftest import noise
 from tests.project import Project
@@ -159,8 +161,9 @@ def test_a_cluster_retries_for_days_with_even_pauses_and_gives_secrets_to_whom_t
     }
     assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == {"train", "evaluate", "register"}
     # MLflow may hand out addresses of its store, to which evaluate and register then write themselves
-    storing = {"resolve", "fetch", "train", "evaluate", "register"}
-    assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == storing
+    reading = {"resolve", "list-songs", "divide", "check", "statistics", "normalize"}
+    storing = {task for task, secrets in given.items() if "fxnorm-s3" in secrets}
+    assert storing == reading | {"train", "evaluate", "register"}
 
 
 def test_settings_of_a_params_file_stand_where_no_others_are_given(tmp_path: Path) -> None:
@@ -200,18 +203,28 @@ def test_a_candidate_is_registered_where_evaluate_returns_true() -> None:
     assert list(pipeline["components"][f"comp-{condition}"]["dag"]["tasks"]) == ["register"]
 
 
-def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(
-    project: Project, s3_environment: dict[str, str], tmp_path: Path
-) -> None:
-    with surroundings(project, tmp_path, s3_environment) as around:
+def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(project: Project, tmp_path: Path) -> None:
+    with servers.s3(tmp_path / "s3.log", "fxnorm") as s3, surroundings(project, tmp_path, s3) as around:
         around.run("subprocess", "--cache")
         version, run = around.champion()
         expected = around.reproduced_metrics()
         assert {name: run.data.metrics[name] for name in expected} == expected
         tracked = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"][0]["md5"]
+        recipe = json.loads((project.folder / "artifacts/mixer/normalization.json").read_text())
+        assert {name.partition(".")[2]: run.data.tags[name] for name in ("data.dvc", "data.digest")} == recipe["data"]
         assert run.data.tags["data.dvc"] == tracked
         assert run.info.status == "FINISHED"
         assert version.run_id == run.info.run_id
+        read = servers.objects_read(tmp_path / "s3.log", "/fxnorm/dvc/files/md5/")
+        tracked_files = json.loads((project.folder / ".dvc/cache/files/md5" / tracked[:2] / tracked[2:]).read_bytes())
+        stages = {"wet/train": 3, "wet/val": 2, "wet/test": 2, "dry/test": 1}
+        stages |= dict.fromkeys(("impulse_responses/reverb", "impulse_responses/pre_reverb"), 2)  # by each shard
+        assert read.pop(tracked) == 1
+        assert read == {
+            file["md5"]: stages[kind]
+            for file in tracked_files
+            if (kind := "/".join(file["relpath"].split("/")[:2])) in stages
+        }, "once by the check, and by each stage that needs it: statistics, normalization, evaluation"
 
 
 @pytest.mark.system
