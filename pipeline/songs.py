@@ -12,11 +12,15 @@ from fxnorm.pipeline.tasks import on_any_node
 
 @dataclass(frozen=True)
 class Songs:
-    """What the tasks give: the listing of all songs, the statistics, and shards' normalized songs, to be collected."""
+    """What the tasks give: the listing of all songs, the statistics, and shards' normalized songs, to be collected.
+
+    ``training`` is a digest of the code that trains.
+    """
 
     listing: Any
     statistics: Any
     normalized: Any
+    training: Any
 
 
 def prepared(
@@ -30,6 +34,7 @@ def prepared(
     statistics_settings: Any,
     normalize_settings: Any,
     evaluate_settings: Any = None,
+    store: Any = "",
 ) -> Songs:
     """The tasks, for the parameters of a pipeline that is being made; without settings no evaluation follows."""
     # a branch moves on, and so does the image of a name: what they stand for is looked up each time, and all that
@@ -64,7 +69,7 @@ def prepared(
     ))  # fmt: skip
     with dsl.ParallelFor(shards_of["normalize"], parallelism=at_once) as shard:
         normalized = on_any_node(cluster, components.normalize(
-            listing=listing, statistics=merged.output, shard=shard, settings=normalize_settings,
+            listing=listing, statistics=merged.output, shard=shard, settings=normalize_settings, store=store,
             code=now["normalizing"],
         ))  # fmt: skip
-    return Songs(listing, merged.output, normalized.outputs["normalized"])
+    return Songs(listing, merged.output, normalized.outputs["normalized"], now["training"])
