@@ -17,7 +17,8 @@ Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 """As Kubernetes has it: ``16Gi``, ``500M``."""
 TaskName = Literal[
     "resolve", "list-songs", "divide", "check", "merge-checks", "stop-at-findings", "statistics", "merge-statistics",
-    "normalize", "pretrain", "train", "evaluate", "register", "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
+    "normalize", "pretrain", "train", "evaluate", "register",
+    "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
     "begin-search", "search-trial", "collect-search",
 ]  # fmt: skip
 
@@ -99,8 +100,8 @@ class Cluster(_Section):
     memory: Bytes = "8Gi"
     """Of every task but the training."""
     disk: Bytes | None = None
-    """What a task may write to its node's disk beside its artifacts: its songs, or checkpoints; more ends it, and not its
-    neighbours. A folder of the node then, as large as the node has room if null."""
+    """What a task may write to its node's disk beside its artifacts: its songs, or checkpoints. More ends this task and
+    none of its neighbours; without it, the node's room is the limit."""
     data_cache: Annotated[str, Field(min_length=1)] | None = None
     """A persistent volume claim that tasks share (``ReadWriteMany``, writable for user 10001): files of the dataset by
     their hashes, each brought once for all tasks and runs. Without it, a task brings its songs for itself."""

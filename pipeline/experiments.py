@@ -1,4 +1,4 @@
-"""The published experiments as parameters of the pipeline: their settings, and the pre-training that they begin with."""
+"""The published experiments as parameters of the pipeline: settings, and the pre-training that they begin with."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ def parameters(name: str) -> dict[str, Any]:
         raise SettingsError(f"--experiment {name}: trains a front-end alone; {', '.join(names())} begin with it")
     file = FOLDER / f"{name}.yaml"
     if not is_published(name):
-        raise SettingsError(f"--experiment {name}: no published experiment; expected one of {', '.join(names())}")
+        known = f"expected one of {', '.join(names())}" if names() else "this installation has no files of any"
+        raise SettingsError(f"--experiment {name}: no published experiment; {known}")
     settings = read_yaml(file)
     train = dict(settings.get("train") or {})
     begins = train.pop("initial_weights", None) is not None

@@ -35,6 +35,7 @@ class _OfSongs(BaseModel):
     """Parameters of a pipeline that trains, with the sections of ``params.yaml`` together as ``settings``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    pipeline: ClassVar[str]
 
     repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
     """Address of the git repository that tracks the data with DVC, or a folder on this machine."""
@@ -141,11 +142,12 @@ class Parameters(_OfSongs):
     checkpoints: str = ""
     """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
     store: Annotated[str, AfterValidator(_store)] = ""
-    """``s3://BUCKET/PREFIX``, or an absolute path of a folder that all tasks see, for normalized songs: a training reads
-    them from there through a cache with a bound. If empty, they are artifacts of Kubeflow, and a training brings all."""
+    """``s3://BUCKET/PREFIX``, or an absolute path of a folder that all tasks see, for normalized songs: a training
+    reads them from there through a cache with a bound. If empty, they are artifacts of Kubeflow, and a training brings
+    all of them to its node."""
     pretraining: dict[str, Any] = {}
-    """How CRAFx2's front-end is trained alone first, as the section ``train`` of ``params.yaml`` has it; its weights are
-    what the training begins with. If empty, there is no such task. Kubeflow's cache keeps its result."""
+    """How CRAFx2's front-end is trained alone first, as the section ``train`` of ``params.yaml`` has it; the training
+    begins with its weights. If empty, there is no such task. Kubeflow's cache keeps its result."""
 
     @property
     def graph(self) -> str:

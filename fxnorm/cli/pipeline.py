@@ -123,8 +123,12 @@ def _with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @pipeline.command()
 @_with_connection
-@click.option("--experiment", default="fxnorm", show_default=True,
-              help="Made if it is not there. The name of a published one (in configs/) brings what is not given.")  # fmt: skip
+@click.option(
+    "--experiment",
+    default="fxnorm",
+    show_default=True,
+    help="Made if it is not there. The name of a published one (in configs/) brings what is not given.",
+)
 @click.option("--run-name", help="Default: the pipeline's name and the time.")
 @click.option("--service-account", help="Kubernetes service account of the tasks.")
 @click.option("--no-cache", is_flag=True, help="Do again what was done before with the same inputs.")
