@@ -19,7 +19,15 @@ _component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_pack
 
 @_component()
 def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid-type]  # as kfp names outputs
-    "Resolved", [("commit", str), ("fetching", str), ("checking", str), ("measuring", str), ("normalizing", str)]
+    "Resolved",
+    [
+        ("commit", str),
+        ("fetching", str),
+        ("checking", str),
+        ("measuring", str),
+        ("normalizing", str),
+        ("training", str),
+    ],
 ):
     """The commit that a branch, tag or commit stands for now, and digests of the code that is in the image now."""
     from fxnorm.data.versions import made_by
@@ -28,7 +36,8 @@ def resolve(repository: str, revision: str) -> NamedTuple(  # type: ignore[valid
     commit = fetch.resolve(repository, revision)
     fetching = made_by("fxnorm.stages.fetch", "fxnorm.data.dataset")
     checking = made_by("fxnorm.stages.check")
-    return commit, fetching, checking, made_by("fxnorm.stages.statistics"), made_by("fxnorm.stages.normalize")
+    measuring, normalizing = made_by("fxnorm.stages.statistics"), made_by("fxnorm.stages.normalize")
+    return commit, fetching, checking, measuring, normalizing, made_by("fxnorm.stages.train")
 
 
 @_component()
@@ -46,6 +55,7 @@ def list_songs(repository: str, commit: str, path: str, remote: str, code: str, 
 @_component()
 def divide(
     listing: Input[Dataset],
+    stage: str,
     shards: int,
     check_settings: dict,
     statistics_settings: dict,
@@ -53,8 +63,8 @@ def divide(
     evaluate_settings: dict,
     tested: bool,
     code: str,
-) -> NamedTuple("Divided", [("checking", list), ("measuring", list), ("normalizing", list)]):  # type: ignore[valid-type]
-    """Give the names of each stage's shards; fails where a stage would not find its songs, or one in two splits."""
+) -> list[str]:
+    """Give the names of a stage's shards; for the first one, fail where any stage would not find what it needs."""
     from pathlib import Path
 
     from fxnorm.data.listing import Listing
@@ -67,8 +77,10 @@ def divide(
         "normalize": normalize_settings,
         "evaluate": evaluate_settings,
     })  # fmt: skip
-    divided = fetch.divide(Listing.load(Path(listing.path) / fetch.LISTING_FILE), settings, shards, tested)
-    return divided.checking, divided.measuring, divided.normalizing
+    listed = Listing.load(Path(listing.path) / fetch.LISTING_FILE)
+    if stage == "check":
+        fetch.refuse_unfit(listed, settings, tested)
+    return fetch.divide(listed, settings, stage, shards)
 
 
 @_component()
@@ -157,10 +169,11 @@ def normalize(
     statistics: Input[Dataset],
     shard: str,
     settings: dict,
+    store: str,
     code: str,
     normalized: Output[Dataset],
 ) -> None:
-    """Bring the stems of a shard of the wet songs to the average effects."""
+    """Bring the stems of a shard of the wet songs to the average effects; their audio goes to the store, if one is."""
     from pathlib import Path
 
     from fxnorm.data.dataset import parse_shard
@@ -180,6 +193,51 @@ def normalize(
             *folders_in(data / "impulse_responses"),
             whole=listed.whole(work.splits),
         )
+    if store:
+        normalize.publish(Path(normalized.path), store)  # type: ignore[attr-defined,unused-ignore]
+
+
+@_component()
+def pretrain(
+    normalized: Input[list[Dataset]],
+    statistics_settings: dict,
+    normalize_settings: dict,
+    pretraining_settings: dict,
+    resources_settings: dict,
+    processes: int,
+    checkpoints: str,
+    code: str,
+    weights: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Train a front-end alone on the normalized songs of all shards, as a start for the training."""
+    import tempfile
+    from pathlib import Path
+
+    from fxnorm.settings import Settings
+    from fxnorm.stages import normalize
+    from fxnorm.stages import train as stage
+
+    sections = {
+        "statistics": statistics_settings,
+        "normalize": normalize_settings,
+        "train": {"task": "front_end", **pretraining_settings},
+        "resources": resources_settings,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        normalize.gather([Path(part.path) for part in normalized], work / "normalized")
+        best = stage.run_processes(
+            Settings.of(sections),
+            work / "normalized",
+            Path(weights.path),
+            checkpoints or str(work / "checkpoints"),
+            work / "loss.csv",
+            processes,
+        )
+    weights.framework = "pytorch"
+    for name, value in best.items():
+        metrics.log_metric(name, value)
 
 
 @_component()
@@ -194,6 +252,7 @@ def train(
     checkpoints: str,
     mixer: Output[Model],
     metrics: Output[Metrics],
+    weights: Input[Model] = None,  # as kfp has optional artifacts
 ) -> None:
     """Train a network on the normalized songs of all shards; the result is a Mixer directory."""
     import tempfile
@@ -208,7 +267,7 @@ def train(
     sections = {
         "statistics": statistics_settings,
         "normalize": normalize_settings,
-        "train": train_settings,
+        "train": train_settings if weights is None else {**train_settings, "initial_weights": weights.path},
         "resources": resources_settings,
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -136,8 +136,9 @@ class TrainSettings(_Section):
     sizes: dict[str, int | str] = {}
     """Sizes of the network that differ from the published ones."""
     initial_weights: str | None = None
-    """What an earlier run wrote (its folder, or a .safetensors file) and the network starts from; of a front-end that
-    was trained alone, the front-end takes it over. Under DVC, keep it with ``dvc add``."""
+    """What an earlier run wrote and the network starts from: its folder, a .safetensors file, ``s3://BUCKET/PREFIX`` of
+    either, ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``runs:/RUN_ID``. Of a front-end that was trained
+    alone, the front-end takes it over. Under DVC, keep files of this machine with ``dvc add``."""
     loss: Literal["a", "b"] = "b"
     """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
     sequence_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 440_960 / 44_100

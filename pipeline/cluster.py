@@ -17,7 +17,8 @@ Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*([KMGTPE]i?)?$")]
 """As Kubernetes has it: ``16Gi``, ``500M``."""
 TaskName = Literal[
     "resolve", "list-songs", "divide", "check", "merge-checks", "stop-at-findings", "statistics", "merge-statistics",
-    "normalize", "train", "evaluate", "register", "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
+    "normalize", "pretrain", "train", "evaluate", "register",
+    "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
     "begin-search", "search-trial", "collect-search",
 ]  # fmt: skip
 
@@ -98,6 +99,12 @@ class Cluster(_Section):
     """Cores of every task but the training."""
     memory: Bytes = "8Gi"
     """Of every task but the training."""
+    disk: Bytes | None = None
+    """What a task may write to its node's disk beside its artifacts: its songs, or checkpoints. More ends this task and
+    none of its neighbours; without it, the node's room is the limit."""
+    data_cache: Annotated[str, Field(min_length=1)] | None = None
+    """A persistent volume claim that tasks share (``ReadWriteMany``, writable for user 10001): files of the dataset by
+    their hashes, each brought once for all tasks and runs. Without it, a task brings its songs for itself."""
     parallel_shards: Count = 8
     """How many shards are worked on at a time; 0 is no limit."""
     parallel_trials: Count = 4
@@ -118,6 +125,7 @@ class Cluster(_Section):
                 "check",
                 "statistics",
                 "normalize",
+                "pretrain",
                 "train",
                 "evaluate",
                 "register",
@@ -137,7 +145,7 @@ class Cluster(_Section):
         ),
         Secret(
             name="fxnorm-mlflow",  # without it each task would write into its container, and all be lost
-            tasks=("train", "evaluate", "register", "list-sessions", "search-trial", "collect-search"),
+            tasks=("pretrain", "train", "evaluate", "register", "list-sessions", "search-trial", "collect-search"),
             keys={
                 "tracking_uri": "MLFLOW_TRACKING_URI",
                 "username": "MLFLOW_TRACKING_USERNAME",

@@ -1,5 +1,6 @@
 """The pipeline: check, statistics and normalization over shards, training on a GPU node, evaluation, registry."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,14 @@ from fxnorm.pipeline.tasks import on_any_node, on_training_node
 NAME = "fxnorm-automix"
 
 
-def build(cluster: Cluster) -> BaseComponent:
-    """The pipeline for a cluster; what it works on are its parameters."""
+def build(cluster: Cluster, pretraining: bool = False) -> BaseComponent:
+    """The pipeline for a cluster; what it works on are its parameters.
+
+    Args:
+        cluster: where it runs.
+        pretraining: a front-end is trained first. This is a pipeline of its own, because kfp cannot hand what a loop
+            gave into a condition.
+    """
 
     @dsl.pipeline(
         name=NAME, description="A mixing network from the finished multitracks of a git revision, to MLflow's registry."
@@ -30,6 +37,8 @@ def build(cluster: Cluster) -> BaseComponent:
         remote: str = "",
         shards: int = 4,
         checkpoints: str = "",
+        store: str = "",
+        pretraining_settings: dict = {},  # noqa: B006  compiled, never called
         check_settings: dict = {},  # noqa: B006  compiled, never called
         statistics_settings: dict = {},  # noqa: B006
         normalize_settings: dict = {},  # noqa: B006
@@ -48,6 +57,10 @@ def build(cluster: Cluster) -> BaseComponent:
             shards: parts that statistics and normalization are done in.
             checkpoints: ``s3://BUCKET/KEY``, from which training goes on when its node was taken away; without one it
                 begins anew.
+            store: ``s3://BUCKET/PREFIX``, or a folder that all tasks see, for normalized songs; artifacts of Kubeflow
+                if empty.
+            pretraining_settings: how a front-end is trained alone, as the section ``train`` has it; where the pipeline
+                has a task for that.
             check_settings: a section of ``params.yaml``; what is left out has its default.
             statistics_settings: likewise.
             normalize_settings: likewise.
@@ -67,7 +80,22 @@ def build(cluster: Cluster) -> BaseComponent:
             statistics_settings,
             normalize_settings,
             evaluate_settings,
+            store,
         )
+        begin = {}
+        if pretraining:
+            begun = components.pretrain(
+                normalized=dsl.Collected(songs.normalized),
+                statistics_settings=statistics_settings,
+                normalize_settings=normalize_settings,
+                pretraining_settings=pretraining_settings,
+                resources_settings=resources_settings,
+                processes=max(cluster.training.accelerators, 1),
+                checkpoints=checkpoints,
+                code=songs.training,
+            )
+            on_training_node(cluster, begun, cached=True)
+            begin["weights"] = begun.outputs["weights"]
         trained = components.train(
             normalized=dsl.Collected(songs.normalized),
             statistics=songs.statistics,
@@ -77,6 +105,7 @@ def build(cluster: Cluster) -> BaseComponent:
             resources_settings=resources_settings,
             processes=max(cluster.training.accelerators, 1),
             checkpoints=checkpoints,
+            **begin,
         )
         on_training_node(cluster, trained)
         evaluated = on_any_node(cluster, components.evaluate(
@@ -110,6 +139,7 @@ class Pipeline:
 
 PIPELINES = {
     "training": Pipeline(NAME, build, Path("pipeline/pipeline.yaml")),
+    "pretraining": Pipeline(NAME, functools.partial(build, pretraining=True), Path("pipeline/pretraining.yaml")),
     "batch": Pipeline(batch.NAME, batch.build, Path("pipeline/batch.yaml")),
     "search": Pipeline(search.NAME, search.build, Path("pipeline/search.yaml")),
 }

@@ -74,7 +74,7 @@ def run(
         # nor has this machine nodes to choose from
         warnings.filterwarnings("ignore", message="Task .* have no effect in the current local runner")
         try:
-            graph.PIPELINES[parameters.pipeline].build(cluster.model_copy(update={"retries": _NONE}))(
+            graph.PIPELINES[parameters.graph].build(cluster.model_copy(update={"retries": _NONE}))(
                 **parameters.arguments()
             )
         except DockerException as error:

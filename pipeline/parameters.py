@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fxnorm.errors import SettingsError
-from fxnorm.io import object_store
+from fxnorm.io import addresses, object_store
+from fxnorm.pipeline import experiments
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.settings import Settings, apply_override, read_yaml
 
@@ -34,6 +35,7 @@ class _OfSongs(BaseModel):
     """Parameters of a pipeline that trains, with the sections of ``params.yaml`` together as ``settings``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    pipeline: ClassVar[str]
 
     repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
     """Address of the git repository that tracks the data with DVC, or a folder on this machine."""
@@ -48,14 +50,26 @@ class _OfSongs(BaseModel):
     settings: dict[str, Any] = {}
     """The sections of ``params.yaml``."""
 
+    @property
+    def graph(self) -> str:
+        """Which of :data:`fxnorm.pipeline.graph.PIPELINES` it takes."""
+        return self.pipeline
+
     @classmethod
-    def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> Self:
+    def load(
+        cls,
+        file: Path | None,
+        overrides: Iterable[str] = (),
+        params: Path | None = None,
+        experiment: str | None = None,
+    ) -> Self:
         """Parameters of a YAML file, then of ``name=value`` texts; ``settings.train.seed=1`` reaches into the settings.
 
         Args:
             file: the parameters' names and values.
             overrides: what comes before the file.
             params: a ``params.yaml``, for settings that are in neither of them.
+            experiment: a published one, for what is in none of these.
 
         Raises:
             SettingsError: the file is not readable, or a parameter or setting is unknown, missing or does not fit.
@@ -66,17 +80,26 @@ class _OfSongs(BaseModel):
             apply_override(content, override)
         if params is not None:
             content["settings"] = _filled_up(content.get("settings") or {}, read_yaml(params))
+        if experiment is not None:
+            content = _with_experiment(cls, content, experiment)
         parameters = _validated(cls, content, source)
         parameters._check(Settings.of(parameters.settings, f"{source}: settings"), source)
         return parameters
 
     def _check(self, settings: Settings, source: str) -> None:
         """Refuse now what a task would refuse after hours."""
-        if settings.train.initial_weights is not None:
+        weights = settings.train.initial_weights
+        if weights is None:
+            return
+        if not addresses.is_address(weights):
             raise SettingsError(
-                f"{source}: settings.train.initial_weights: {settings.train.initial_weights} is on no node;"
-                " set it to null"
+                f"{source}: settings.train.initial_weights: {weights} is on no node; expected s3://BUCKET/PREFIX,"
+                " models:/NAME@ALIAS, models:/NAME/VERSION, runs:/RUN_ID or null"
             )
+        try:
+            addresses.check(weights)
+        except SettingsError as error:
+            raise SettingsError(f"{source}: settings.train.initial_weights: {error}") from error
 
     def check_on(self, cluster: Cluster) -> None:
         """Refuse what this cluster cannot do.
@@ -96,20 +119,8 @@ class _OfSongs(BaseModel):
         return arguments | {f"{section}_settings": values or {} for section, values in self.settings.items()}
 
 
-class Parameters(_OfSongs):
-    """The pipeline's parameters, with the sections of ``params.yaml`` together as ``settings``."""
-
-    pipeline: ClassVar = "training"
-
-    checkpoints: str = ""
-    """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
-
-    def _check(self, settings: Settings, source: str) -> None:
-        super()._check(settings, source)
-        if object_store.is_address(self.checkpoints):
-            object_store.split(self.checkpoints)
-        if settings.train.task != "mix":
-            raise SettingsError(f"{source}: settings.train.task: expected 'mix', whose result can be evaluated")
+def _store(place: str) -> str:
+    return _on_all_nodes(place) if place else place
 
 
 def _on_all_nodes(place: str) -> str:
@@ -121,6 +132,61 @@ def _on_all_nodes(place: str) -> str:
 
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_on_all_nodes)]
+
+
+class Parameters(_OfSongs):
+    """The pipeline's parameters, with the sections of ``params.yaml`` together as ``settings``."""
+
+    pipeline: ClassVar = "training"
+
+    checkpoints: str = ""
+    """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
+    store: Annotated[str, AfterValidator(_store)] = ""
+    """``s3://BUCKET/PREFIX``, or an absolute path of a folder that all tasks see, for normalized songs: a training
+    reads them from there through a cache with a bound. If empty, they are artifacts of Kubeflow, and a training brings
+    all of them to its node."""
+    pretraining: dict[str, Any] = {}
+    """How CRAFx2's front-end is trained alone first, as the section ``train`` of ``params.yaml`` has it; the training
+    begins with its weights. If empty, there is no such task. Kubeflow's cache keeps its result."""
+
+    @property
+    def graph(self) -> str:
+        """With a task for the front-end where it is wanted."""
+        return "pretraining" if self.pretraining else self.pipeline
+
+    def _check(self, settings: Settings, source: str) -> None:
+        super()._check(settings, source)
+        if self.pretraining:
+            self._check_pretraining(settings, source)
+        if object_store.is_address(self.checkpoints):
+            object_store.split(self.checkpoints)
+        if settings.train.task != "mix":
+            raise SettingsError(f"{source}: settings.train.task: expected 'mix', whose result can be evaluated")
+
+    def _check_pretraining(self, settings: Settings, source: str) -> None:
+        first = Settings.of({"train": {"task": "front_end", **self.pretraining}}, f"{source}: pretraining").train
+        if first.task != "front_end" or first.network != "crafx2" or settings.train.network != "crafx2":
+            raise SettingsError(f"{source}: pretraining: expected a front-end, of the network crafx2")
+        if settings.train.initial_weights is not None or first.initial_weights is not None:
+            raise SettingsError(f"{source}: pretraining: expected no train.initial_weights beside it")
+
+    def check_on(self, cluster: Cluster) -> None:
+        """Refuse what this cluster cannot do.
+
+        Raises:
+            SettingsError: a batch cannot be shared out among the accelerators.
+        """
+        super().check_on(cluster)
+        batch, accelerators = Settings.of({"train": self.pretraining}).train.batch_size, cluster.training.accelerators
+        if self.pretraining and accelerators and batch % accelerators:
+            raise SettingsError(
+                f"pretraining.batch_size: expected a multiple of the {accelerators} accelerators, found {batch}"
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        """As the pipeline takes them."""
+        arguments = super().arguments()
+        return arguments | {"pretraining_settings": arguments.pop("pretraining")}
 
 
 class SearchParameters(_OfSongs):
@@ -200,8 +266,19 @@ class BatchParameters(BaseModel):
     most_failed: Annotated[int, Field(ge=0)] = 0
     """How many sessions may fail before the run counts as failed. All others are mixed in any case."""
 
+    @property
+    def graph(self) -> str:
+        """Which of :data:`fxnorm.pipeline.graph.PIPELINES` it takes."""
+        return self.pipeline
+
     @classmethod
-    def load(cls, file: Path | None, overrides: Iterable[str] = (), params: Path | None = None) -> Self:
+    def load(
+        cls,
+        file: Path | None,
+        overrides: Iterable[str] = (),
+        params: Path | None = None,
+        experiment: str | None = None,
+    ) -> Self:
         """As :meth:`Parameters.load`; there are no settings of stages.
 
         Raises:
@@ -211,6 +288,8 @@ class BatchParameters(BaseModel):
 
         if params is not None:
             raise SettingsError(f"--params {params}: mixing takes no settings of stages; expected --set options.NAME=…")
+        if experiment is not None:
+            raise SettingsError(f"--experiment {experiment}: mixing is no training; expected the name of none")
         content = {} if file is None else read_yaml(file)
         for override in overrides:
             apply_override(content, override)
@@ -244,6 +323,18 @@ def _validated(kind: type[Model], content: dict[str, Any], source: str) -> Model
         known = ", ".join(kind.model_fields)
         reason = f"unknown parameter; expected {known}" if first["type"] == "extra_forbidden" else first["msg"]
         raise SettingsError(f"{source}: {name}: {reason}") from error
+
+
+def _with_experiment(kind: type[BaseModel], content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Parameters with those of a published experiment where they are not given."""
+    published = experiments.parameters(name)
+    if "pretraining" in published and "pretraining" not in kind.model_fields:
+        raise SettingsError(f"--experiment {name}: begins with a pre-training, which this pipeline does not have")
+    settings = _filled_up(content.get("settings") or {}, published.pop("settings"))
+    given = settings.get("train") if isinstance(settings, dict) else None
+    if isinstance(given, dict) and given.get("initial_weights") is not None:
+        published.pop("pretraining", None)  # these take its place
+    return published | content | {"settings": settings}
 
 
 def _filled_up(settings: Any, defaults: dict[str, Any]) -> Any:

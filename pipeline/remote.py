@@ -117,7 +117,7 @@ def schedule(connection: Connection, job: Job, cron: str, max_concurrency: int, 
 
 
 def _name_of(job: Job) -> str:
-    return graph.PIPELINES[job.parameters.pipeline].name
+    return graph.PIPELINES[job.parameters.graph].name
 
 
 def _prepare(connection: Connection, job: Job) -> tuple[kfp.Client, kfp_server_api.V2beta1Experiment]:
@@ -133,7 +133,7 @@ def _compiled(job: Job) -> Iterator[Path]:
     """The pipeline's YAML, for as long as the block lasts."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        graph.compile_to(package, job.cluster, job.parameters.pipeline)
+        graph.compile_to(package, job.cluster, job.parameters.graph)
         if not job.cache:
             _forbid_cache(package)
         yield package

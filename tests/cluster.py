@@ -30,10 +30,10 @@ class Surroundings:
     environment: Mapping[str, str]
     """Variables that say where the stores are, and the credentials."""
 
-    def run(self, runner: str, *options: str, margin: float = -1.0e6) -> str:
+    def run(self, runner: str, *options: str, margin: float = -1.0e6, **more: object) -> str:
         """Run the whole pipeline here with the project's settings; by default every network is accepted."""
         settings = {"register": {"margin": margin}}
-        parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings}
+        parameters = {"repository": self.repository, "revision": REVISION, "shards": 2, "settings": settings, **more}
         (self.folder / "parameters.yaml").write_text(yaml.safe_dump(parameters))
         (self.folder / "cluster.yaml").write_text(yaml.safe_dump({"training": {"accelerators": 0}}))
         # what Kubeflow's runner starts for its tasks starts in a moment too

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,19 @@ def s3_client(environment: Mapping[str, str]) -> Any:
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+def objects_read(log: Path, prefix: str, after: int = 0) -> Counter[str]:
+    """How often each object was read from the store of :func:`s3`, by its key without slashes.
+
+    Args:
+        log: of the store.
+        prefix: of the objects that count, with the bucket.
+        after: lines of the log that do not count.
+    """
+    lines = log.read_text(encoding="utf-8").splitlines()[after:]
+    paths = [line.split('"')[1].split()[1].partition("?")[0] for line in lines if f'"GET {prefix}' in line]
+    return Counter(path.removeprefix(prefix).replace("/", "") for path in paths)
 
 
 @contextlib.contextmanager

@@ -186,7 +186,7 @@ class Store:
         self.project = Project(folder / "songs")
         self.project.folder.mkdir()
         self.project.environment |= environment
-        self._log, self._read = folder / "s3.log", 0
+        self._log, self._seen = folder / "s3.log", 0
         self.names: dict[str, str] = {}
         for split, count in SONGS.items():
             for number in range(count):
@@ -208,10 +208,8 @@ class Store:
 
     def reads(self) -> Counter[str]:
         """How often each object has been read since the last time, by the paths of the files that it is of."""
-        lines = self._log.read_text().splitlines()[self._read :]
-        self._read += len(lines)
-        paths = [line.split('"')[1].split()[1] for line in lines if '"GET /fxnorm/dvc/files/md5/' in line]
-        keys = Counter("".join(path.split("?")[0].split("/")[-2:]) for path in paths)
+        keys = servers.objects_read(self._log, "/fxnorm/dvc/files/md5/", self._seen)
+        self._seen = len(self._log.read_text().splitlines())
         return Counter({self.names.get(key, key): count for key, count in keys.items()})
 
 
@@ -239,14 +237,11 @@ def listing(store: Store) -> Listing:
 def test_each_object_is_read_once_by_a_stage_that_needs_it_and_by_no_task_that_does_not(
     store: Store, listing: Listing
 ) -> None:
-    divided = fetch.divide(listing, SETTINGS, SHARDS)
+    fetch.refuse_unfit(listing, SETTINGS)
     assert not store.reads(), "which songs there are is known from the list"
-    stages = {
-        ("train", "val", "test"): divided.checking,
-        ("train",): divided.measuring,
-        ("train", "val"): divided.normalizing,
-    }
-    for splits, shards in stages.items():
+    stages = {"check": ("train", "val", "test"), "statistics": ("train",), "normalize": ("train", "val")}
+    for stage, splits in stages.items():
+        shards = fetch.divide(listing, SETTINGS, stage, SHARDS)
         assert shards == [f"{number}/{SHARDS}" for number in range(1, SHARDS + 1)]
         wanted = Counter(name for name in listing.files if name.split("/")[1] in splits)
         every = Counter[str]()
@@ -303,12 +298,13 @@ def listed(*names: str) -> Listing:
 )
 def test_songs_that_a_stage_would_not_find_are_named_at_once(names: list[str], said: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        fetch.divide(listed(*names), SETTINGS, SHARDS)
+        fetch.refuse_unfit(listed(*names), SETTINGS)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_shards_are_counted_on_the_songs_that_a_stage_reads() -> None:
     names = [f"wet/{split}/{song}/bass.wav" for split, song in (("train", 1), ("train", 2), ("val", 3), ("test", 4))]
-    divided = fetch.divide(listed(*names), Settings.of({"statistics": {"split": "valid"}}), SHARDS)
-    assert (len(divided.checking), len(divided.measuring), len(divided.normalizing)) == (4, 1, 3)
+    settings = Settings.of({"statistics": {"split": "valid"}})
+    shards = {stage: fetch.divide(listed(*names), settings, stage, 8) for stage in ("check", "statistics", "normalize")}
+    assert {stage: len(found) for stage, found in shards.items()} == {"check": 4, "statistics": 1, "normalize": 3}

@@ -1,18 +1,24 @@
 """The pipeline as Kubeflow gets it, and a whole run of it by Kubeflow's local runner."""
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.io import audio
+from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.pipeline import graph, local
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
-from tests.cluster import surroundings
+from fxnorm.tracking.runs import DEFAULT_EXPERIMENT, MIXER_TAG
+from tests import servers
+from tests.cluster import Surroundings, surroundings
 from tests.conftest import noise
-from tests.project import Project
+from tests.project import TINY, Project
 
 COMPILED = Path(graph.__file__).with_name("pipeline.yaml")
 
@@ -159,8 +165,9 @@ def test_a_cluster_retries_for_days_with_even_pauses_and_gives_secrets_to_whom_t
     }
     assert {task for task, secrets in given.items() if "fxnorm-mlflow" in secrets} == {"train", "evaluate", "register"}
     # MLflow may hand out addresses of its store, to which evaluate and register then write themselves
-    storing = {"resolve", "fetch", "train", "evaluate", "register"}
-    assert {task for task, secrets in given.items() if "fxnorm-s3" in secrets} == storing
+    reading = {"resolve", "list-songs", "divide", "check", "statistics", "normalize"}
+    storing = {task for task, secrets in given.items() if "fxnorm-s3" in secrets}
+    assert storing == reading | {"train", "evaluate", "register"}
 
 
 def test_settings_of_a_params_file_stand_where_no_others_are_given(tmp_path: Path) -> None:
@@ -200,18 +207,63 @@ def test_a_candidate_is_registered_where_evaluate_returns_true() -> None:
     assert list(pipeline["components"][f"comp-{condition}"]["dag"]["tasks"]) == ["register"]
 
 
-def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(
-    project: Project, s3_environment: dict[str, str], tmp_path: Path
-) -> None:
-    with surroundings(project, tmp_path, s3_environment) as around:
+def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(project: Project, tmp_path: Path) -> None:
+    with servers.s3(tmp_path / "s3.log", "fxnorm") as s3, surroundings(project, tmp_path, s3) as around:
         around.run("subprocess", "--cache")
         version, run = around.champion()
         expected = around.reproduced_metrics()
         assert {name: run.data.metrics[name] for name in expected} == expected
         tracked = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"][0]["md5"]
+        recipe = json.loads((project.folder / "artifacts/mixer/normalization.json").read_text())
+        assert {name.partition(".")[2]: run.data.tags[name] for name in ("data.dvc", "data.digest")} == recipe["data"]
         assert run.data.tags["data.dvc"] == tracked
         assert run.info.status == "FINISHED"
         assert version.run_id == run.info.run_id
+        read = servers.objects_read(tmp_path / "s3.log", "/fxnorm/dvc/files/md5/")
+        tracked_files = json.loads((project.folder / ".dvc/cache/files/md5" / tracked[:2] / tracked[2:]).read_bytes())
+        stages = {"wet/train": 3, "wet/val": 2, "wet/test": 2, "dry/test": 1}
+        stages |= dict.fromkeys(("impulse_responses/reverb", "impulse_responses/pre_reverb"), 2)  # by each shard
+        assert read.pop(tracked) == 1
+        assert read == {
+            file["md5"]: stages[kind]
+            for file in tracked_files
+            if (kind := "/".join(file["relpath"].split("/")[:2])) in stages
+        }, "once by the check, and by each stage that needs it: statistics, normalization, evaluation"
+        begins_with_a_front_end(around)
+
+
+def begins_with_a_front_end(around: Surroundings) -> None:
+    """The same songs, a front-end first: both trainings as on one machine, and the first ones not done again."""
+    first: dict[str, object] = {**TINY, "task": "front_end", "batch_size": 1, "schedule": TINY["schedule"]}
+    output = around.run("subprocess", "--cache", pretraining=first)
+    assert "pretrain" in output
+    read = servers.objects_read(around.folder / "s3.log", "/fxnorm/dvc/files/md5/")
+    assert max(read.values()) == 3 + 1, "evaluation alone reads songs again, of test"
+    version, run = around.champion()
+    project = around.project
+    environment = project.environment | around.environment
+    (project.folder / "front_end.yaml").write_text(yaml.safe_dump({**project.settings(), "train": first}))
+    for name, *options in (
+        ("front_end", "--params", "front_end.yaml"),
+        ("begun", "--set", "train.initial_weights=front_end"),
+    ):
+        paths = ["--checkpoints", f"{name}-checkpoints", "--curve", f"{name}.csv"]
+        project.run("fxnorm", "train", "artifacts/normalized", name, *paths, *options)
+    assert version.tags[MIXER_TAG] == mixer_digest(project.folder / "begun")
+    client = MlflowClient(around.environment["MLFLOW_TRACKING_URI"])
+    (experiment,) = client.search_experiments(filter_string=f"name = '{DEFAULT_EXPERIMENT}'")
+    (alone,) = [
+        one.info.run_id
+        for one in client.search_runs([experiment.experiment_id])
+        if one.data.params.get("train.task") == "front_end"
+    ]
+    for address, folder in ((f"runs:/{alone}", "front_end"), ("models:/fxnorm-automix@champion", "begun")):
+        notes = []
+        for weights in (address, folder):
+            command = ["fxnorm", "initial-weights", "weights.json", "--set", f"train.initial_weights={weights}"]
+            subprocess.run(command, cwd=project.folder, env=environment, check=True)
+            notes.append((project.folder / "weights.json").read_text())
+        assert notes[0] == notes[1], address
 
 
 @pytest.mark.system

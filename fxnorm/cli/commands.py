@@ -220,9 +220,17 @@ def inputs(data: Path, output: Path) -> None:
 @_with_settings
 def initial_weights(settings: Settings, output: Path) -> None:
     """Note in OUTPUT (.json) which weights train.initial_weights names, for DVC; fail at once if they are not there."""
+    from fxnorm.io import addresses
     from fxnorm.stages import inputs as stage
 
-    stage.note_initial_weights(settings.train.initial_weights, output)
+    name = settings.train.initial_weights
+    if name is None or not addresses.is_address(name):  # MLflow takes seconds to import
+        stage.note_initial_weights(name, output)
+        return
+    from fxnorm.registry import stored_weights
+
+    with stored_weights.opened(name) as found:
+        stage.note_initial_weights(None if found is None else str(found), output)
 
 
 @main.command()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 
 _FILE = click.Path(path_type=Path)
-_NAMES = ("training", "batch", "search")  # fxnorm.pipeline.graph's, which takes seconds to import
+_NAMES = ("training", "batch", "search")  # of fxnorm.pipeline.graph, which takes seconds to import
 
 
 @click.group()
@@ -33,7 +33,8 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
 
         kinds = {kind.pipeline: kind for kind in (Parameters, BatchParameters, SearchParameters)}
         kind: type[Parameters | BatchParameters | SearchParameters] = kinds[name]
-        command(parameters=kind.load(parameter_file, overrides, params), **arguments)
+        published = _published(arguments.get("experiment"))
+        command(parameters=kind.load(parameter_file, overrides, params, published), **arguments)
 
     for add in reversed((
         click.option("--pipeline", "name", type=click.Choice(_NAMES), default=_NAMES[0], show_default=True,
@@ -46,11 +47,22 @@ def _with_parameters(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_parameters
 
 
+def _published(experiment: str | None) -> str | None:
+    """The experiment, if it is a published one; says what that brings."""
+    from fxnorm.pipeline import experiments
+
+    if experiment is None or not experiments.is_published(experiment):
+        return None
+    brings = experiments.parameters(experiment)
+    first = f", pre-training of configs/{experiments.PRETRAINING}.yaml" if "pretraining" in brings else ""
+    click.echo(f"experiment {experiment}: settings of configs/{experiment}.yaml{first}, where no others are given")
+    return experiment
+
+
 @pipeline.command("compile")
-@click.option("--pipeline", "name", type=click.Choice(_NAMES), help="Only this one.")
-@click.option(
-    "--output", type=_FILE, help="The file to write; default: pipeline/pipeline.yaml, batch.yaml and search.yaml."
-)
+@click.option("--pipeline", "name", type=click.Choice((*_NAMES, "pretraining")),
+              help="Only this one; pretraining is the training with a task for the front-end before it.")  # fmt: skip
+@click.option("--output", type=_FILE, help="The file to write; default: pipeline/pipeline.yaml, batch.yaml, …")
 @_cluster
 def compile_(name: str | None, output: Path | None, cluster: Path | None) -> None:
     """Write the pipelines as the YAML that Kubeflow takes: all to their places, or one to a file."""
@@ -58,7 +70,7 @@ def compile_(name: str | None, output: Path | None, cluster: Path | None) -> Non
     from fxnorm.pipeline import graph
     from fxnorm.pipeline.cluster import Cluster
 
-    chosen = [name or _NAMES[0]] if name is not None or output is not None else _NAMES
+    chosen = [name or _NAMES[0]] if name is not None or output is not None else list(graph.PIPELINES)
     written = {one: output or graph.PIPELINES[one].file for one in chosen}
     outputs.check([cluster], files=written.values())
     settings = Cluster.load(cluster)
@@ -72,9 +84,11 @@ def compile_(name: str | None, output: Path | None, cluster: Path | None) -> Non
 @click.option("--root", type=_FILE, default=Path("pipeline_runs"), show_default=True, help="Where artifacts go.")
 @click.option("--environment", multiple=True, metavar="NAME", help="Environment variable to pass on to containers.")
 @click.option("--cache", is_flag=True, help="Do not do again what was done before with the same inputs.")
+@click.option("--experiment", help="A published one (a name in configs/), for what is not given.")
 @_cluster
 @_with_parameters
 def run(
+    experiment: str | None,
     runner: str,
     root: Path,
     environment: tuple[str, ...],
@@ -83,9 +97,11 @@ def run(
     parameters: "Parameters | BatchParameters | SearchParameters",
 ) -> None:
     """Run the pipeline on this machine, each task in a process or a container of its own."""
-    from fxnorm.pipeline import local
+    from fxnorm.pipeline import experiments, local
     from fxnorm.pipeline.cluster import Cluster
 
+    if experiment is not None and not experiments.is_published(experiment):
+        experiments.parameters(experiment)  # says which there are
     settings = Cluster.load(cluster)
     parameters.check_on(settings)
 
@@ -107,7 +123,12 @@ def _with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @pipeline.command()
 @_with_connection
-@click.option("--experiment", default="fxnorm", show_default=True, help="Made if it is not there.")
+@click.option(
+    "--experiment",
+    default="fxnorm",
+    show_default=True,
+    help="Made if it is not there. The name of a published one (in configs/) brings what is not given.",
+)
 @click.option("--run-name", help="Default: the pipeline's name and the time.")
 @click.option("--service-account", help="Kubernetes service account of the tasks.")
 @click.option("--no-cache", is_flag=True, help="Do again what was done before with the same inputs.")

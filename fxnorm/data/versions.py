@@ -38,6 +38,7 @@ CHANGES_NO_RESULT = frozenset({
     "fxnorm.tracking.errors", "fxnorm.tracking.kubeflow_runs",  # what is written of results to a tracking server
     "fxnorm.registry.registered", "fxnorm.registry.aliases", "fxnorm.registry.served_model",
     "fxnorm.registry.model_card",  # where a finished Mixer goes
+    "fxnorm.registry.stored_weights",  # where weights are brought from, which count by what they are
     "fxnorm.data.demo_names",  # whether a training is told how large published ones are
     "fxnorm.data.provenance",  # whose songs a Mixer learnt from, said beside it
     "fxnorm.data.versions",  # this one: where a change of it counts other code, digests differ by themselves

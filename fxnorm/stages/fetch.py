@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from fxnorm.settings import Settings
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
 
-__all__ = ["LISTING_FILE", "Divided", "divide", "list_songs", "resolve", "songs"]
+__all__ = ["LISTING_FILE", "divide", "list_songs", "refuse_unfit", "resolve", "songs"]
 
 CACHE_VARIABLE = "FXNORM_DATA_CACHE"
 """A folder that several tasks see, for files by their hashes; without it each task brings its own."""
@@ -41,21 +40,6 @@ WET, IMPULSE_RESPONSES = "wet", "impulse_responses"
 
 _AT_ONCE = 16  # files: a store answers in some 10 ms, and one connection brings some 50 MB a second
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Divided:
-    """Names of shards, such as ``2/8``, for tasks that work on different songs.
-
-    Attributes:
-        checking: of all songs that are checked.
-        measuring: of the songs that statistics are of.
-        normalizing: of the songs that are normalized.
-    """
-
-    checking: list[str]
-    measuring: list[str]
-    normalizing: list[str]
 
 
 def resolve(repository: str, revision: str) -> str:
@@ -100,23 +84,47 @@ def list_songs(repository: str, revision: str, path: str = "data", remote: str =
     return Listing.of(repository, revision, path, name, tracked.hash, tracked.objects, listed)
 
 
-def divide(listing: Listing, settings: Settings, shards: int, tested: bool = True) -> Divided:
-    """Divide songs into shards, and refuse now what a task would refuse after hours.
+def divide(listing: Listing, settings: Settings, stage: str, shards: int) -> list[str]:
+    """The names of a stage's shards, such as ``2/8``: as many as wanted, and at most as many as it has songs.
 
     Args:
-        listing: of the songs.
+        listing: of all songs.
         settings: which splits the stages read.
-        shards: how many there are at most.
+        stage: ``check``, ``statistics`` or ``normalize``.
+        shards: how many are wanted.
+
+    Raises:
+        DatasetError: songs that the stage needs are missing or unclear.
+        SettingsError: a split has a name of none.
+    """
+    wet = listing.layout(WET)
+    if stage == "check":
+        chosen = wet.present(settings.check.splits)
+    elif stage == "statistics":
+        chosen = wet.of(settings.statistics.split)
+    else:
+        chosen = [song for part in splits.songs_of(wet, settings.normalize.splits).values() for song in part]
+    return shard_names(chosen, shards)
+
+
+def refuse_unfit(listing: Listing, settings: Settings, tested: bool = True) -> None:
+    """Refuse now what a task would refuse after hours; what lies there unused is logged.
+
+    Two songs are the same where files of theirs have one hash; such files alone are read, to see that they are not
+    silence.
+
+    Args:
+        listing: of all songs.
+        settings: which splits the stages read.
         tested: whether an evaluation follows.
 
     Raises:
         DatasetError: songs that a stage needs are missing or unclear, or a song is in two splits.
         SettingsError: a split has a name of none.
     """
+    for stage in ("statistics", "normalize"):
+        divide(listing, settings, stage, 1)
     wet = listing.layout(WET)
-    checked = wet.present(settings.check.splits)
-    measured = wet.of(settings.statistics.split)
-    normalized = [song for part in splits.songs_of(wet, settings.normalize.splits).values() for song in part]
     source = _Source(listing)
     for name, layout in listing.layouts.items() if tested else [(WET, wet)]:
         if tested:
@@ -128,7 +136,6 @@ def divide(listing: Listing, settings: Settings, shards: int, tested: bool = Tru
             digests = {file: bytes.fromhex(md5) for file, md5 in by_path.items() if md5 is not None}
             of = None if name == WET else settings.evaluate.split
             splits.refuse_shared(layout.splits, layout.root, of, digests, source.is_audible)
-    return Divided(shard_names(checked, shards), shard_names(measured, shards), shard_names(normalized, shards))
 
 
 @contextlib.contextmanager

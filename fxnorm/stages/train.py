@@ -23,7 +23,7 @@ from fxnorm.data.parallel import available_cores
 from fxnorm.data.splits import read_splits
 from fxnorm.data.versions import code_version
 from fxnorm.errors import DatasetError, FxnormError, StoppedError
-from fxnorm.io import locks, object_store, outputs
+from fxnorm.io import addresses, locks, object_store, outputs
 from fxnorm.io.blocks import BlockCache
 from fxnorm.io.files import whole_file, whole_folder
 from fxnorm.io.folders import without_foreign
@@ -31,6 +31,7 @@ from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer,
 from fxnorm.mixing.static_mix import StaticMix
 from fxnorm.models import MixingNetwork
 from fxnorm.normalization.recipe import RECIPE_FOLDER, SETTINGS_FILE, Recipe
+from fxnorm.registry import stored_weights
 from fxnorm.settings import ResourcesSettings, Settings, TrainSettings
 from fxnorm.tracking.runs import NETWORK_TAG, Experiment, TrackedRun, file_beside, is_alive, source_tags
 from fxnorm.training import checkpoints as checkpoint_files
@@ -162,7 +163,7 @@ def _run(
     local = [] if object_store.is_address(checkpoint_parent) else [Path(checkpoint_parent)]
     processes.from_first(
         lambda: outputs.check(
-            [normalized, plots, settings.train.initial_weights],
+            [normalized, plots, _local(settings.train.initial_weights)],
             [outputs.Folder(output, CONTENTS.refuse_others)],
             [curve, file_beside(output)],
             local,
@@ -186,10 +187,10 @@ def _run(
     # of its own accord PyTorch would take every core of the machine that a container has a part of
     torch.set_num_threads(resources.threads or min(torch.get_num_threads(), available_cores()))
     network = new_network(train)
-    if train.initial_weights is not None:
-        initial_weights.load(network, Path(train.initial_weights))
-    initial = None if train.initial_weights is None else Path(train.initial_weights)
-    learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
+    with stored_weights.opened(train.initial_weights) as initial:
+        if initial is not None:
+            initial_weights.load(network, initial)
+        learnt = provenance.trained_on(normalized / RECIPE_FOLDER, splits, initial)
     own_songs = not all(is_of_the_demo(song.name) for song in training_songs)
     if processes.first and trial is None and train.task == "mix" and own_songs:
         _warn_of_small(train, network)
@@ -235,6 +236,10 @@ def _run(
         else:
             _save_front_end(work, output)
         provenance.leave_in(output, learnt)
+        if train.task == "front_end":  # no model that could be registered, and yet to be found by the run
+            for file in (output / WEIGHTS_FILE, output / provenance.TRAINED_ON_FILE):
+                if file.is_file():
+                    tracked.add_file(file, stored_weights.FRONT_END_FOLDER)
         tracked.leave_beside(output, mixer_digest(output) if train.task == "mix" else None)
         best = {"validation.best_loss": outcome.best_validation_loss, "validation.best_step": outcome.best_step}
         _curves(tracked)(outcome.steps, best)
@@ -257,6 +262,10 @@ def _cache(resources: ResourcesSettings) -> BlockCache | None:
     cache = BlockCache(folder, most_bytes)
     cache.prepare()
     return cache
+
+
+def _local(weights: str | None) -> Path | None:
+    return None if weights is None or addresses.is_address(weights) else Path(weights)
 
 
 def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
