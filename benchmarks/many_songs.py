@@ -62,13 +62,15 @@ def list_songs(folder: Path, songs: int, shards: int) -> None:
 
 
 def divide(folder: Path, songs: int, shards: int) -> None:
-    """The task ``divide``."""
+    """The tasks ``refuse-unfit`` and ``divide``."""
     from fxnorm.data.listing import Listing
     from fxnorm.settings import Settings
     from fxnorm.stages import fetch
 
-    divided = fetch.divide(Listing.load(folder / fetch.LISTING_FILE), Settings(), shards)
-    assert len(divided.normalizing) == shards
+    listing, settings = Listing.load(folder / fetch.LISTING_FILE), Settings()
+    fetch.refuse_unfit(listing, settings, tested=False)
+    for stage in ("check", "statistics", "normalize"):
+        assert len(fetch.divide(listing, settings, stage, shards)) == shards
 
 
 def find_shards(folder: Path, songs: int, shards: int) -> None:

@@ -5,6 +5,7 @@ fills in what Kubeflow shows of them. Each body is shipped as its text, so what 
 """
 
 from fxnorm.components.stages import (
+    announce,
     begin_search,
     check,
     collect_search,
@@ -28,6 +29,7 @@ from fxnorm.components.stages import (
 )
 
 __all__ = [
+    "announce",
     "begin_search",
     "check",
     "collect_search",

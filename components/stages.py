@@ -297,11 +297,13 @@ def evaluate(
     train_settings: dict,
     evaluate_settings: dict,
     register_settings: dict,
+    run: str,
     report: Output[Dataset],
     metrics: Output[Metrics],
     summary: Output[Markdown],
 ) -> bool:
     """Compare the network's mixes of the test songs with the reference mixes; gives whether it may be registered."""
+    import os
     from pathlib import Path
 
     from fxnorm.data.listing import Listing
@@ -309,7 +311,9 @@ def evaluate(
     from fxnorm.evaluation.results import flat, read_metrics
     from fxnorm.settings import Settings
     from fxnorm.stages import evaluate, fetch, register
+    from fxnorm.tracking import kubeflow_runs
 
+    os.environ[kubeflow_runs.VARIABLE] = run
     settings = Settings.of({
         "statistics": statistics_settings,
         "normalize": normalize_settings,
@@ -523,3 +527,11 @@ def collect_search(
     mixer.framework = "pytorch"
     metrics.log_metric("validation.best_loss", found.value)
     Path(table.path).write_text(found.markdown, encoding="utf-8")
+
+
+@_component()
+def announce(pipeline: str, run: str, kubeflow: str, mlflow: str, status: dsl.PipelineTaskFinalStatus) -> None:
+    """Tell a chat how the run ended and where its report is."""
+    from fxnorm.stages import announce
+
+    announce.run(announce.Ending(pipeline, run, status.state, status.error_message or ""), kubeflow, mlflow)

@@ -9,7 +9,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from fxnorm import components
 from fxnorm.pipeline.cluster import Cluster
-from fxnorm.pipeline.tasks import on_any_node
+from fxnorm.pipeline.tasks import announced, on_any_node
 
 NAME = "fxnorm-batch"
 
@@ -38,36 +38,43 @@ def build(cluster: Cluster) -> BaseComponent:
             parts: whether to write what each stem contributes, too.
             most_failed: how many sessions may fail before the run counts as failed.
         """
-        # what lies at these places is another each time, so nothing is taken over from earlier runs but mixes
-        listed = on_any_node(
-            cluster, components.list_sessions(mixer=mixer, sessions=sessions, shards=shards), cached=False
-        )
-        model, listing = listed.outputs["model"], listed.outputs["listing"]
-        with dsl.ParallelFor(listed.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
-            mixed = on_any_node(
+        with announced(cluster, NAME):
+            # what lies at these places is another each time, so nothing is taken over from earlier runs but mixes
+            listed = on_any_node(
+                cluster, components.list_sessions(mixer=mixer, sessions=sessions, shards=shards), cached=False
+            )
+            model, listing = listed.outputs["model"], listed.outputs["listing"]
+            with dsl.ParallelFor(listed.outputs["Output"], parallelism=cluster.parallel_shards or None) as shard:
+                mixed = on_any_node(
+                    cluster,
+                    components.mix_sessions(
+                        model=model,
+                        listing=listing,
+                        shard=shard,
+                        mixer=mixer,
+                        output=output,
+                        options=options,
+                        parts=parts,
+                    ),
+                    cached=False,
+                )
+            finished = on_any_node(
                 cluster,
-                components.mix_sessions(
-                    model=model, listing=listing, shard=shard, mixer=mixer, output=output, options=options, parts=parts
+                components.finish_mixes(
+                    model=model,
+                    listing=listing,
+                    failed=dsl.Collected(mixed.output),
+                    mixer=mixer,
+                    output=output,
+                    options=options,
+                    parts=parts,
                 ),
                 cached=False,
             )
-        finished = on_any_node(
-            cluster,
-            components.finish_mixes(
-                model=model,
-                listing=listing,
-                failed=dsl.Collected(mixed.output),
-                mixer=mixer,
-                output=output,
-                options=options,
-                parts=parts,
-            ),
-            cached=False,
-        )
-        on_any_node(
-            cluster,
-            components.stop_at_failures(failed=finished.outputs["Output"], most_failed=most_failed, output=output),
-            cached=False,
-        )
+            on_any_node(
+                cluster,
+                components.stop_at_failures(failed=finished.outputs["Output"], most_failed=most_failed, output=output),
+                cached=False,
+            )
 
     return batch

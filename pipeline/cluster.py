@@ -19,7 +19,7 @@ TaskName = Literal[
     "resolve", "list-songs", "divide", "check", "merge-checks", "stop-at-findings", "statistics", "merge-statistics",
     "normalize", "pretrain", "train", "evaluate", "register",
     "list-sessions", "mix-sessions", "finish-mixes", "stop-at-failures",
-    "begin-search", "search-trial", "collect-search",
+    "begin-search", "search-trial", "collect-search", "announce",
 ]  # fmt: skip
 
 
@@ -90,6 +90,15 @@ class Retries(_Section):
     """Before each retry."""
 
 
+class Announce(_Section):
+    """A last task that tells a chat how a run ended, through the webhook of the secret ``fxnorm-webhook``."""
+
+    kubeflow: str = ""
+    """Address of Kubeflow's pages, for the link to the run; none if empty."""
+    mlflow: str = ""
+    """Address of MLflow's pages, for the link to the report; none if empty."""
+
+
 class Cluster(_Section):
     """All of the above."""
 
@@ -113,6 +122,8 @@ class Cluster(_Section):
     """The node that trains."""
     retries: Retries = Retries()
     """How often failed tasks are done again."""
+    announce: Announce | None = None
+    """Whether a last task tells how a run ended; null for none."""
     secrets: tuple[Secret, ...] = (
         Secret(
             name="fxnorm-s3",
@@ -145,7 +156,16 @@ class Cluster(_Section):
         ),
         Secret(
             name="fxnorm-mlflow",  # without it each task would write into its container, and all be lost
-            tasks=("pretrain", "train", "evaluate", "register", "list-sessions", "search-trial", "collect-search"),
+            tasks=(
+                "pretrain",
+                "train",
+                "evaluate",
+                "register",
+                "list-sessions",
+                "search-trial",
+                "collect-search",
+                "announce",
+            ),
             keys={
                 "tracking_uri": "MLFLOW_TRACKING_URI",
                 "username": "MLFLOW_TRACKING_USERNAME",
@@ -157,6 +177,12 @@ class Cluster(_Section):
             optional=True,  # the study may be in a file of a folder that all tasks see
             tasks=("begin-search", "search-trial", "collect-search"),
             keys={"storage": "FXNORM_SEARCH_STORAGE"},
+        ),
+        Secret(
+            name="fxnorm-webhook",
+            optional=True,  # there is such a task only where ``announce`` asks for it
+            tasks=("announce",),
+            keys={"address": "FXNORM_WEBHOOK"},
         ),
     )
     """Secrets of the run's namespace that tasks get as environment variables."""

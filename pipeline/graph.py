@@ -13,7 +13,7 @@ from fxnorm.io.files import whole_file
 from fxnorm.pipeline import batch, search
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.songs import prepared
-from fxnorm.pipeline.tasks import on_any_node, on_training_node
+from fxnorm.pipeline.tasks import announced, on_any_node, on_training_node
 
 NAME = "fxnorm-automix"
 
@@ -69,55 +69,57 @@ def build(cluster: Cluster, pretraining: bool = False) -> BaseComponent:
             evaluate_settings: likewise.
             register_settings: likewise.
         """
-        songs = prepared(
-            cluster,
-            repository,
-            revision,
-            path,
-            remote,
-            shards,
-            check_settings,
-            statistics_settings,
-            normalize_settings,
-            evaluate_settings,
-            store,
-        )
-        begin = {}
-        if pretraining:
-            begun = components.pretrain(
+        with announced(cluster, NAME):
+            songs = prepared(
+                cluster,
+                repository,
+                revision,
+                path,
+                remote,
+                shards,
+                check_settings,
+                statistics_settings,
+                normalize_settings,
+                evaluate_settings,
+                store,
+            )
+            begin = {}
+            if pretraining:
+                begun = components.pretrain(
+                    normalized=dsl.Collected(songs.normalized),
+                    statistics_settings=statistics_settings,
+                    normalize_settings=normalize_settings,
+                    pretraining_settings=pretraining_settings,
+                    resources_settings=resources_settings,
+                    processes=max(cluster.training.accelerators, 1),
+                    checkpoints=checkpoints,
+                    code=songs.training,
+                )
+                on_training_node(cluster, begun, cached=True)
+                begin["weights"] = begun.outputs["weights"]
+            trained = components.train(
                 normalized=dsl.Collected(songs.normalized),
+                statistics=songs.statistics,
                 statistics_settings=statistics_settings,
                 normalize_settings=normalize_settings,
-                pretraining_settings=pretraining_settings,
+                train_settings=train_settings,
                 resources_settings=resources_settings,
                 processes=max(cluster.training.accelerators, 1),
                 checkpoints=checkpoints,
-                code=songs.training,
+                **begin,
             )
-            on_training_node(cluster, begun, cached=True)
-            begin["weights"] = begun.outputs["weights"]
-        trained = components.train(
-            normalized=dsl.Collected(songs.normalized),
-            statistics=songs.statistics,
-            statistics_settings=statistics_settings,
-            normalize_settings=normalize_settings,
-            train_settings=train_settings,
-            resources_settings=resources_settings,
-            processes=max(cluster.training.accelerators, 1),
-            checkpoints=checkpoints,
-            **begin,
-        )
-        on_training_node(cluster, trained)
-        evaluated = on_any_node(cluster, components.evaluate(
-            mixer=trained.outputs["mixer"], listing=songs.listing,
-            statistics_settings=statistics_settings, normalize_settings=normalize_settings,
-            train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
-        ), cached=False)  # fmt: skip
-        with dsl.If(evaluated.outputs["Output"] == True, name="accepted"):  # noqa: E712  kfp's own equality
-            on_any_node(cluster, components.register(
-                mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], listing=songs.listing,
-                evaluate_settings=evaluate_settings, register_settings=register_settings,
+            on_training_node(cluster, trained)
+            evaluated = on_any_node(cluster, components.evaluate(
+                mixer=trained.outputs["mixer"], listing=songs.listing,
+                statistics_settings=statistics_settings, normalize_settings=normalize_settings,
+                train_settings=train_settings, evaluate_settings=evaluate_settings, register_settings=register_settings,
+                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             ), cached=False)  # fmt: skip
+            with dsl.If(evaluated.outputs["Output"] == True, name="accepted"):  # noqa: E712  kfp's own equality
+                on_any_node(cluster, components.register(
+                    mixer=trained.outputs["mixer"], report=evaluated.outputs["report"], listing=songs.listing,
+                    evaluate_settings=evaluate_settings, register_settings=register_settings,
+                ), cached=False)  # fmt: skip
 
     return automix
 

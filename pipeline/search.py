@@ -10,7 +10,7 @@ from kfp.dsl.base_component import BaseComponent
 from fxnorm import components
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.songs import prepared
-from fxnorm.pipeline.tasks import on_any_node, on_training_node
+from fxnorm.pipeline.tasks import announced, on_any_node, on_training_node
 
 NAME = "fxnorm-search"
 
@@ -53,28 +53,37 @@ def build(cluster: Cluster) -> BaseComponent:
             train_settings: likewise.
             resources_settings: likewise.
         """
-        songs = prepared(
-            cluster, repository, revision, path, remote, shards, check_settings, statistics_settings, normalize_settings
-        )
-        study = {
-            "space": space, "statistics_settings": statistics_settings, "normalize_settings": normalize_settings,
-            "train_settings": train_settings, "resources_settings": resources_settings, "output": output, "name": name,
-            "storage": storage,
-        }  # fmt: skip
-        begun = on_any_node(
-            cluster, components.begin_search(normalized=dsl.Collected(songs.normalized), **study), cached=False
-        )
-        with dsl.ParallelFor(begun.outputs["Output"], parallelism=cluster.parallel_trials or None) as trial:
-            done = components.search_trial(
-                songs=begun.outputs["songs"], trial=trial, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **study
+        with announced(cluster, NAME):
+            songs = prepared(
+                cluster,
+                repository,
+                revision,
+                path,
+                remote,
+                shards,
+                check_settings,
+                statistics_settings,
+                normalize_settings,
             )
-            on_training_node(cluster, done)
-        on_any_node(
-            cluster,
-            components.collect_search(
-                songs=begun.outputs["songs"], done=dsl.Collected(done.outputs["Output"]), **study
-            ),
-            cached=False,
-        )
+            study = {
+                "space": space, "statistics_settings": statistics_settings, "normalize_settings": normalize_settings,
+                "train_settings": train_settings, "resources_settings": resources_settings, "output": output,
+                "name": name, "storage": storage,
+            }  # fmt: skip
+            begun = on_any_node(
+                cluster, components.begin_search(normalized=dsl.Collected(songs.normalized), **study), cached=False
+            )
+            with dsl.ParallelFor(begun.outputs["Output"], parallelism=cluster.parallel_trials or None) as trial:
+                done = components.search_trial(
+                    songs=begun.outputs["songs"], trial=trial, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **study
+                )
+                on_training_node(cluster, done)
+            on_any_node(
+                cluster,
+                components.collect_search(
+                    songs=begun.outputs["songs"], done=dsl.Collected(done.outputs["Output"]), **study
+                ),
+                cached=False,
+            )
 
     return search

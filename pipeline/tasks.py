@@ -1,7 +1,10 @@
 """Where tasks run: image, cores, memory, accelerators, secrets, retries, as the cluster's settings say."""
 
+import contextlib
+
 from kfp import dsl, kubernetes
 
+from fxnorm import components
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.stages.fetch import CACHE_VARIABLE
 
@@ -10,6 +13,17 @@ _SCRATCH = "/scratch"
 _DATA_CACHE = "/data-cache"
 _READING_SONGS = {"divide", "check", "statistics", "normalize", "evaluate", "register"}
 _DAY_SECONDS = 24 * 60 * 60
+
+
+def announced(cluster: Cluster, pipeline: str) -> contextlib.AbstractContextManager[object]:
+    """All tasks of a pipeline stand in this block: its end is told of, however it came, where the cluster says so."""
+    if cluster.announce is None:
+        return contextlib.nullcontext()
+    last = on_any_node(cluster, components.announce(
+        pipeline=pipeline, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        kubeflow=cluster.announce.kubeflow, mlflow=cluster.announce.mlflow,
+    ), cached=False)  # fmt: skip
+    return dsl.ExitHandler(last)
 
 
 def on_any_node(cluster: Cluster, task: dsl.PipelineTask, cached: bool = True) -> dsl.PipelineTask:

@@ -1,15 +1,19 @@
 """The message that tells how a run on a cluster ended, at a real HTTP server in the webhook's place."""
 
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from fxnorm.errors import FxnormError
 from fxnorm.stages import announce
 from fxnorm.tracking import kubeflow_runs, runs
+from tests import prefork
 
 ENDING = announce.Ending("fxnorm-automix", "9c1d-77", "SUCCEEDED")
 
@@ -114,3 +118,20 @@ def test_the_report_of_a_run_is_found(
     assert kubeflow_runs.evaluated_by("another") is None
     with pytest.raises(FxnormError, match="no id of a Kubeflow run"):
         kubeflow_runs.evaluated_by("x' or '1")
+
+
+def test_a_pipeline_that_fails_ends_with_its_message(webhook: Webhook, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("announce: {kubeflow: 'https://kubeflow.example.org'}\n")
+    done = subprocess.run(
+        [prefork.programs() / "fxnorm", "pipeline", "run", "--cluster", "cluster.yaml", "--set", "repository=/nowhere"],
+        cwd=tmp_path,
+        env={**os.environ, announce.VARIABLE: webhook.address, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    (received,) = webhook.received
+    assert received["text"].startswith("*fxnorm-automix*: <https://kubeflow.example.org/#/runs/details/")
+    assert "> failed" in received["text"]
+    assert "secret" not in done.stdout + done.stderr

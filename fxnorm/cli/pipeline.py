@@ -108,6 +108,40 @@ def run(
     local.run(settings, parameters, root, runner == "docker", environment, cache)
 
 
+@pipeline.command()
+@click.option("--json", "json_file", type=_FILE, help="Write the numbers into this file, too.")
+@_cluster
+@_with_parameters
+def estimate(
+    json_file: Path | None, cluster: Path | None, parameters: "Parameters | BatchParameters | SearchParameters"
+) -> None:
+    """Show what a run of the five stages takes: songs, bytes that are moved, hours, memory and disk of each task.
+
+    Songs are those of DVC's list of files; 24 of them are looked at. Hours of training are known where MLflow has an
+    earlier training of the same network.
+    """
+    from fxnorm.errors import SettingsError
+    from fxnorm.io import outputs
+    from fxnorm.io.files import write_json
+    from fxnorm.pipeline.cluster import Cluster
+    from fxnorm.pipeline.parameters import Parameters
+
+    if not isinstance(parameters, Parameters):
+        raise SettingsError("--pipeline: expected training, whose tasks are estimated")
+    outputs.check([cluster], files=[json_file])
+    settings = Cluster.load(cluster)
+    parameters.check_on(settings)
+    from fxnorm.pipeline import estimate as estimates
+    from fxnorm.stages import fetch
+
+    commit = fetch.resolve(parameters.repository, parameters.revision)
+    listing = fetch.list_songs(parameters.repository, commit, parameters.path, parameters.remote)
+    found = estimates.estimate(listing, parameters, settings)
+    click.echo(f"{parameters.path} at {commit[:10]}: {found.text()}")
+    if json_file is not None:
+        write_json(json_file, found.as_json())
+
+
 def _with_connection(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in reversed((
         click.option("--host", required=True, envvar="KF_PIPELINES_ENDPOINT", show_envvar=True,

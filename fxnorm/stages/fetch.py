@@ -7,15 +7,18 @@ their hashes, and from a folder of earlier ones where it has such a folder.
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import soundfile
 from tqdm import tqdm
 
 from fxnorm.data import splits
@@ -24,22 +27,33 @@ from fxnorm.data.dvc_file import note_fetched, parse
 from fxnorm.data.listing import LISTING_FILE, ListedFile, Listing
 from fxnorm.data.provenance import PROVENANCE_FILE, RECORD_FILE
 from fxnorm.errors import DatasetError
-from fxnorm.io import object_store
+from fxnorm.io import audio, object_store
 from fxnorm.io.files import whole_file
 from fxnorm.settings import Settings
 
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
 
-__all__ = ["LISTING_FILE", "divide", "list_songs", "refuse_unfit", "resolve", "songs"]
+__all__ = ["LISTING_FILE", "Looked", "divide", "list_songs", "look_at", "refuse_unfit", "resolve", "songs"]
 
 CACHE_VARIABLE = "FXNORM_DATA_CACHE"
 """A folder that several tasks see, for files by their hashes; without it each task brings its own."""
 
 WET, IMPULSE_RESPONSES = "wet", "impulse_responses"
 
+_HEADED = (".wav", ".flac")
+_HEAD_BYTES = 2**16
+_WIDTHS = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 _AT_ONCE = 16  # files: a store answers in some 10 ms, and one connection brings some 50 MB a second
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The size of a song or file in bytes, and its length in seconds."""
+
+    bytes: int
+    seconds: float
 
 
 def resolve(repository: str, revision: str) -> str:
@@ -138,6 +152,20 @@ def refuse_unfit(listing: Listing, settings: Settings, tested: bool = True) -> N
             splits.refuse_shared(layout.splits, layout.root, of, digests, source.is_audible)
 
 
+def look_at(listing: Listing, songs: Sequence[Song]) -> list[Looked]:
+    """The bytes and the length of songs: of WAV and FLAC only their first bytes are read.
+
+    Raises:
+        DatasetError: a file cannot be brought, or is no audio.
+    """
+    source = _Source(listing)
+    names = [listing.name_of(path) for song in songs for path in song.files]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        looked = dict(zip(names, pool.map(source.look_at, names), strict=True))
+    by_song = [[looked[listing.name_of(path)] for path in song.files] for song in songs]
+    return [Looked(sum(one.bytes for one in files), max(one.seconds for one in files)) for files in by_song]
+
+
 @contextlib.contextmanager
 def songs(
     listing: Listing,
@@ -212,6 +240,23 @@ class _Source:
             _log.info("fetch: %d files, %.1f MB; %d were there", len(lacking), sizes / 1e6, there)
         return places
 
+    def look_at(self, name: str) -> Looked:
+        """A file's size and length."""
+        file = self._listing.files[name]
+        with _as_user_error(f"{self._listing.repository} at {self._listing.commit}"):
+            stores = self._open()[1] if file.md5 is not None and Path(name).suffix.lower() in _HEADED else []
+        for store in stores:
+            place = store.oid_to_path(file.md5)
+            with contextlib.suppress(FileNotFoundError), _as_user_error(self._listing.repository):
+                size = int(store.fs.info(place)["size"])
+                seconds = _seconds_of_head(store.fs.fs.cat_file(place, start=0, end=_HEAD_BYTES), size)
+                if seconds is not None:
+                    return Looked(size, seconds)
+        with tempfile.TemporaryDirectory(prefix="fxnorm-") as folder:
+            link = Path(folder, Path(name).name)
+            link.symlink_to(self.bring([name], Path(folder, ".objects"))[name])
+            return Looked(link.stat().st_size, audio.duration_seconds(link))
+
     def is_audible(self, song: Song, path: Path) -> bool:
         """Whether a file of a layout is more than silence."""
         with tempfile.TemporaryDirectory(prefix="fxnorm-") as folder:
@@ -272,6 +317,18 @@ class _Source:
             return f"md5/{file.md5[:2]}/{file.md5[2:]}"
         name = hashlib.sha256(f"{self._listing.hash}/{file.path}".encode("utf-8", "surrogatepass")).hexdigest()
         return f"other/{name[:2]}/{name[2:]}"
+
+
+def _seconds_of_head(head: bytes, size: int) -> float | None:
+    """The length of a WAV or FLAC file, by its first bytes and its size; None if they do not tell."""
+    try:
+        information = soundfile.info(io.BytesIO(head))
+    except soundfile.LibsndfileError:
+        return None
+    if information.format == "FLAC":
+        return float(information.frames / information.samplerate)
+    width = _WIDTHS.get(information.subtype)
+    return None if width is None else size / (width * information.channels * information.samplerate)
 
 
 def _is_whole(place: Path, file: ListedFile) -> bool:
