@@ -48,7 +48,7 @@ class Row:
         written: GB that each writes to stores.
         hours: of one core, or of the accelerator for the training, each; None where it is not known.
         memory: GB that each needs.
-        disk: GB that each has on its node at a time.
+        disk: GB that each has on its node, artifacts among them.
     """
 
     task: str
@@ -92,8 +92,8 @@ class Estimate:
         return _gibibytes(max(row.memory for row in self.rows if row.task != "train"))
 
     def disk(self) -> str:
-        """For the request of local disk of every task but the training."""
-        return _gibibytes(max(row.disk for row in self.rows if row.task != "train"))
+        """For ``disk`` in ``cluster.yaml``: the most songs that one of these tasks brings, without its artifacts."""
+        return _gibibytes(max(row.read for row in self.rows if row.task in (*_SHARED_OUT, "evaluate")))
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -140,8 +140,8 @@ def estimate(listing: Listing, parameters: Parameters, cluster: Cluster) -> Esti
         for dataset, layout in listing.layouts.items()
         for split, part in (layout.splits or {"": layout.flat}).items()
     }
-    everything = [song for layout in listing.layouts.values() for song in layout.songs]
-    sample = _evenly(everything, _SAMPLED)
+    every = [song for layout in listing.layouts.values() for song in layout.songs]
+    sample = _evenly(every, _SAMPLED)
     looked = fetch.look_at(listing, sample)
     seconds = sum(one.seconds for one in looked) / len(looked)
     gigabytes = sum(one.bytes for one in looked) / len(looked) / _GB
@@ -166,15 +166,15 @@ def estimate(listing: Listing, parameters: Parameters, cluster: Cluster) -> Esti
     normalized_song = seconds * _BYTES_A_SECOND * (_FLAC if settings.normalize.format == "flac" else 1.0) / _GB
     parts = shards["statistics"]
     stored = bool(parameters.store)
-    crops = _crops_gigabytes(settings.train, normalized_song / seconds)
+    normalized, cache = counts["normalize"] * normalized_song, settings.resources.cache_gb
     training = Row(
         "train",
         1,
-        crops if stored else counts["normalize"] * normalized_song,
+        _read_of_store(settings.train, normalized, normalized_song / seconds, cache) if stored else normalized,
         0.05,
         hours,
         max(cluster.training.accelerators, 1) * _TRAINING_GB,
-        settings.resources.cache_gb if stored else counts["normalize"] * normalized_song,
+        min(cache, normalized) if stored else normalized,
     )
     tested = counts["evaluate"] * seconds
     rows = (
@@ -194,19 +194,18 @@ def estimate(listing: Listing, parameters: Parameters, cluster: Cluster) -> Esti
             counts["evaluate"] * (gigabytes + 0.01),
         ),
     )
-    return Estimate(
-        songs, len(everything) * seconds / 3600, len(everything) * gigabytes, longest, len(looked), rows, origin
-    )
+    return Estimate(songs, len(every) * seconds / 3600, len(every) * gigabytes, longest, len(looked), rows, origin)
 
 
 def _evenly(songs: list[Song], most: int) -> list[Song]:
     return songs if len(songs) <= most else [songs[index * len(songs) // most] for index in range(most)]
 
 
-def _crops_gigabytes(train: TrainSettings, a_second: float) -> float:
-    """GB of all crops and validations, were none of them in the cache."""
+def _read_of_store(train: TrainSettings, songs: float, a_second: float, cache: float) -> float:
+    """GB that a training reads of a store: its crops, but for what a cache of so many GB has of the songs."""
     steps = train.warm_up_batches + sum(step.epochs for step in train.schedule) * train.batches_per_epoch
-    return steps * train.batch_size * train.sequence_seconds * a_second
+    crops = steps * train.batch_size * train.sequence_seconds * a_second
+    return songs if cache >= songs else crops * (1 - cache / songs)
 
 
 def _training_hours(settings: Settings) -> tuple[float | None, str]:
