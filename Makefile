@@ -17,7 +17,7 @@ PAGE := fxnorm/listening_test/page
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
-	@echo "make quick   unit tests alone: no servers, browsers or pipelines (two to four minutes)"
+	@echo "make quick   unit tests alone: no servers, browsers, pipelines or whole songs (one to two minutes)"
 	@echo "make test    the test suite, but for the slow tests"
 	@echo "make test-all   with the slow tests too: a song of 20 minutes, empty environments, the tutorial, experiments"
 	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
@@ -52,9 +52,10 @@ IS_REPOSITORY := git rev-parse --git-dir >/dev/null 2>&1
 check-repository: check-folder
 	@$(IS_REPOSITORY) || echo "no git repository here: DVC will do without one (core.no_scm in .dvc/config.local)"
 
+# Python compiles a module when it is imported first: compiling all 23,000 would take a minute or two
 $(INSTALLED): pyproject.toml constraints.txt | check-folder
 	$(PYTHON) -m venv $(VENV)
-	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	python -m fxnorm.components.warm_up
 	touch $@
 
@@ -98,7 +99,7 @@ lint: $(INSTALLED)
 	deptry .
 
 $(DOCS_INSTALLED): $(INSTALLED)
-	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 docs: $(DOCS_INSTALLED)

@@ -82,11 +82,19 @@ _OF_PROCESSES = frozenset(("test_extras", "test_fetch", "test_locks", "test_para
 """Test modules that start processes in most of their tests."""
 
 
+_OF_WHOLE_SONGS = frozenset((
+    "test_alternatives", "test_catalogue", "test_check", "test_parts", "test_reference", "test_sessions", "test_shares",
+    "test_splits",
+))  # fmt: skip
+"""Test modules that check or mix songs from files to files in most of their tests."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start more than themselves, and begin with the groups that take longest."""
+    """Mark the tests that need more than a unit, and begin with the groups that take longest."""
+    modules = _OF_PROCESSES | _OF_WHOLE_SONGS
     for item in items:
-        if _OF_A_SYSTEM.intersection(getattr(item, "fixturenames", ())) or item.path.stem in _OF_PROCESSES:
+        if _OF_A_SYSTEM.intersection(getattr(item, "fixturenames", ())) or item.path.stem in modules:
             item.add_marker("system")
     ranks = {name: rank for rank, name in enumerate(_LONG)}
     items.sort(key=lambda item: ranks.get(_group_of(str(item.path)), len(ranks)))

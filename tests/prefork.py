@@ -1,10 +1,10 @@
 """Programs in processes that are forked from one which has imported PyTorch, MLflow and SciPy already.
 
-A new Python takes three to five seconds of a core to import them, and the tests start hundreds: ``fxnorm``, DVC, MLflow's
-and moto's servers, Kubeflow's tasks. Nothing of this project is imported before the fork: each process imports the code
-that its ``PYTHONPATH`` leads to, and has arguments, environment, folder, files and status of its own. Signals to what
-was started reach the process; where it is killed, the process is. What asks how a program starts in an environment, or
-what it takes of the machine, starts without this, as a user starts it.
+A new Python takes three to five seconds of a core to import them, and the tests start hundreds: ``fxnorm``, DVC,
+MLflow's and moto's servers, Kubeflow's tasks. Nothing of this project is imported before the fork: each process imports
+the code that its ``PYTHONPATH`` leads to, and has arguments, environment, folder, files and status of its own. Signals
+to what was started reach the process; where it is killed, the process is. What asks how a program starts in an
+environment, or what it takes of the machine, starts without this, as a user starts it.
 """
 
 import array
@@ -28,6 +28,7 @@ import threading
 import traceback
 import uuid
 from pathlib import Path
+from typing import Any
 
 _LOOK_SECONDS = 2.0
 
@@ -144,7 +145,7 @@ def _start(folder: Path, owner: int) -> None:
         _write_program(folder / "bin" / name, f"{client} '{_number(name)}' \"$@\"\n")
     asked = "".join(f"'-m {name}') shift 2; {client} '{_number(name)} -m' \"$@\";;\n" for name in _PROGRAMS)
     asked += f"'-P -m') [ \"$3\" != mlflow ] || {{ shift 3; {client} '{_number('mlflow')}' \"$@\"; }};;\n"
-    _write_program(folder / "bin/python", f"case \"$1 $2\" in\n{asked}esac\nexec '{sys.executable}' \"$@\"\n")
+    _write_program(folder / "bin/python", f'case "$1 $2" in\n{asked}esac\nexec \'{sys.executable}\' "$@"\n')
 
 
 def _number(name: str) -> int:
@@ -217,12 +218,12 @@ def _import(program: str) -> None:
 
 def _wait_for(process: int, connection: socket.socket, signals: bytes) -> None:
     """Tell the status at the process's end; bring it the signals that the client gets, and its death."""
-    ending = os.pidfd_open(process)
+    watched: list[Any] = [os.pidfd_open(process), connection]
     while True:
         for number in signals:
             os.kill(process, number)
-        ready, _, _ = select.select([ending, connection], [], [])
-        if ending in ready:
+        ready, _, _ = select.select(watched, [], [])
+        if watched[0] in ready:
             break
         signals = connection.recv(64)
         if not signals:
@@ -235,7 +236,7 @@ def _wait_for(process: int, connection: socket.socket, signals: bytes) -> None:
     os._exit(0)
 
 
-def _become(request: dict[str, object], files: "array.array[int]", address: str) -> None:
+def _become(request: dict[str, Any], files: "array.array[int]", address: str) -> None:
     """Take over what makes a process: its group, files, folder, environment, arguments and path."""
     os.setpgid(0, 0)
     for number, file in enumerate(files):

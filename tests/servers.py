@@ -123,8 +123,8 @@ def mlflow_on(
         credentials: environment variables of the artifacts' store.
     """
     port = free_port()
-    command = [str(prefork.programs() / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", database, *artifacts]
+    command = [str(prefork.programs() / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", database, *artifacts]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
         "false"  # whose processes take seconds to start, for nothing here

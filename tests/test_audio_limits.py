@@ -50,7 +50,7 @@ def test_a_file_beyond_the_limits_is_refused(content: bytes, limits: DecodingLim
 
 
 def test_of_a_long_file_at_a_high_rate_nothing_but_the_result_is_held_in_memory() -> None:
-    rate, seconds = 192_000, 599
+    rate, seconds = 192_000, 100
     content = io.BytesIO()
     with soundfile.SoundFile(content, "w", rate, 2, "PCM_24", format="FLAC") as file:
         for _ in range(seconds):
@@ -63,7 +63,7 @@ def test_of_a_long_file_at_a_high_rate_nothing_but_the_result_is_held_in_memory(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert samples.shape == (2, seconds * SAMPLE_RATE)
-    assert peak < samples.nbytes + 20_000_000
+    assert peak < samples.nbytes + 20_000_000 < file_at_its_own_rate
 
 
 @pytest.mark.parametrize("frames", [2**36 - 1, 10**9])

@@ -26,7 +26,7 @@ import yaml
 from fxnorm import Mixer
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.io import audio
-from tests import servers
+from tests import kernels, servers
 from tests.project import REPOSITORY, Project
 
 pytestmark = pytest.mark.system
@@ -191,6 +191,7 @@ def server(project: Project) -> Iterator[Endpoint]:
     command = ["bash", "-c", f"exec {printed_by_make_demo('The endpoint')} --port {port}"]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(project.folder), "OMP_NUM_THREADS": "1"}
     (project.folder / ".venv").symlink_to(sys.prefix)
+    kernels.bring(project.folder / "mlartifacts")
     with open(log, "w") as output:
         server = subprocess.Popen(
             command, cwd=project.folder, env=environment, stdout=output, stderr=output, start_new_session=True

@@ -23,7 +23,7 @@ import requests
 
 from fxnorm.cli import main
 from fxnorm.errors import EXTRAS
-from tests import pages, prefork, servers
+from tests import kernels, pages, prefork, servers
 from tests.project import REPOSITORY, Project, after_make_demo
 
 PATIENCE_SECONDS = 600
@@ -58,7 +58,9 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def demo(original_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project as ``make demo`` leaves it, but for the sizes of data and network."""
-    return after_make_demo(original_project, tmp_path_factory.mktemp("demo") / "fxnorm")
+    made = after_make_demo(original_project, tmp_path_factory.mktemp("demo") / "fxnorm")
+    kernels.bring(made.folder / "mlartifacts")
+    return made
 
 
 @pytest.fixture

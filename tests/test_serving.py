@@ -42,7 +42,7 @@ from fxnorm.serving.shadow import TAG
 from fxnorm.sessions.recordings import Recording
 from fxnorm.sessions.stems import sum_groups
 from fxnorm.sessions.table import Table, Track
-from tests import servers, stores
+from tests import kernels, servers, stores
 from tests.conftest import noise
 from tests.hostile import HOSTILE, Request
 from tests.metrics import dashboard_queries, families, value_of
@@ -105,6 +105,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> str:
     """A model as the registry keeps it."""
     folder = tmp_path_factory.mktemp("model") / "model"
     mlflow.pyfunc.save_model(str(folder), **served_model.contents(mixer_folder))
+    kernels.bring(folder)
     return str(folder)
 
 

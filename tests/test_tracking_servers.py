@@ -18,14 +18,16 @@ from fxnorm import Mixer
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data import dataset
+from fxnorm.data.versions import files_of
 from fxnorm.io import audio
-from fxnorm.registry import aliases
+from fxnorm.registry import aliases, served_model
 from fxnorm.registry.registered import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import register
 from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, prefork, servers
 from tests.conftest import noise
+from tests.project import REPOSITORY
 
 pytestmark = pytest.mark.system
 
@@ -61,6 +63,27 @@ def directly(database: str, through_the_server: Store, logs: Path, s3_environmen
     options = ["--no-serve-artifacts", "--default-artifact-root", "s3://fxnorm/directly"]
     with servers.mlflow_on(database, options, logs / "directly.log") as address:
         yield {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "directly", **s3_environment}
+
+
+@pytest.fixture(scope="module")
+def served_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The part of the package that a server imports, as a package."""
+    folder = tmp_path_factory.mktemp("code") / "fxnorm"
+    for name in files_of("fxnorm.serving.pyfunc", whole=True):
+        target = folder / name.removeprefix("fxnorm/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, target)
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def _little_code(served_code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered in this process carries a third of the files: each takes several requests to the stores.
+
+    What another process registers is whole, as everywhere else.
+    """
+    contents = served_model.contents
+    monkeypatch.setattr(served_model, "contents", lambda mixer: contents(mixer) | {"code_paths": [served_code]})
 
 
 @pytest.fixture
