@@ -235,8 +235,8 @@ def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe(
         statistics,
         NormalizeSettings(),
-        ImpulseResponses.synthesized(),
-        ImpulseResponses.synthesized(0.5),
+        ImpulseResponses.synthesized(0.3),  # with those of rooms, a mix of a second takes half a second
+        ImpulseResponses.synthesized(0.1),
         {"digest": "noise"},
     )
     torch.manual_seed(0)
