@@ -187,8 +187,8 @@ def test_a_picture_of_the_mix_can_be_drawn(mixer_folder: Path, tmp_path: Path, d
     result = mix_command(mixer_folder, tmp_path / "mix.wav", *options, *["--dry"] * dry)
     assert result.exit_code == 0, result.output
     text = (tmp_path / "plots/mix.svg").read_text()
-    assert ("vocals, pre-reverb (0.5 s)" in text) == dry, "the decay with which the rooms were synthesized"
-    assert "vocals, reverberation (2.0 s)" in text
+    assert ("vocals, pre-reverb (0.1 s)" in text) == dry, "the decay with which the rooms were synthesized"
+    assert "vocals, reverberation (0.3 s)" in text
     assert "Short-term loudness" in text
 
 
