@@ -48,15 +48,17 @@ class BlockCache:
     most_bytes: int
 
     def prepare(self) -> None:
-        """Make the folder.
+        """Make the folder, and bring what is in it to the bound, which may have been another.
 
         Raises:
             OutputError: it cannot be written to.
         """
         try:
             self._blocks.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                pass
+            with self._locked() as count:
+                used = _number(count)
+                if used is None or used > self.most_bytes:
+                    os.pwrite(count, f"{self._make_room(0):<20}".encode(), 0)
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: cannot be written to ({system_reason(error)}); resources.cache_folder names another"
