@@ -27,7 +27,7 @@ _BLOCKS = "blocks-1"  # the number is that of the layout
 _LOCK, _COUNT = "lock", "bytes"
 _CHECKSUM_BYTES = 4
 _DISK_UNIT = 4096  # bytes: what a file takes of a disk is a multiple of it
-_KEPT = 0.95  # of the bound, when blocks are removed: the folder is not looked through for each new one
+_KEPT = 0.9  # of the bound, when blocks are removed: the folder is not looked through for each new one
 _LATEST = 2**63  # ns: of what is being written
 _ABANDONED_SECONDS = 600  # after which a file under a temporary name is a killed process's
 
@@ -48,15 +48,17 @@ class BlockCache:
     most_bytes: int
 
     def prepare(self) -> None:
-        """Make the folder.
+        """Make the folder, and bring what is in it to the bound, which may have been another.
 
         Raises:
             OutputError: it cannot be written to.
         """
         try:
             self._blocks.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                pass
+            with self._locked() as count:
+                used = _number(count)
+                if used is None or used > self.most_bytes:
+                    os.pwrite(count, f"{self._make_room(0):<20}".encode(), 0)
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: cannot be written to ({system_reason(error)}); resources.cache_folder names another"
@@ -112,7 +114,7 @@ class BlockCache:
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()
-        return self._blocks / digest[:2] / digest[2:]
+        return self._blocks / digest[:1] / digest[1:]  # few folders are quickly looked through
 
     def _reserve(self, path: Path, temporary: Path, size: int) -> bool:
         """Count a file that is about to be written, and make it as long as it will be; False if it is there already."""

@@ -105,7 +105,9 @@ def read_range(client: Any, address: str, start: int, length: int, size: int, ta
     except (StoreError, DatasetError):
         raise
     except FxnormError as error:
-        raise DatasetError(f"{error}; publish its song again") from error
+        if _is_missing(error.__cause__):
+            raise DatasetError(f"{error}; publish its song again") from error
+        raise
     # of a store that knows no conditions
     total = str(response.get("ContentRange", "")).rpartition("/")[2]
     if str(response.get("ETag", tag)) != tag or (total.isdecimal() and int(total) != size):

@@ -34,6 +34,8 @@ BLOCK_BYTES = 2**19
 HEAD_BYTES = 2**14
 """The first block of a file: its header, which is read oftener than any other part."""
 
+_MOST_HEADS = 2048  # 32 MB
+
 PATIENCE_SECONDS = 600.0
 """How long a store is asked for a stretch before that is an error."""
 THREADS = 16
@@ -151,20 +153,44 @@ class RangedFile(io.RawIOBase):
             for number in run:
                 block = content[_start_of(number) - start : _start_of(number + 1) - start]
                 self._blocks[number] = block
+                if number == 0:
+                    _heads.put(self._file.sha256, block)
                 if self._cache is not None:
                     self._cache.put(self._name_of(number), block)
 
     def _is_cached(self, number: int) -> bool:
-        if self._cache is None:
-            return False
-        length = min(_start_of(number + 1), self._file.size) - _start_of(number)
-        block = self._cache.get(self._name_of(number), length)
+        block = _heads.get(self._file.sha256) if number == 0 else None
+        if block is None and self._cache is not None:
+            length = min(_start_of(number + 1), self._file.size) - _start_of(number)
+            block = self._cache.get(self._name_of(number), length)
         if block is not None:
             self._blocks[number] = block
         return block is not None
 
     def _name_of(self, number: int) -> str:
         return f"{self._file.sha256} {number}"  # by the content, wherever that lies
+
+
+class _Heads:
+    """Headers of files that this process read lately, by the files' hashes: each crop begins with five of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks: dict[str, bytes] = {}
+
+    def get(self, sha256: str) -> bytes | None:
+        """The first block of a file, if it is here."""
+        return self._blocks.get(sha256)
+
+    def put(self, sha256: str, block: bytes) -> None:
+        """Keep it, in place of the oldest."""
+        with self._lock:
+            self._blocks[sha256] = block
+            if len(self._blocks) > _MOST_HEADS:
+                del self._blocks[next(iter(self._blocks))]
+
+
+_heads = _Heads()
 
 
 class _Loading:
