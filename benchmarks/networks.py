@@ -42,6 +42,10 @@ SONG_GIGABYTES = 2.0
 RUN_INS = {"crafx2": RUN_IN_SECONDS, "wave_u_net": 0}
 """Seconds of run-in with which each network mixes a song; the Wave-U-Net has no use for one."""
 GPU_BATCH = 4
+WAVE_U_NET_SECONDS = 3.5
+"""What it mixes at a time."""
+WAVE_U_NET_RATIO = 1.8
+"""The target for how much longer its forward pass takes, of PyTorch's convolutions."""
 
 
 def plain_crafx2(network: CRAFx2, stems: Tensor) -> Tensor:
@@ -104,6 +108,20 @@ def measure_cpu(sizes: dict[str, Any], seconds: float) -> dict[str, float]:
         "forward and backward, plain": lambda: step(plain, network, stems, torch.float32),
     }
     return {name: found / seconds for name, found in fastest(runs, lambda: None).items()}
+
+
+def measure_wave_u_net() -> dict[str, float]:
+    """Seconds per second of audio, and how many times longer a forward pass takes than a mix."""
+    network = models.build("wave_u_net").eval()
+    stems = stems_like(1, WAVE_U_NET_SECONDS, "cpu")
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return network(stems)
+
+    runs: dict[str, Callable[[], object]] = {"mix": lambda: network.mix(stems[0]), "forward": forward}
+    found = {name: value / WAVE_U_NET_SECONDS for name, value in fastest(runs, lambda: None).items()}
+    return found | {"ratio": found["forward"] / found["mix"]}
 
 
 def measure_gpu(sizes: dict[str, Any], seconds: float) -> dict[str, float]:
@@ -172,6 +190,12 @@ def main() -> None:
             notes = [f"plain {plain:.3f}"] if plain else []
             notes += [f"target {target}"] if target and name == "published" else []
             print(f"  {name:<12}{what:<24}{found[what]:.3f}  {', '.join(notes)}", flush=True)
+    found = report["wave_u_net"] = measure_wave_u_net()
+    print(
+        f"  wave_u_net  mix {found['mix']:.3f}, a forward pass {found['forward']:.3f}: {found['ratio']:.2f} times"
+        f" (target {WAVE_U_NET_RATIO})",
+        flush=True,
+    )
     if torch.cuda.is_available():
         print(f"GPU, {torch.cuda.get_device_name()}, {GPU_BATCH} x {arguments.seconds:g} s, ms")
         for name, sizes in SIZES.items():

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fxnorm import models
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.data import dataset
 from fxnorm.effects.loudness import measure
 from fxnorm.errors import DatasetError, DivergedError, FxnormError, ModelError
 from fxnorm.io import audio, object_store
 from fxnorm.losses import StereoLoss
+from fxnorm.models import CRAFx2, MixingNetwork
 from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import loop
@@ -26,7 +25,7 @@ from fxnorm.training.data import RandomCrops, Sequences, StoredSong
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.reverberation import Reverberation
-from fxnorm.training.tasks import guard_frames, task
+from fxnorm.training.tasks import guard_frames, new_network, task
 from tests.conftest import SIZES, noise
 from tests.servers import free_port
 
@@ -63,9 +62,11 @@ def train(
     settings: TrainSettings = SETTINGS,
     log: loop.Log = quiet,
     resources: ResourcesSettings = RESOURCES,
-) -> tuple[nn.Module, loop.Outcome]:
-    torch.manual_seed(settings.seed)
-    network = models.build(settings.network, **settings.sizes)
+    front_end: Mapping[str, torch.Tensor] | None = None,
+) -> tuple[MixingNetwork, loop.Outcome]:
+    network = new_network(settings)
+    if front_end is not None and isinstance(network, CRAFx2):
+        network.front_end.load_state_dict(front_end)
     checkpoints = Checkpoints(folder / name_of(loop.identity(settings)), RESOURCES.keep_checkpoints)
     outcome = loop.train(
         task(network, settings),
@@ -306,6 +307,39 @@ def test_no_step_waits_for_the_device(
     update = {"loss": "a", "weight_average": 0.9}  # what takes most
     train(songs, tmp_path / "c", SETTINGS.model_copy(update=update), resources=RESOURCES.model_copy(update=resources))
     assert guarded == list(range(1, 15))
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_learns_in_bfloat16_what_it_learns_in_single_precision(
+    songs: dict[str, list[dataset.Song]], tmp_path: Path
+) -> None:
+    """Pre-training, then the mixer on top of it with both losses; and the Wave-U-Net."""
+    parts: list[tuple[str, dict[str, Any]]] = [
+        ("front-end", {"task": "front_end"}),
+        ("crafx2 a", {"loss": "a"}),
+        ("crafx2 b", {"loss": "b"}),
+        ("wave-u-net b", {"network": "wave_u_net", "sizes": {"features": 8, "levels": 3}}),
+    ]
+    losses: dict[str, dict[str, list[float]]] = {}
+    for precision in ("float32", "bfloat16"):
+        front_end: dict[str, torch.Tensor] | None = None
+        for name, changes in parts:
+            settings = SETTINGS.model_copy(update={**changes, "precision": precision})
+            found = losses.setdefault(name, {})[precision] = []
+
+            def log(step: int, values: Mapping[str, float], found: list[float] = found) -> None:
+                found += [values[key] for key in ("train.loss", "validation.loss") if key in values]
+
+            network, outcome = train(songs, tmp_path / precision / name, settings, log, front_end=front_end)
+            assert outcome.best_validation_loss < outcome.curve[0]["validation_loss"], "it learns"
+            if isinstance(network, CRAFx2) and name == "front-end":
+                front_end = {key: value.clone() for key, value in network.front_end.state_dict().items()}
+    for name, both in losses.items():
+        exact, rounded = (torch.tensor(both[precision]) for precision in ("float32", "bfloat16"))
+        assert not torch.equal(exact, rounded), name
+        apart = (rounded - exact).abs() / exact
+        assert float(apart.max()) < 0.03, f"{name}: {apart}"
+        print(f"{name}: at most {float(apart.max()):.2%} apart")
 
 
 def test_an_object_store_that_does_not_answer_is_said_and_holds_up_nothing_but_the_beginning(

@@ -175,7 +175,7 @@ class WaveUNet(MixingNetwork):
         sizes = self.sizes
         if stems.device.type != "cpu" or sizes.stride > 1 or not short_convolution.takes(sizes.kernel):
             return lambda around: self._mix_valid(around[None])[0]
-        layers = {
+        layers: dict[nn.Module, ShortConvolution] = {
             layer: ShortConvolution(layer.filter, layer.norm)
             for layer in self.modules()
             if isinstance(layer, ConvolutionLayer)

@@ -214,6 +214,7 @@ def _nan_last(value: float) -> float:
 
 @contextlib.contextmanager
 def _without_dropout(module: nn.Module) -> Iterator[None]:
+    places: list[tuple[nn.Module, str, float]]
     places = [(part, "dropout", part.dropout) for part in module.modules() if isinstance(part, nn.RNNBase)]
     places += [(part, "p", part.p) for part in module.modules() if isinstance(part, _DropoutNd)]
     try:

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data.versions import code_digest, packages_of
 from fxnorm.errors import DivergedError, FxnormError, StoppedError
+from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS
 from fxnorm.runtime.signals import signals_blocked
 from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import preflight
@@ -189,8 +190,10 @@ class _Run:
         self.module = task.module.to(self.device)
         self.loss = task.loss.to(self.device)
         self.learning_rates = learning_rates(settings)
+        # found once: to look for them takes as long as a small network's step
+        self.weights = [weight for weight in self.module.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.Adam(
-            self.module.parameters(), lr=0.0, weight_decay=settings.weight_decay, amsgrad=True, fused=True
+            self.weights, lr=0.0, weight_decay=settings.weight_decay, amsgrad=True, fused=True
         )
         self.average = _Average(self.module, settings.weight_average)
         self.checkpoints = checkpoints
@@ -285,7 +288,7 @@ class _Run:
         since_best = [row for row in self.curve if row["step"] > self.best_step]
         return 0 < patience <= len(since_best)
 
-    def _batches(self) -> Iterator[Example]:
+    def _batches(self) -> Iterator[Tensor]:
         size = self.settings.batch_size
         batches = range(self.step, len(self.learning_rates))
         sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
@@ -302,12 +305,13 @@ class _Run:
 
     def _loader(
         self, examples: RandomCrops | Sequences, batch_size: int, sampler: DistributedBatchSampler | Sequence[int]
-    ) -> "DataLoader[Example]":
+    ) -> "DataLoader[Any]":
         workers = self.resources.loader_workers
         return DataLoader(
             examples,
             batch_size=batch_size,
             sampler=sampler,
+            collate_fn=_joined,
             num_workers=workers,
             worker_init_fn=functools.partial(leave_to, os.getpid()),
             # not forked from this process, which runs threads (PyTorch's, MLflow's): such a fork can hang
@@ -318,28 +322,34 @@ class _Run:
             generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
         )
 
-    def _on_device(self, batches: Iterator[Example]) -> Iterator[Example]:
-        """Batches on the device. A GPU copies each while it computes the step before."""
+    def _on_device(self, batches: Iterator[Tensor]) -> Iterator[Example]:
+        """Stems and mixtures of batches, on the device. A GPU copies each while it computes the step before."""
         if self.device.type != "cuda":
-            yield from batches
+            yield from map(self._apart, batches)
             return
         copying = torch.cuda.Stream(self.device)
         for batch in batches:
             with torch.cuda.stream(copying):
-                stems, mixture = (part.to(self.device, non_blocking=True) for part in batch)
+                copied = batch.to(self.device, non_blocking=True)
             computing = torch.cuda.current_stream(self.device)
             computing.wait_stream(copying)
-            for part in (stems, mixture):
-                part.record_stream(computing)  # its memory is not given away before the step is over
-            yield stems, mixture
+            copied.record_stream(computing)  # its memory is not given away before the step is over
+            yield self._apart(copied)
+
+    def _apart(self, batch: Tensor) -> Example:
+        channels, samples = INPUT_CHANNELS + OUTPUT_CHANNELS, self.crops.samples
+        examples = len(batch) // (channels * samples)
+        stems, mixture = batch.split([examples * INPUT_CHANNELS * samples, examples * OUTPUT_CHANNELS * samples])
+        return stems.view(examples, INPUT_CHANNELS, samples), mixture.view(examples, OUTPUT_CHANNELS, samples)
 
     def _train_step(self, stems: Tensor, mixture: Tensor) -> None:
         """A step; of the whole batch, its loss and the norm of its gradient stay on the device, for all processes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rates[self.step]
-        self.optimizer.zero_grad(set_to_none=True)
+        for weight in self.weights:
+            weight.grad = None
         loss = self.gradients(stems, mixture)
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
         self.optimizer.step()
         self.average.update()
         self.step += 1
@@ -529,6 +539,12 @@ def learning_rates(settings: TrainSettings) -> list[float]:
     for part in settings.schedule:
         rates += [part.learning_rate] * (part.epochs * settings.batches_per_epoch)
     return rates
+
+
+def _joined(examples: Sequence[Example]) -> Tensor:
+    """All stems, then all mixtures, in one piece: what a reading process hands over piece by piece takes time."""
+    stems, mixtures = zip(*examples, strict=True)
+    return torch.cat([part.flatten() for part in (*stems, *mixtures)])
 
 
 def _uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
