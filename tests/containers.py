@@ -12,7 +12,7 @@ from docker.errors import DockerException
 
 from fxnorm.components.stages import IMAGE
 from tests.cluster import Surroundings, surroundings
-from tests.project import REPOSITORY, Project
+from tests.project import REPOSITORY, TINY, Project
 
 ENGINE = docker.from_env()
 
@@ -30,19 +30,27 @@ def around(
         yield found
 
 
-def run(around: Surroundings, *options: str) -> str:
+def run(around: Surroundings, *options: str, **parameters: object) -> str:
     """Run the pipeline with the environment variables that say where the stores are."""
     variables = [text for name in around.environment for text in ("--environment", name)]
-    return around.run("docker", *variables, *options)
+    return around.run("docker", *variables, *options, **parameters)
 
 
 def test_a_whole_run_in_containers_registers_a_model_with_the_metrics_of_dvc_repro(around: Surroundings) -> None:
-    output = run(around)
+    output = run(around, "--cache")
     _, tracked = around.champion()
     expected = around.reproduced_metrics()
     assert {name: tracked.data.metrics[name] for name in expected} == expected
     assert tracked.data.tags["git.commit"] == in_container("printenv", "FXNORM_COMMIT").strip().removesuffix("-dirty")
     assert around.environment["AWS_SECRET_ACCESS_KEY"] not in output
+
+
+def test_a_training_begins_with_a_front_end_that_another_task_trained(around: Surroundings) -> None:
+    output = run(around, "--cache", pretraining={**TINY, "batch_size": 1})
+    assert "pretrain" in output
+    _, tracked = around.champion()
+    assert tracked.data.params["train.initial_weights"].endswith("weights")
+    assert "crafx2_lb" in in_container("python", "-c", "from fxnorm.pipeline import experiments as e; print(e.names())")
 
 
 def test_a_task_that_fails_in_its_container_fails_the_pipeline(around: Surroundings) -> None:

@@ -512,6 +512,28 @@ def test_the_findings_are_written_as_json_and_the_same_twice(faulty: Path, tmp_p
     stage.refuse_failed(tmp_path / "0.json")
 
 
+def test_parts_of_a_dataset_give_what_the_whole_gives(faulty: Path, tmp_path: Path) -> None:
+    shutil.copytree(faulty / "train/c", faulty / "test/c again")
+    (faulty / "test/notes.wav").write_bytes(b"")
+    settings = CheckSettings(pictured_songs=1)
+    whole = stage.run(settings, [faulty], tmp_path / "whole.json", tmp_path / "whole.html", workers=1)
+    assert {"polarity", "leak", "unused-file"} <= {finding.code for finding in whole.findings}
+    layout, files = Layout.read(faulty), [tmp_path / f"{number}.json.gz" for number in range(2)]
+    for number, file in enumerate(files):
+        for one in layout.songs[number::2]:
+            part = tmp_path / f"part {number}" / one.folder.relative_to(faulty)
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.symlink_to(one.folder)
+        stage.run_part(settings, tmp_path / f"part {number}", file, workers=1)
+    stage.merge(settings, layout, files[::-1], tmp_path / "parts.json", tmp_path / "parts.html")
+    for suffix in ("json", "html"):
+        assert (tmp_path / f"parts.{suffix}").read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes()
+    with pytest.raises(DatasetError, match="it is in no part"):
+        stage.merge(settings, layout, files[:1], tmp_path / "parts.json", tmp_path / "parts.html")
+    with pytest.raises(DatasetError, match="is in another part as well"):
+        stage.merge(settings, layout, files[:1] * 2, tmp_path / "parts.json", tmp_path / "parts.html")
+
+
 def test_the_page_shows_the_worst_first_and_needs_nothing_beside_it(faulty: Path, tmp_path: Path) -> None:
     assert run(faulty, "--report", tmp_path / "r.html")[0] == 1
     page = (tmp_path / "r.html").read_text()

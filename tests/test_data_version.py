@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fxnorm.data import dataset
+from fxnorm.data import dataset, shards
 from fxnorm.data.dvc_file import parse, version_of
 from fxnorm.data.versions import data_version
 from fxnorm.errors import DatasetError
@@ -159,3 +159,22 @@ def test_a_folder_called_dvc_and_a_folder_nobody_tracks_have_no_version(here: Pa
     assert version(here) is None
     (here / "data.dvc").mkdir()
     assert version(here) is None
+
+
+def test_shards_that_know_their_own_songs_alone_know_the_version_together(tmp_path: Path) -> None:
+    digests = {"train": {name: f"{name} hash" for name in ("A", "B", "C")}, "val": {"D": "D hash"}}
+    whole = shards.Whole(counts={"val": 1, "train": 3}, dvc="abc.dir")
+    parts = [tmp_path / name for name in ("one", "two")]
+    for part, train, val in zip(parts, (("C", "A"), ("B",)), ((), ("D",)), strict=True):
+        part.mkdir()
+        of_part = {
+            "train": {name: digests["train"][name] for name in train},
+            "val": {name: digests["val"][name] for name in val},
+        }
+        shards.note_part(part, whole, of_part)
+    in_order = [("D", "D hash"), *sorted(digests["train"].items())]
+    assert shards.version_of_all(parts) == {"digest": dataset.digest_of(in_order), "dvc": "abc.dir"}
+    assert shards.version_of_all([tmp_path]) is None
+    for some, said in ((parts[:1], "1 songs of val in all shards expected, found 0"), ([*parts, parts[0]], "another")):
+        with pytest.raises(DatasetError, match=said):
+            shards.version_of_all(some)

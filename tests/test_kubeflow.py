@@ -11,14 +11,14 @@ from mlflow import MlflowClient
 from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.io import audio
 from fxnorm.mixing.mixer import mixer_digest
-from fxnorm.pipeline import graph, local
+from fxnorm.pipeline import experiments, graph, local
 from fxnorm.pipeline.cluster import Cluster
 from fxnorm.pipeline.parameters import BatchParameters, Parameters, SearchParameters
 from fxnorm.tracking.runs import DEFAULT_EXPERIMENT, MIXER_TAG
 from tests import servers
 from tests.cluster import Surroundings, surroundings
 from tests.conftest import noise
-from tests.project import TINY, Project
+from tests.project import REPOSITORY, TINY, Project
 
 COMPILED = Path(graph.__file__).with_name("pipeline.yaml")
 
@@ -115,11 +115,51 @@ def test_parameters_are_checked_before_anything_runs() -> None:
     assert Parameters.load(None, ["repository=here", "path=data/"]).path == "data"
 
 
+def test_a_published_experiment_brings_what_is_not_given() -> None:
+    given = ["repository=here", "settings.train.seed=3"]
+    parameters = Parameters.load(None, given, experiment="crafx2_lb")
+    assert parameters.settings["train"] == {"sizes": {"front_end": "random"}, "loss": "b", "seed": 3}
+    published = yaml.safe_load((REPOSITORY / "configs/pretraining.yaml").read_text())["train"]
+    assert (parameters.graph, parameters.arguments()["pretraining_settings"]) == ("pretraining", published)
+    weights = "settings.train.initial_weights=models:/fxnorm-automix@champion"
+    begun = Parameters.load(None, [*given, weights], experiment="crafx2_lb")
+    assert (begun.graph, begun.pretraining) == ("training", {})
+    assert Parameters.load(None, given, experiment="wave_u_net_lb").graph == "training"
+    assert set(experiments.names()) == {"crafx2_la", "crafx2_lb", "wave_u_net_lb"}
+    for name, said in (("pretraining", "trains a front-end alone; crafx2_la, crafx2_lb"), ("lb", "expected one of")):
+        with pytest.raises(SettingsError, match=f"--experiment {name}: .*{said}"):
+            Parameters.load(None, given, experiment=name)
+    parameters = Parameters.load(None, [*given, "settings.train.batch_size=8"], experiment="crafx2_lb")
+    with pytest.raises(SettingsError, match=r"^pretraining\.batch_size: expected a multiple of the 8 accel.*found 20"):
+        parameters.check_on(Cluster.model_validate({"training": {"accelerators": 8}}))
+
+
+def test_tasks_that_read_songs_share_a_cache_and_have_a_bound_on_their_disk(tmp_path: Path) -> None:
+    cluster = Cluster.model_validate({"disk": "50Gi", "data_cache": "songs"})
+    graph.compile_to(tmp_path / "pipeline.yaml", cluster, "pretraining")
+    pipeline, platforms = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    kubernetes = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    tasks = {name.removeprefix("exec-"): task for name, task in kubernetes.items()}
+    mounted = {name.rstrip("-23") for name, task in tasks.items() if task.get("pvcMount")}
+    assert mounted == {"divide", "check", "statistics", "normalize", "evaluate", "register"}
+    assert all({"volumeName": "scratch", "mountPath": "/scratch", "sizeLimit": "50Gi"}.items() <= mount.items()
+               for task in tasks.values() for mount in task["emptyDirMounts"][-1:])  # fmt: skip
+    (environment,) = [
+        {variable["name"]: variable["value"] for variable in executor["container"]["env"]}
+        for name, executor in pipeline["deploymentSpec"]["executors"].items()
+        if name == "exec-statistics"
+    ]
+    assert environment == {"TMPDIR": "/scratch", "FXNORM_DATA_CACHE": "/data-cache"}
+
+
 @pytest.mark.parametrize(
     "wrong, said",
     [
         ("path=../elsewhere", "path: .*within the repository"),
         ("checkpoints=s3://bucket", "expected s3://BUCKET/KEY"),
+        ("store=normalized", "store: .*expected s3://BUCKET/PREFIX, or an absolute path"),
+        ("pretraining={batch_siz: 2}", "pretraining: .*batch_siz"),
+        ("pretraining={task: mix}", "pretraining: expected a front-end"),
         ("repository=https://me:secret@example.org/songs", "a password or token"),
         ("settings.train.task=front_end", "settings.train.task: expected 'mix'"),
         ("settings.train.initial_weights=artifacts/front_end", "initial_weights: artifacts/front_end is on no node"),
@@ -239,7 +279,7 @@ def begins_with_a_front_end(around: Surroundings) -> None:
     assert "pretrain" in output
     read = servers.objects_read(around.folder / "s3.log", "/fxnorm/dvc/files/md5/")
     assert max(read.values()) == 3 + 1, "evaluation alone reads songs again, of test"
-    version, run = around.champion()
+    version, _ = around.champion()
     project = around.project
     environment = project.environment | around.environment
     (project.folder / "front_end.yaml").write_text(yaml.safe_dump({**project.settings(), "train": first}))
