@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
 
 from fxnorm.errors import FxnormError, first_line
@@ -216,7 +215,7 @@ def _nan_last(value: float) -> float:
 def _without_dropout(module: nn.Module) -> Iterator[None]:
     places: list[tuple[nn.Module, str, float]]
     places = [(part, "dropout", part.dropout) for part in module.modules() if isinstance(part, nn.RNNBase)]
-    places += [(part, "p", part.p) for part in module.modules() if isinstance(part, _DropoutNd)]
+    places += [(part, "p", part.p) for part in module.modules() if isinstance(part, nn.Dropout)]
     try:
         for part, name, _ in places:
             setattr(part, name, 0.0)
