@@ -209,9 +209,8 @@ def train(name: str, folder: Path, cache: BlockCache | None, steps: int) -> None
     network = models.build(settings.train.network, **settings.train.sizes)
     loss_of, optimizer = StereoLoss(settings.train.loss), torch.optim.Adam(network.parameters(), 1e-3, amsgrad=True)
     crops = RandomCrops(read_splits(folder, ("train",), cache)["train"], samples, 0, True)
-    loader = DataLoader(
-        crops, BATCH, sampler=range(BATCH * (steps + _SKIPPED)), num_workers=1, multiprocessing_context="spawn"
-    )
+    numbers = range(BATCH * (steps + 3 * _SKIPPED))  # so that there is something to read ahead up to the last step
+    loader = DataLoader(crops, BATCH, sampler=numbers, num_workers=1, multiprocessing_context="spawn")
     batches, waits, times, own, readers = iter(loader), [], [], 0.0, 0.0
     for step in range(steps + _SKIPPED):
         if step == _SKIPPED:

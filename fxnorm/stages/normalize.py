@@ -215,7 +215,10 @@ def _prepare(output: Path, recipe: Path, splits: dict[str, list[Song]], alone: b
     if not _has_recipe(output, recipe):  # which others may be reading
         with whole_folder(output / RECIPE_FOLDER, RECIPE_CONTENTS.refuse_others) as temporary:
             shutil.copytree(recipe, temporary, dirs_exist_ok=True)
-        (output / published.STORED_FILE).unlink(missing_ok=True)
+    listing = published.read(output)
+    # the version of the dataset is in a recipe too, and changes no stem
+    if listing is not None and listing.recipe != Recipe.load(recipe).digest(recipe):
+        (output / published.STORED_FILE).unlink()
     published.keep(output, {split: [song.name for song in songs] for split, songs in splits.items()})
     _remove_others(output, splits, leftovers=alone)
 
