@@ -153,11 +153,13 @@ def _tasks(pipeline: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _task_names(package: Path) -> frozenset[str]:
-    """Names of the tasks that do something, as opposed to loops and conditions round them."""
+    """Names, as they are shown, of the tasks that do something, as opposed to loops and conditions round them."""
     pipeline = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
     components = pipeline["components"]
     return frozenset(
-        name for name, task in _tasks(pipeline) if "executorLabel" in components[task["componentRef"]["name"]]
+        task["taskInfo"]["name"]
+        for _, task in _tasks(pipeline)
+        if "executorLabel" in components[task["componentRef"]["name"]]
     )
 
 

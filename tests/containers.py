@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -30,7 +31,7 @@ def around(
         yield found
 
 
-def run(around: Surroundings, *options: str, **parameters: object) -> str:
+def run(around: Surroundings, *options: str, **parameters: Any) -> str:
     """Run the pipeline with the environment variables that say where the stores are."""
     variables = [text for name in around.environment for text in ("--environment", name)]
     return around.run("docker", *variables, *options, **parameters)

@@ -308,3 +308,25 @@ def test_shards_are_counted_on_the_songs_that_a_stage_reads() -> None:
     settings = Settings.of({"statistics": {"split": "valid"}})
     shards = {stage: fetch.divide(listed(*names), settings, stage, 8) for stage in ("check", "statistics", "normalize")}
     assert {stage: len(found) for stage, found in shards.items()} == {"check": 4, "statistics": 1, "normalize": 3}
+
+
+@pytest.mark.parametrize("audible", [True, False])
+def test_a_song_in_two_splits_is_known_from_the_list_and_from_whether_it_sounds(
+    audible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs = {f"wet/{split}/{song}": "ab" * 16 for split, song in (("train", "A"), ("val", "B"), ("test", "C"))}
+    files = [ListedFile(f"{song}/bass.wav", md5) for song, md5 in songs.items()]
+    found = Listing.of("here", "main", "data", "", "hash", "md5", files)
+    asked: list[Path] = []
+
+    def is_audible(_: object, path: Path) -> bool:
+        asked.append(path)
+        return audible
+
+    monkeypatch.setattr(fetch._Source, "is_audible", is_audible)
+    if audible:
+        with pytest.raises(DatasetError, match="data/wet: expected each song in one split, found train/A and val/B"):
+            fetch.refuse_unfit(found, SETTINGS)
+    else:
+        fetch.refuse_unfit(found, SETTINGS)
+    assert asked == [Path("data/wet/train/A/bass.wav")], "one of the three"

@@ -4,13 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from fxnorm.constants import WEIGHTS_FILE
 from fxnorm.data.provenance import TRAINED_ON_FILE
 from fxnorm.errors import FxnormError
 from fxnorm.pipeline.parameters import Parameters
 from fxnorm.registry import stored_weights
-from tests import servers
+from tests import servers, stores
+from tests.folders import contents
 
 
 @pytest.mark.system
@@ -55,3 +57,21 @@ def test_what_is_no_address_is_refused_before_anything_is_asked(address: str, sa
         pass
     with pytest.raises(FxnormError, match=f"settings.train.initial_weights: {address}: {said}"):
         Parameters.load(None, ["repository=here", f"settings.train.initial_weights={address}"])
+
+
+def test_a_run_that_trained_a_front_end_has_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores.new_database(tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.create_experiment("fxnorm", str(tmp_path / "artifacts"))
+    with_weights, without = (client.create_run(experiment).info.run_id for _ in range(2))
+    for name in (WEIGHTS_FILE, TRAINED_ON_FILE, "other.bin"):
+        (tmp_path / name).write_text(name)
+        client.log_artifact(with_weights, str(tmp_path / name), stored_weights.FRONT_END_FOLDER)
+    with stored_weights.opened(f"runs:/{with_weights}") as found:
+        assert found is not None
+        assert contents(found) == {name: name.encode() for name in (WEIGHTS_FILE, TRAINED_ON_FILE)}
+    for run_id, said in ((without, "expected a run that trained a front-end"), ("0" * 32, "cannot be read")):
+        with pytest.raises(FxnormError, match=said) as caught, stored_weights.opened(f"runs:/{run_id}"):
+            pass
+        assert "\n" not in str(caught.value)

@@ -64,6 +64,8 @@ def test_a_run_is_started_and_shown_until_it_succeeds(kubeflow: Kubeflow, submit
         "remote": "",
         "shards": 2,
         "checkpoints": "",
+        "store": "",
+        "pretraining_settings": {},
         "train_settings": {"seed": 1},
     }
     assert started.body["experiment_id"] == "experiment-0"
@@ -80,6 +82,20 @@ def test_a_run_is_started_and_shown_until_it_succeeds(kubeflow: Kubeflow, submit
         "statistics 2: SUCCEEDED",
         "run: SUCCEEDED",
     ]
+
+
+def test_a_published_experiment_is_started_by_its_name(kubeflow: Kubeflow, submit: Any) -> None:
+    status, output, error = submit("--experiment", "crafx2_lb", "--set", "settings.train.seed=1")
+    assert status == 0, error
+    line = "experiment crafx2_lb: settings of configs/crafx2_lb.yaml, pre-training of configs/pretraining.yaml"
+    assert output.startswith(line)
+    (started,) = kubeflow.asked("POST", "/runs")
+    given = started.body["runtime_config"]["parameters"]
+    assert given["train_settings"] == {"sizes": {"front_end": "random"}, "loss": "b", "seed": 1}
+    assert given["pretraining_settings"]["weight_decay"] == 1e-6
+    tasks = started.body["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert "pretrain" in tasks["train"]["dependentTasks"]
+    assert [experiment["display_name"] for experiment in kubeflow.experiments] == ["crafx2_lb"]
 
 
 def test_an_experiment_that_is_there_is_used(kubeflow: Kubeflow, submit: Any) -> None:

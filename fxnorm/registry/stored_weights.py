@@ -90,11 +90,10 @@ def _from_run(name: str, folder: Path) -> Iterator[Path]:
             raise ModelError(
                 f"{_SETTING}: {name}: expected at most {_LARGEST_BYTES} bytes, found {sum(files.values())}"
             )
-        for file in wanted:
-            client.download_artifacts(run_id, f"{FRONT_END_FOLDER}/{file}", str(folder))
+        paths = [Path(client.download_artifacts(run_id, f"{FRONT_END_FOLDER}/{file}", str(folder))) for file in wanted]
         versions = [] if wanted else client.search_model_versions(f"run_id='{run_id}'", max_results=1)
     if WEIGHTS_FILE in wanted:
-        yield folder / FRONT_END_FOLDER
+        yield paths[0].parent
         return
     if not versions:
         raise ModelError(f"{_SETTING}: {name}: expected a run that trained a front-end, or whose Mixer is registered")
