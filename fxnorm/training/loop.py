@@ -295,7 +295,7 @@ class _Run:
         with signals_blocked():
             return self._interruptible(iter(self._loader(self.crops, self.local_batch_size, sampler)))
 
-    def _interruptible(self, batches: Iterator[Example]) -> Iterator[Example]:
+    def _interruptible(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
         """Batches of songs in a store end at a signal, also one that comes while the store does not answer.
 
         Several processes stop at the same step, which they agree on in it.
