@@ -1,10 +1,11 @@
 """The acceptance rule: what a candidate is compared with, what its version records, and what stays after a failure."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -94,7 +95,15 @@ def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     assert at(settings, CHAMPION).number == "1"
     assert at(settings, CHAMPION).tags == told
 
-    decision = register.run(any_is_good, candidate, Path("report-new"), Path("new"))
+    brought: list[Path] = []
+
+    @contextlib.contextmanager
+    def bring() -> Iterator[Path]:
+        brought.append(Path("new"))
+        yield Path("new")
+
+    decision = register.run(any_is_good, candidate, Path("report-new"), bring)
+    assert brought == [Path("new")], "when it is needed, and once"
     evaluate.run(settings, champion, Path("new"), Path("report-again"))
     again = read_metrics(Path("report-again"))["test_wet"]["crafx2"][DECISIVE]
     measured = mlflow.MlflowClient().get_model_version(settings.register_.name, "1").tags
