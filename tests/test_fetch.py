@@ -237,6 +237,7 @@ def listing(store: Store) -> Listing:
     return found
 
 
+@pytest.mark.slow  # DVC opens the repository for each of 25 tasks
 def test_each_object_is_read_once_by_a_stage_that_needs_it_and_by_no_task_that_does_not(
     store: Store, listing: Listing
 ) -> None:
