@@ -323,7 +323,7 @@ def test_a_song_in_two_splits_is_known_from_the_list_and_from_whether_it_sounds(
     found = Listing.of("here", "main", "data", "", "hash", "md5", files)
     asked: list[Path] = []
 
-    def is_audible(_: object, path: Path) -> bool:
+    def is_audible(_: object, song: object, path: Path) -> bool:
         asked.append(path)
         return audible
 
