@@ -194,7 +194,7 @@ def normalize(
             whole=listed.whole(work.splits),
         )
     if store:
-        normalize.publish(Path(normalized.path), store)  # type: ignore[attr-defined,unused-ignore]
+        normalize.publish(Path(normalized.path), store)
 
 
 @_component()
@@ -211,6 +211,7 @@ def pretrain(
     metrics: Output[Metrics],
 ) -> None:
     """Train a front-end alone on the normalized songs of all shards, as a start for the training."""
+    import os
     import tempfile
     from pathlib import Path
 
@@ -226,6 +227,9 @@ def pretrain(
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        os.environ.setdefault(
+            "XDG_CACHE_HOME", str(work / "cache")
+        )  # of songs in a store, on the disk for temporary files
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
         best = stage.run_processes(
             Settings.of(sections),
@@ -255,6 +259,7 @@ def train(
     weights: Input[Model] = None,  # as kfp has optional artifacts
 ) -> None:
     """Train a network on the normalized songs of all shards; the result is a Mixer directory."""
+    import os
     import tempfile
     from pathlib import Path
 
@@ -272,6 +277,9 @@ def train(
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        os.environ.setdefault(
+            "XDG_CACHE_HOME", str(work / "cache")
+        )  # of songs in a store, on the disk for temporary files
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
         best = stage.run_processes(
             Settings.of(sections),

@@ -32,7 +32,7 @@ _MIXING_GB, _MIXING_SECOND_GB = 0.75, 0.0025
 _TRAINING_GB = 4.0  # main memory of a training process and its readers
 
 _BYTES_A_SECOND = SAMPLE_RATE * 2 * 3 * (len(STEMS) + 1)  # normalized songs: stereo, 24 bits
-_FLAC = 0.6
+_FLAC = 0.5
 _STATISTICS_GB = 0.011  # a part
 _SHARED_OUT = ("check", "statistics", "normalize")
 
