@@ -278,7 +278,7 @@ def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(project: Pr
 
 
 def begins_with_a_front_end(around: Surroundings) -> None:
-    """The same songs in a store, a front-end first: both trainings as on one machine, the first tasks not done again."""
+    """The same songs in a store, a front-end first: trainings as on one machine, and the first tasks not done again."""
     first: dict[str, object] = {**TINY, "task": "front_end", "batch_size": 1, "schedule": TINY["schedule"]}
     songs = around.folder / "songs"
     output = around.run("subprocess", "--cache", pretraining=first, store=str(songs))
