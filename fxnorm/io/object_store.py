@@ -249,10 +249,10 @@ class Folder:
             ]
         return sorted((stored for stored in found if not stored.name.endswith("/") and stored.name), key=_name_of)
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a small object; None if it is not there."""
+    def read(self, name: str, most_bytes: int | None = None) -> bytes | None:
+        """The content of a small object, of at most so many bytes if that is said; None if it is not there."""
         with _none_if_missing():
-            return read(f"{self.address}/{name}")
+            return read(f"{self.address}/{name}", most_bytes)
         return None
 
     def tag(self, name: str) -> str | None:

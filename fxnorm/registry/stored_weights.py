@@ -24,6 +24,7 @@ FRONT_END_FOLDER = "front_end"
 
 _SETTING = "train.initial_weights"
 _LARGEST_BYTES = 2**31  # the published network has 32 MB
+_LARGEST_LIST = 2**24  # bytes of what they learnt from
 
 
 @contextlib.contextmanager
@@ -69,11 +70,10 @@ def _from_store(address: str, folder: Path) -> Path:
     except FxnormError as error:
         raise ModelError(f"{_SETTING}: {error}") from error
     weights.write_bytes(content)
-    learnt = (
-        object_store.Folder(place).read(TRAINED_ON_FILE) if "/" in place.removeprefix(object_store.SCHEME) else None
-    )
-    if learnt is not None:
-        (folder / TRAINED_ON_FILE).write_bytes(learnt)
+    if "/" in place.removeprefix(object_store.SCHEME):
+        learnt = object_store.Folder(place).read(TRAINED_ON_FILE, _LARGEST_LIST)
+        if learnt is not None:
+            (folder / TRAINED_ON_FILE).write_bytes(learnt)
     return weights if is_file else folder
 
 
