@@ -147,7 +147,7 @@ def test_git_ignores_filled_in_secrets_but_not_their_examples() -> None:
     def ignored(path: Path) -> bool:
         return subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=ROOT, check=False).returncode == 0
 
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     for example in EXAMPLES:
         assert ignored(example.with_suffix("")), f"{example.with_suffix('')} would be committed"
         assert not ignored(example)

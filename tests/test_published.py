@@ -116,7 +116,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Path:
         for index, name in enumerate(("vocals", "bass", "drums", "mixture")):
             samples = noise(6.0 + (index == 1), 0.3, 10 * number + index, channels=1 if index == 2 else 2)
             audio.write(folder / song / f"{name}{suffix}", samples, subtype="PCM_24", seek_table=True)
-        (folder / song / "digest").write_text(f"{number:064}\n")
+        (folder / song / "digest").write_text(f"{number:064} flac\n")
     (folder / "recipe").mkdir()
     Recipe.load(mixer_folder).save(folder / "recipe")
     return folder

@@ -38,12 +38,18 @@ __all__ = ["RECIPE_FOLDER", "gather", "merge", "publish", "run"]
 _logger = logging.getLogger(__name__)
 
 _DIGEST_FILE = "digest"
+_FLAC_MARK = " flac"
+"""At the end of the digest of a song whose files are FLAC, but for those that FLAC cannot hold."""
 
 
 def _foreign(folder: Path) -> str | None:
-    """The first file of a song that was not normalized here, whatever its names."""
-    names = [name for name in outputs.files_in(folder) if not (folder / _DIGEST_FILE).is_file()]
-    return names[0] if names else None
+    """The first file of a song that was not normalized here, whatever its names; FLAC in a song of WAV is another's."""
+    names, marker = outputs.files_in(folder), folder / _DIGEST_FILE
+    if not marker.is_file():
+        return names[0] if names else None
+    if marker.read_text(encoding="utf-8", errors="replace").strip().endswith(_FLAC_MARK):
+        return None
+    return next((name for name in names if name.endswith(".flac")), None)
 
 
 _SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.(?:wav|flac)|{_DIGEST_FILE}"
@@ -405,7 +411,8 @@ def _normalize_song(
 ) -> str:
     """Write one song's normalized stems and its mixture, unless that very work is done already; gives its hash."""
     content = song.digest()
-    digest = hashlib.sha256(_work(song.name, content, recipe_digest, dry, suffix).encode()).hexdigest()
+    work = f"{recipe_digest} {song.name} {content} {dry}"
+    digest = hashlib.sha256(work.encode()).hexdigest() + ("" if suffix == _WAV else _FLAC_MARK)
     target = output / song.name
     if done.matches(digest, target):
         return content
@@ -424,11 +431,6 @@ def _normalize_song(
         (folder / _DIGEST_FILE).write_text(digest + "\n", encoding="utf-8")
     done.add(digest, target)
     return content
-
-
-def _work(name: str, content: str, recipe_digest: str, dry: bool, suffix: str) -> str:
-    """What is made of what; that it is WAV is not said, since it always was."""
-    return f"{recipe_digest} {name} {content} {dry}" + ("" if suffix == _WAV else f" {suffix}")
 
 
 def _write(path: Path, samples: np.ndarray) -> None:
