@@ -52,10 +52,9 @@ IS_REPOSITORY := git rev-parse --git-dir >/dev/null 2>&1
 check-repository: check-folder
 	@$(IS_REPOSITORY) || echo "no git repository here: DVC will do without one (core.no_scm in .dvc/config.local)"
 
-# Python compiles a module when it is imported first: compiling all 23,000 would take a minute or two
 $(INSTALLED): pyproject.toml constraints.txt | check-folder
 	$(PYTHON) -m venv $(VENV)
-	pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	python -m fxnorm.components.warm_up
 	touch $@
 
@@ -99,7 +98,7 @@ lint: $(INSTALLED)
 	deptry .
 
 $(DOCS_INSTALLED): $(INSTALLED)
-	pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[docs]'
+	pip install --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 docs: $(DOCS_INSTALLED)

@@ -51,9 +51,7 @@ def programs(wheel: Path) -> Path:
     folder = wheel.parent / "environment"
     venv.create(folder, with_pip=True)
     constraints = str(REPOSITORY / "constraints.txt")
-    # compiling all modules of all packages takes a minute, and few of them are imported here
-    install = (str(folder / "bin/pip"), "install", "-q", "--no-compile", "--constraint", constraints)
-    finished(*install, str(wheel), cwd=wheel.parent)
+    finished(str(folder / "bin/pip"), "install", "-q", "--constraint", constraints, str(wheel), cwd=wheel.parent)
     return folder / "bin"
 
 
