@@ -489,7 +489,9 @@ def _begun_for(digest: str, report: Path) -> TrackedRun | None:
     """The run that a report names for a Mixer, or the newest of the experiment that is the Mixer's, if there is one."""
     left = _read(report / RUN_FILE)
     if left is not None and left.mixer == digest and is_alive(left.run_id):  # not an earlier Mixer's
-        return TrackedRun(left.run_id)
+        run = TrackedRun(left.run_id)
+        run.experiment = left.experiment
+        return run
     with as_user_error(f"{server()}: MLflow cannot look up the runs of a Mixer"):
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(_experiment_name())
