@@ -3,6 +3,7 @@
 Real HTTP: moto's S3 behind a gate that counts requests, waits, fails, breaks off and is silent.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -141,7 +142,11 @@ def same(one: Iterable[tuple[torch.Tensor, ...]], other: Iterable[tuple[torch.Te
 
 
 def on_disk(cache: BlockCache) -> int:
-    return sum(file.stat().st_blocks * 512 for file in cache.folder.rglob("*") if len(file.name) > 10)
+    total = 0
+    for file in cache.folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            total += file.stat().st_blocks * 512 if len(file.name) > 10 else 0
+    return total
 
 
 def test_a_published_folder_keeps_a_list_and_has_the_digests_of_its_songs(local: Path, folder: Path) -> None:
@@ -186,7 +191,8 @@ def test_the_cache_keeps_its_bound_with_several_readers_and_damage_is_read_again
     read = []
     for batch in loader:
         read.append(batch)
-        most = max(most, on_disk(cache))
+        # one that gets its name meanwhile may be counted under both: twice in a row that is no chance
+        most = max(most, min(on_disk(cache), on_disk(cache)))
     assert BOUND / 2 < most <= BOUND
     assert same(DataLoader(crops(local), 2, sampler=range(40)), read)
     for file in cache.folder.glob("blocks-1/*/*"):

@@ -245,7 +245,7 @@ def gather(parts: Sequence[Path], output: Path) -> None:
     Raises:
         DatasetError: the shards were not normalized with the same recipe, or have a song in common.
     """
-    digests = [Recipe.load(part / RECIPE_FOLDER).digest(part / RECIPE_FOLDER) for part in parts]
+    digests = _recipe_digests(parts)
     listing = published.merged(parts)
     for part, digest in zip(parts, digests, strict=True):
         if digest != digests[0]:
@@ -263,6 +263,22 @@ def gather(parts: Sequence[Path], output: Path) -> None:
         (output / RECIPE_FOLDER).symlink_to((parts[0] / RECIPE_FOLDER).absolute(), target_is_directory=True)
     else:
         _complete_recipe(parts, output / RECIPE_FOLDER, data)
+
+
+def _recipe_digests(parts: Sequence[Path]) -> list[str]:
+    """The digests of the recipes of parts; a recipe that a thousand parts have is opened once."""
+    known: dict[str, str] = {}
+    digests = []
+    for part in parts:
+        folder, content = part / RECIPE_FOLDER, hashlib.sha256()
+        for name, file in sorted(_contents(folder).items()):
+            if name != provenance.SOURCES_FILE:  # which each part has of its own songs
+                content.update(f"{name}\0{len(file)}\0".encode() + file)
+        key = content.hexdigest()
+        if key not in known:
+            known[key] = Recipe.load(folder).digest(folder)
+        digests.append(known[key])
+    return digests
 
 
 def _complete_recipe(parts: Sequence[Path], output: Path, data: dict[str, str]) -> None:
