@@ -1,8 +1,9 @@
 """What a run of the pipeline takes: songs, hours of audio, bytes that are moved, memory, disk and time of each task.
 
 Songs and their number are known from DVC's list of files; bytes and lengths are those of a sample of the songs. The
-processor's time and the memory of a task are what was measured on one core at 2.5 GHz (``docs/datasets.md``,
-``docs/catalogues.md``), so they are no more than a first guess of what a node takes.
+processor's time and the memory of measuring, normalizing and mixing are what was measured on one core at 2.5 GHz
+(``docs/datasets.md``, ``docs/catalogues.md``), those of an evaluation beside its mixes and the memory of a training are
+assumed: all are a first guess of what a node takes.
 """
 
 import math
@@ -24,7 +25,7 @@ _GIB = 2**30
 
 # of one core, a second of song: four stems
 _CHECK_SECONDS, _STATISTICS_SECONDS, _NORMALIZE_SECONDS = 0.01, 0.01, 0.02
-_MIX_SECONDS = {"crafx2": 0.07, "wave_u_net": 0.95}
+_MIX_SECONDS = {"crafx2": 0.07, "wave_u_net": 0.4}
 _EVALUATE_FACTOR = 1.5  # mixes of two sums and the static mix, metrics and pictures beside the network's
 
 _PROCESS_GB, _SECOND_GB = 0.6, 0.001  # of a process that measures or normalizes: without a song, a second of its song

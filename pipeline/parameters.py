@@ -31,11 +31,20 @@ def _relative(path: str) -> str:
     return str(normal)
 
 
-class _OfSongs(BaseModel):
-    """Parameters of a pipeline that trains, with the sections of ``params.yaml`` together as ``settings``."""
+class _Of(BaseModel):
+    """Parameters of a pipeline."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     pipeline: ClassVar[str]
+
+    @property
+    def graph(self) -> str:
+        """Which of :data:`fxnorm.pipeline.graph.PIPELINES` it takes."""
+        return self.pipeline
+
+
+class _OfSongs(_Of):
+    """Parameters of a pipeline that trains, with the sections of ``params.yaml`` together as ``settings``."""
 
     repository: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
     """Address of the git repository that tracks the data with DVC, or a folder on this machine."""
@@ -49,11 +58,6 @@ class _OfSongs(BaseModel):
     """Into how many parts statistics and normalization divide the songs."""
     settings: dict[str, Any] = {}
     """The sections of ``params.yaml``."""
-
-    @property
-    def graph(self) -> str:
-        """Which of :data:`fxnorm.pipeline.graph.PIPELINES` it takes."""
-        return self.pipeline
 
     @classmethod
     def load(
@@ -244,10 +248,9 @@ class SearchParameters(_OfSongs):
         return self.model_dump(exclude={"settings", "space"}) | arguments | {"space": json.dumps(self.space)}
 
 
-class BatchParameters(BaseModel):
+class BatchParameters(_Of):
     """Parameters of the pipeline that mixes many sessions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     pipeline: ClassVar = "batch"
 
     sessions: Place
@@ -265,11 +268,6 @@ class BatchParameters(BaseModel):
     """Whether to write what each stem contributes beside each mix, too."""
     most_failed: Annotated[int, Field(ge=0)] = 0
     """How many sessions may fail before the run counts as failed. All others are mixed in any case."""
-
-    @property
-    def graph(self) -> str:
-        """Which of :data:`fxnorm.pipeline.graph.PIPELINES` it takes."""
-        return self.pipeline
 
     @classmethod
     def load(

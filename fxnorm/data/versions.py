@@ -35,7 +35,8 @@ CHANGES_NO_RESULT = frozenset({
     "fxnorm.training.interruption",  # when a training stops, to go on bit for bit
     "fxnorm.statistics.plots",  # pictures beside statistics and stems: drawn each time, and never kept
     "fxnorm.tracking.runs", "fxnorm.tracking.evaluations", "fxnorm.tracking.system_metrics",
-    "fxnorm.tracking.errors", "fxnorm.tracking.kubeflow_runs",  # what is written of results to a tracking server
+    "fxnorm.tracking.searches", "fxnorm.tracking.errors",
+    "fxnorm.tracking.kubeflow_runs",  # what is written of results to a tracking server
     "fxnorm.registry.registered", "fxnorm.registry.aliases", "fxnorm.registry.served_model",
     "fxnorm.registry.model_card",  # where a finished Mixer goes
     "fxnorm.registry.stored_weights",  # where weights are brought from, which count by what they are

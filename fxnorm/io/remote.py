@@ -11,7 +11,6 @@ several of their requests where it takes one here.
 import contextlib
 import fcntl
 import hashlib
-import io
 import logging
 import os
 import queue
@@ -26,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from fxnorm.errors import DatasetError, FxnormError, StoreError, system_reason
 from fxnorm.io import object_store
 from fxnorm.io.blocks import BlockCache
+from fxnorm.io.random_access import RandomAccess
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ class RemoteFile:
     tag: str
 
 
-class RangedFile(io.RawIOBase):
+class RangedFile(RandomAccess):
     """A remote file to be read, as far as it is read.
 
     A decoder that calls it from C cannot pass an error on; so the first one is kept in ``error``, and the file ends
@@ -77,31 +77,17 @@ class RangedFile(io.RawIOBase):
     """
 
     def __init__(self, file: RemoteFile, cache: BlockCache | None) -> None:
+        super().__init__(file.size)
         self.error: FxnormError | None = None
         self._file, self._cache = file, cache
         self._blocks: dict[int, bytes] = {}
         self._current, self._current_start = b"", 0
-        self._position = 0
 
     def expect(self, start: int, stop: int) -> None:
         """Read these bytes now, with as few requests as there are gaps in the cache."""
         start, stop = max(0, start), min(stop, self._file.size)
         if start < stop:
             self._load(_number_of(start), _number_of(stop - 1))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._file.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         # a decoder asks for some KB at a time: mostly they lie in the block that it read last

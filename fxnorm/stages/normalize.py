@@ -270,14 +270,13 @@ def _recipe_digests(parts: Sequence[Path]) -> list[str]:
     known: dict[str, str] = {}
     digests = []
     for part in parts:
-        folder, content = part / RECIPE_FOLDER, hashlib.sha256()
-        for name, file in sorted(_contents(folder).items()):
-            if name != provenance.SOURCES_FILE:  # which each part has of its own songs
-                content.update(f"{name}\0{len(file)}\0".encode() + file)
-        key = content.hexdigest()
-        if key not in known:
-            known[key] = Recipe.load(folder).digest(folder)
-        digests.append(known[key])
+        folder = part / RECIPE_FOLDER
+        # where songs are from is in it too, of each part's own songs
+        files = {path for path in files_below(folder) if path.name != provenance.SOURCES_FILE}
+        content = _hash_of({path.relative_to(folder).as_posix(): dataset.file_digest(path) for path in files})
+        if content not in known:
+            known[content] = Recipe.load(folder).digest(folder)
+        digests.append(known[content])
     return digests
 
 

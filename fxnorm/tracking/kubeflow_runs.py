@@ -4,11 +4,9 @@ import os
 import re
 from dataclasses import dataclass
 
-import mlflow
-
 from fxnorm.errors import SettingsError, printable
-from fxnorm.tracking.errors import as_user_error, server
-from fxnorm.tracking.runs import DESCRIPTION_TAG, configure
+from fxnorm.tracking import searches
+from fxnorm.tracking.runs import DESCRIPTION_TAG
 
 VARIABLE = "FXNORM_KUBEFLOW_RUN"
 """Environment variable with the id of the Kubeflow run that a task belongs to."""
@@ -46,14 +44,8 @@ def evaluated_by(kubeflow_run: str) -> Evaluated | None:
     """
     if not _ID.fullmatch(kubeflow_run):
         raise SettingsError(f"{printable(kubeflow_run)}: no id of a Kubeflow run")
-    configure()
-    client = mlflow.MlflowClient()
-    with as_user_error(f"{server()}: cannot be searched for the run of an evaluation"):
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        condition, newest = f"tags.`{_TAG}` = '{kubeflow_run}'", ["attributes.start_time DESC"]
-        found = client.search_runs(experiments, condition, order_by=newest, max_results=1)
-    if not found:
+    run = next(searches.newest(f"tags.`{_TAG}` = '{kubeflow_run}'"), None)
+    if run is None:
         return None
-    run = found[0]
     address = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     return Evaluated(address, str(run.info.run_name), run.data.tags.get(DESCRIPTION_TAG, ""))

@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import mlflow
-
-from fxnorm.tracking.errors import as_user_error, server
-from fxnorm.tracking.runs import configure
+from fxnorm.tracking import searches
 
 _METRIC = "train/examples_per_second"
 _DECISIVE = ("train.network", "train.task", "train.sequence_seconds", "train.precision")
@@ -38,25 +35,13 @@ def newest(params: Mapping[str, Any]) -> Speed | None:
     Raises:
         FxnormError: the tracking server does not answer or refuses.
     """
-    configure()
-    client = mlflow.MlflowClient()
     wanted = _decisive(params)
     conditions = [f"params.`{name}` = '{wanted[name]}'" for name in _DECISIVE if name in wanted]
-    condition = " and ".join([f"metrics.`{_METRIC}` > 0", *conditions])
-    with as_user_error(f"{server()}: cannot be searched for earlier trainings"):
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        token: str | None = None
-        while True:
-            page = client.search_runs(
-                experiments, condition, order_by=["attributes.start_time DESC"], max_results=100, page_token=token
-            )
-            for run in page:
-                if _decisive(run.data.params) == wanted:
-                    device = f"{run.data.tags.get('device', 'an unknown device')} x {run.data.tags.get('processes', 1)}"
-                    return Speed(float(run.data.metrics[_METRIC]), str(run.info.run_id), device)
-            token = page.token
-            if not token:
-                return None
+    for run in searches.newest(" and ".join([f"metrics.`{_METRIC}` > 0", *conditions])):
+        if _decisive(run.data.params) == wanted:
+            device = f"{run.data.tags.get('device', 'an unknown device')} x {run.data.tags.get('processes', 1)}"
+            return Speed(float(run.data.metrics[_METRIC]), str(run.info.run_id), device)
+    return None
 
 
 def _decisive(params: Mapping[str, Any]) -> dict[str, str]:

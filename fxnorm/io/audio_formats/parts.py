@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import BinaryIO
 
+from fxnorm.io.random_access import RandomAccess
+
 Piece = bytes | memoryview | range
 """Bytes, or a stretch of the file by its positions."""
 
@@ -71,7 +73,7 @@ class Layout:
     fault: str | None = None
 
 
-class Splice(io.RawIOBase):
+class Splice(RandomAccess):
     """A file that is read from pieces of another one.
 
     Args:
@@ -81,25 +83,10 @@ class Splice(io.RawIOBase):
     """
 
     def __init__(self, file: BinaryIO, pieces: Sequence[Piece], zeros: int = 0) -> None:
-        super().__init__()
         self._file = file
         self._pieces = [piece for piece in pieces if len(piece)]
         self._starts = list(accumulate((len(piece) for piece in self._pieces), initial=0))
-        self._size = self._starts[-1] + zeros
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence])
-        return self._position
+        super().__init__(self._starts[-1] + zeros)
 
     def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
         target = memoryview(buffer).cast("B")
