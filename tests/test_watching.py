@@ -136,7 +136,7 @@ def test_a_large_log_is_renamed_and_few_files_stay_whichever_process_writes(tmp_
     assert (found.damaged, failures) == ([], [])
     newest = {int(request.version) for request in found.requests}
     assert len(newest) == len(found.requests) > 50
-    assert {198, 199} <= newest
+    assert newest & {198, 199}, "one of them was written last; the other process may have been done long before"
 
 
 def test_a_full_disk_fails_no_request_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
