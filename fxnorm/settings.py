@@ -131,9 +131,10 @@ class TrainSettings(_Section):
 
     task: Literal["mix", "front_end"] = "mix"
     """What is learnt: to mix; or, as a start for that, CRAFx2's front-end alone, to rebuild the stems it is given."""
-    network: Literal["crafx2", "wave_u_net"] = "crafx2"
-    """What learns: the network of the method, or the Wave-U-Net that it is compared with."""
-    sizes: dict[str, int | str] = {}
+    network: Literal["crafx2", "wave_u_net", "console"] = "crafx2"
+    """What learns: the network of the method, the Wave-U-Net that it is compared with, or a mixing console whose
+    equalizers and limiter a small network sets."""
+    sizes: dict[str, int | float | str] = {}
     """Sizes of the network that differ from the published ones."""
     initial_weights: str | None = None
     """What an earlier run wrote and the network starts from: its folder, a .safetensors file, ``s3://BUCKET/PREFIX`` of

@@ -25,7 +25,7 @@ _GIB = 2**30
 
 # of one core, a second of song: four stems
 _CHECK_SECONDS, _STATISTICS_SECONDS, _NORMALIZE_SECONDS = 0.01, 0.01, 0.02
-_MIX_SECONDS = {"crafx2": 0.07, "wave_u_net": 0.4}
+_MIX_SECONDS = {"crafx2": 0.07, "wave_u_net": 0.4, "console": 0.02}
 _EVALUATE_FACTOR = 1.5  # mixes of two sums and the static mix, metrics and pictures beside the network's
 
 _PROCESS_GB, _SECOND_GB = 0.6, 0.001  # of a process that measures or normalizes: without a song, a second of its song

@@ -31,6 +31,7 @@ SYSTEM_TITLES = {
     STATIC_MIX: "static mix",
     "crafx2": "CRAFx2",
     "wave_u_net": "Wave-U-Net",
+    "console": "mixing console",
 }
 SPLIT_TITLES = {"test_wet": "Stems of finished songs", "test_dry": "Dry recordings"}
 

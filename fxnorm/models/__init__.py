@@ -1,6 +1,6 @@
-"""The mixing networks: CRAFx2, and the Wave-U-Net it is compared with.
+"""The mixing networks: CRAFx2, the Wave-U-Net it is compared with, and the mixing console that is small and general.
 
-Both take stems as (batch, 8, samples), channels in the order vocals L, R, bass L, R, drums L, R, other L, R, and give a
+All take stems as (batch, 8, samples), channels in the order vocals L, R, bass L, R, drums L, R, other L, R, and give a
 stereo mix (batch, 2, samples) of the same length.
 """
 
@@ -8,20 +8,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from fxnorm.errors import SettingsError
+from fxnorm.models.console import MixingConsole
 from fxnorm.models.crafx2 import CRAFx2
 from fxnorm.models.network import MixingNetwork
 from fxnorm.models.reference import from_reference, infer_config
-from fxnorm.models.sizes import Crafx2Sizes, NetworkSizes, WaveUNetSizes, parse
+from fxnorm.models.sizes import ConsoleSizes, Crafx2Sizes, NetworkSizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet
 
-__all__ = ["CRAFx2", "MixingNetwork", "WaveUNet", "build", "from_reference", "infer_config", "refuse_larger"]
+__all__ = [
+    "CRAFx2", "MixingConsole", "MixingNetwork", "WaveUNet", "build", "from_reference", "infer_config", "refuse_larger",
+]  # fmt: skip
 
 
-def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
+def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet | MixingConsole:
     """A new network with random weights.
 
     Args:
-        name: ``"crafx2"`` or ``"wave_u_net"``.
+        name: ``"crafx2"``, ``"wave_u_net"`` or ``"console"``.
         **sizes: what differs from the published sizes (:mod:`fxnorm.models.sizes`). A network's ``config`` holds all
             arguments with which this function builds its like.
 
@@ -32,7 +35,9 @@ def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
         return CRAFx2(parse(Crafx2Sizes, sizes))
     if name == "wave_u_net":
         return WaveUNet(parse(WaveUNetSizes, sizes))
-    raise SettingsError(f"network: expected 'crafx2' or 'wave_u_net', found {name!r}")
+    if name == "console":
+        return MixingConsole(parse(ConsoleSizes, sizes))
+    raise SettingsError(f"network: expected 'crafx2', 'wave_u_net' or 'console', found {name!r}")
 
 
 def refuse_larger(description: Mapping[str, Any], parameters: int) -> None:
@@ -47,4 +52,4 @@ def refuse_larger(description: Mapping[str, Any], parameters: int) -> None:
         parse(_SIZES[name], sizes).refuse_larger_than(parameters)
 
 
-_SIZES: dict[str, type[NetworkSizes]] = {sizes.network: sizes for sizes in (Crafx2Sizes, WaveUNetSizes)}
+_SIZES: dict[str, type[NetworkSizes]] = {sizes.network: sizes for sizes in (Crafx2Sizes, WaveUNetSizes, ConsoleSizes)}

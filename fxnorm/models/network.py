@@ -72,6 +72,7 @@ class MixingNetwork(nn.Module, ABC):
         """What :meth:`mix_parts` raises where it does not work."""
         return ModelError(
             f"{self.sizes.network}: its mix is no sum of parts, one for each stem; expected a network that is: crafx2"
+            " or console"
         )
 
 

@@ -96,6 +96,27 @@ class WaveUNetSizes(NetworkSizes):
         return deepest**2 * self.kernel
 
 
+class ConsoleSizes(NetworkSizes):
+    """Sizes of :class:`fxnorm.models.console.MixingConsole`."""
+
+    network: ClassVar[str] = "console"
+
+    bands: PositiveInt = 56
+    """Bands of a strip's equalizer, evenly spaced on the mel scale."""
+    features: PositiveInt = 96
+    """Features of a frame."""
+    kernel: PositiveInt = 3
+    """Frames in the kernel of a temporal block; odd."""
+    blocks: FewParts = 6
+    """Temporal blocks; the dilation doubles from each to the next."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of features that a step of the training leaves out."""
+
+    @property
+    def least_parameters(self) -> int:
+        return self.features**2 * self.kernel * self.blocks + 48 * self.bands * self.features
+
+
 Sizes = TypeVar("Sizes", bound=NetworkSizes)
 
 

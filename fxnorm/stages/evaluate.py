@@ -226,7 +226,7 @@ def _head(output: Path) -> bool:
 
 def _mix_of_another(mixes: Path) -> str | None:
     """Of mixes without a list of them, the first of a system that the metrics beside them do not name."""
-    known = {REFERENCE, *BASELINES, "crafx2", "wave_u_net"}
+    known = {REFERENCE, *BASELINES, "crafx2", "wave_u_net", "console"}
     with contextlib.suppress(FxnormError):
         known |= {system for systems in read_metrics(mixes.parent).values() for system in systems}
     return next((name for name in outputs.files_in(mixes) if Path(name).stem not in known), None)

@@ -273,6 +273,8 @@ def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
 
     ``params.yaml`` has the demo's sizes, and it is easily forgotten that they are meant for the demo's songs.
     """
+    if train.network not in _PUBLISHED_STEPS:
+        return
     steps = len(loop.learning_rates(train))
     with torch.random.fork_rng(devices=[]):  # draws weights, which those of this training must not depend on
         published = _parameters(models.build(train.network))
