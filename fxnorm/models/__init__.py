@@ -10,11 +10,20 @@ from typing import Any
 from fxnorm.errors import SettingsError
 from fxnorm.models.crafx2 import CRAFx2
 from fxnorm.models.network import MixingNetwork
-from fxnorm.models.reference import from_reference, infer_config
+from fxnorm.models.reference import from_reference, infer_config, unwrapped
 from fxnorm.models.sizes import Crafx2Sizes, NetworkSizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet
 
-__all__ = ["CRAFx2", "MixingNetwork", "WaveUNet", "build", "from_reference", "infer_config", "refuse_larger"]
+__all__ = [
+    "CRAFx2",
+    "MixingNetwork",
+    "WaveUNet",
+    "build",
+    "from_reference",
+    "infer_config",
+    "refuse_larger",
+    "unwrapped",
+]
 
 
 def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet:
