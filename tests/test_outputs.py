@@ -35,6 +35,7 @@ pytestmark = pytest.mark.system
 COMMANDS = {
     "train": "train ../normalized {out}",
     "import-weights": "import-weights ../weights.pt {out} --statistics ../statistics.npz --impulse-responses ../rooms",
+    "import-reference": "import-reference ../rooms {out}",
     "normalize": "normalize ../data/wet ../statistics.npz {out}",
     "evaluate": "evaluate ../mixer ../data {out}",
     "build": "listening-test build ../mixes {out}",
@@ -44,6 +45,7 @@ COMMANDS = {
 INPUTS = {
     "train": "../normalized",
     "import-weights": "../rooms",
+    "import-reference": "../rooms",
     "normalize": "../data/wet",
     "evaluate": "../mixer",
     "build": "../mixes",
@@ -126,7 +128,7 @@ def test_an_output_that_is_or_holds_an_input_is_refused(
         link.unlink()
 
 
-@pytest.mark.parametrize("command", ["train", "import-weights", "normalize", "evaluate", "build"])
+@pytest.mark.parametrize("command", ["train", "import-weights", "import-reference", "normalize", "evaluate", "build"])
 def test_an_output_that_lies_in_an_input_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(world / "work")
     before = everything(world)

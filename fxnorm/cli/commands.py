@@ -306,6 +306,40 @@ def import_weights(settings: Settings, checkpoint: Path, output: Path, **options
     click.echo(f"{output}: {importing.run(settings, checkpoint, output, **options)}")
 
 
+@main.command("import-reference")
+@click.argument("clone", type=_FOLDER)
+@click.argument("output", type=_FOLDER)
+@click.option(
+    "--experiment", default="ours_S_Lb", show_default=True, metavar="NAME", help="A folder in CLONE/trainings/results."
+)
+@click.option("--impulse-responses", type=_FOLDER, help="Impulse responses for the reverberation; else synthesized.")
+@click.option("--pre-impulse-responses", type=_FOLDER, help="The same for the pre-reverb of dry recordings.")
+@click.option("--register", is_flag=True, help="Register it in MLflow as well, as a version without metrics.")
+@click.option("--alias", type=click.Choice(["challenger", "champion"]), help="Of the version; default: none.")
+@_with_settings
+def import_reference(
+    settings: Settings, clone: Path, output: Path, experiment: str, register: bool, alias: str | None, **options: Any
+) -> None:
+    """Turn a published network into the Mixer directory OUTPUT; CLONE is of the method's reference repository.
+
+    The averages and the weights in CLONE are read; nothing in it is executed. A front-end that was trained alone
+    becomes weights for train.initial_weights.
+    """
+    from fxnorm.mixing import import_reference as importing
+
+    if alias is not None and not register:
+        raise SettingsError(f"--alias {alias}: only a registered version has one; add --register")
+    if register:
+        importing.refuse_without_mixer(experiment)
+    written, origin = importing.run(settings, clone, output, experiment, **options)
+    click.echo(f"{output}: {written}; {origin}")
+    if register:
+        from fxnorm.stages import register_imported as stage
+
+        version = stage.run(settings, output, origin, alias)
+        click.echo(f"{settings.register_.name} version {version}{f' is @{alias}' if alias else ', without an alias'}")
+
+
 @main.command()
 @click.argument("dataset", type=_FOLDER)
 @click.argument("statistics", type=_FILE)

@@ -24,7 +24,6 @@ from fxnorm.normalization.recipe import Recipe
 from fxnorm.settings import Settings
 from fxnorm.statistics import DatasetStatistics
 
-_PARALLEL_PREFIX = "module."
 _MOST_REPEATED = 4  # times the file's size that its tensors take, as some share their storage
 
 
@@ -60,11 +59,29 @@ def run(
         [checkpoint, statistics, config, impulse_responses, pre_impulse_responses],
         [outputs.Folder(output, CONTENTS.refuse_others)],
     )
-    weights = _read_checkpoint(checkpoint)
     reference_config = _read_config(config)
+    averages = DatasetStatistics.load(statistics)
+    return write(settings, checkpoint, output, averages, reference_config, impulse_responses, pre_impulse_responses)
+
+
+def write(
+    settings: Settings,
+    checkpoint: Path,
+    output: Path,
+    statistics: DatasetStatistics,
+    reference_config: Mapping[str, Any],
+    impulse_responses: Path | None,
+    pre_impulse_responses: Path | None,
+) -> str:
+    """As :func:`run`, of what is read already, where whether ``output`` may be written is decided.
+
+    Raises:
+        FxnormError: a file is missing, not readable or not what it should be; the text names it.
+    """
+    weights = _read_checkpoint(checkpoint)
     try:
         # the pooling has no weights
-        sizes = {"MAX_POOLING": Crafx2Sizes().pooling} | models.infer_config(weights) | reference_config
+        sizes = {"MAX_POOLING": Crafx2Sizes().pooling} | models.infer_config(weights) | dict(reference_config)
         network = models.from_reference(weights, sizes)
     except FxnormError as error:
         raise ModelError(f"{checkpoint}: {error}") from error
@@ -76,7 +93,7 @@ def run(
         return "a front-end for train.initial_weights"
     seed = settings.normalize.seed
     recipe = Recipe(
-        DatasetStatistics.load(statistics),
+        statistics,
         settings.normalize,
         _impulse_responses(impulse_responses, REVERBERATION_RT60, seed),
         _impulse_responses(pre_impulse_responses, PRE_REVERBERATION_RT60, seed),
@@ -103,7 +120,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{path}: expected one dictionary of parameters, by itself or under a key, found {len(state_dicts)}"
         )
-    weights = {name.removeprefix(_PARALLEL_PREFIX): value for name, value in state_dicts[0].items()}
+    weights = models.unwrapped(state_dicts[0])
     size = sum(value.numel() * value.element_size() for value in weights.values())
     if size > _MOST_REPEATED * path.stat().st_size:
         raise ModelError(f"{path}: refused: its tensors repeat what is stored, and would be larger than the file")

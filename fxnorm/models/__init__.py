@@ -11,13 +11,21 @@ from fxnorm.errors import SettingsError
 from fxnorm.models.console import MixingConsole
 from fxnorm.models.crafx2 import CRAFx2
 from fxnorm.models.network import MixingNetwork
-from fxnorm.models.reference import from_reference, infer_config
+from fxnorm.models.reference import from_reference, infer_config, unwrapped
 from fxnorm.models.sizes import ConsoleSizes, Crafx2Sizes, NetworkSizes, WaveUNetSizes, parse
 from fxnorm.models.wave_u_net import WaveUNet
 
 __all__ = [
-    "CRAFx2", "MixingConsole", "MixingNetwork", "WaveUNet", "build", "from_reference", "infer_config", "refuse_larger",
-]  # fmt: skip
+    "CRAFx2",
+    "MixingConsole",
+    "MixingNetwork",
+    "WaveUNet",
+    "build",
+    "from_reference",
+    "infer_config",
+    "refuse_larger",
+    "unwrapped",
+]
 
 
 def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet | MixingConsole:

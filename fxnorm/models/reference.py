@@ -70,6 +70,9 @@ _WAVE_U_NET_NAMES = (
     (r"output_conv\.", "output."),
 )
 _WAVE_U_NET_PREFIX = "network.waveunets.ALL."
+_CRAFX2_FIRST = "conv_1.weight"
+_WRAPPERS = ("module.", "_orig_mod.", "net.", "network.", "model.")
+"""Prefixes of parameters in a network that computes in parallel, is compiled, or is an attribute of another one."""
 _HIGHEST_STRIDE = 8
 
 
@@ -97,6 +100,21 @@ def from_reference(state_dict: Mapping[str, Tensor], config: Mapping[str, Any]) 
     return _load(CRAFx2, crafx2, weights)
 
 
+def unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the network's own names, if what it was stored with had put a prefix before all of them.
+
+    Args:
+        state_dict: tensors under the reference's parameter names, with prefixes such as ``module.`` or without.
+    """
+    weights = dict(state_dict)
+    while not _has_own_names(weights):  # a Wave-U-Net's own names begin as those of a wrapped network
+        prefix = next((prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in weights)), None)
+        if prefix is None:
+            break
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
 def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """The reference's settings that follow from the weights' shapes: all but CRAFx2's ``MAX_POOLING``.
 
@@ -108,7 +126,7 @@ def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     if any(name.startswith(_WAVE_U_NET_PREFIX) for name in state_dict):
         return _infer_wave_u_net(state_dict)
-    filters, _, encoder_kernel = _convolution(state_dict, "conv_1.weight")
+    filters, _, encoder_kernel = _convolution(state_dict, _CRAFX2_FIRST)
     hidden, _, kernel = _convolution(state_dict, "repeats.0.0.depthwise_conv.weight")
     return {
         "N_FEATURES_ENCODER": filters,
@@ -121,6 +139,10 @@ def infer_config(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         "N_REPEATS": _count(state_dict, r"repeats\.(\d+)\."),
         "SE_AMP_RATIO": _parameter(state_dict, "se_block.net.0.bias", 1).shape[0] // filters,
     }
+
+
+def _has_own_names(weights: Mapping[str, Tensor]) -> bool:
+    return not weights or _CRAFX2_FIRST in weights or any(name.startswith(_WAVE_U_NET_PREFIX) for name in weights)
 
 
 def _infer_wave_u_net(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:

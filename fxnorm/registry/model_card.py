@@ -35,11 +35,11 @@ class Card:
     Args:
         name: of the registered model.
         version: its number.
-        alias: what the acceptance rule gave it; aliases move on later.
+        alias: what the acceptance rule or a person gave it, if any; aliases move on later.
         reason: why.
         metrics: split -> system -> metric -> value.
         decided_by: the split and the metric that decided.
-        trained_on: what is known of the training data's version.
+        trained_on: what is known of the training data's version; empty of a network that others trained.
         tested_on: the same of each split's songs.
         network: the network's settings; ``name`` is what it is called.
         parameters: how many numbers it has learnt.
@@ -51,7 +51,7 @@ class Card:
 
     name: str
     version: str
-    alias: str
+    alias: str | None
     reason: str
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]]
     decided_by: tuple[str, str]
@@ -83,7 +83,7 @@ class Card:
     def _sections(self) -> list[str]:
         tables = [self._table(split) for split in sorted(self.metrics, key=lambda split: split != self.decided_by[0])]
         return [
-            f"Registered as `@{self.alias}`: {self.reason}",
+            f"Registered {f'as `@{self.alias}`' if self.alias else 'without an alias'}: {self.reason}",
             *[table for table in tables if table],
             self._use(),
             self._origin(),
@@ -122,7 +122,7 @@ class Card:
         network = title_of(str(self.network["name"]))
         lines = [
             f"**Network** {network}, {self.parameters:,} parameters ({sizes})",
-            f"**Trained on** {_version(self.trained_on)}",
+            *([f"**Trained on** {_version(self.trained_on)}"] if self.trained_on else []),
             f"**Songs** {_shares(self.sources)}",
             *[f"**Tested on** {split}, {_version(version)}" for split, version in self.tested_on.items()],
             f"**Code** fxnorm {__version__}{commit}",

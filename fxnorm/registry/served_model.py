@@ -27,6 +27,8 @@ from fxnorm.mixing.options import MixOptions
 
 MIXER_ARTIFACT = "mixer"
 """What the Mixer directory is called among the model's artifacts."""
+DIGEST_TAG = "served.digest"
+"""Of a registered version: what :func:`digest` gave."""
 
 _PYFUNC_MODULE = "fxnorm.serving.pyfunc"
 _SERVED_PACKAGES = (

@@ -43,7 +43,6 @@ from fxnorm.tracking.runs import DESCRIPTION_TAG, LICENCES_TAG, MIXER_TAG, Track
 REGISTRATION_FILE = "registration.json"
 CARD_FILE = "model_card.md"
 
-_SERVED_TAG = "served.digest"
 _RULE_TAG = _RULE_KEY = "gate"  # stored with versions and reports since the first registrations; so the name stays
 _TAG_LENGTH = 16  # of the code's hash: MLflow takes names of 250 characters, of which a split may be some
 _log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class _Candidate:
         """Tags of its version, which a later candidate is compared with and an interrupted registration is found by."""
         measured = _measured(rule, self.tested_on[rule.split]["digest"], self.values)
         licences = {LICENCES_TAG: ", ".join(self.learnt.licences)} if self.learnt.is_known else {}
-        return {MIXER_TAG: self.digest, _SERVED_TAG: served_model.digest(), **measured, **licences}
+        return {MIXER_TAG: self.digest, served_model.DIGEST_TAG: served_model.digest(), **measured, **licences}
 
 
 @dataclass(frozen=True)

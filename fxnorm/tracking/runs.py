@@ -450,6 +450,31 @@ def run_of(mixer: Path, report: Path, name: str) -> TrackedRun:
     return run
 
 
+def run_of_imported(mixer: Path, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    """The run of a Mixer that others trained: the one that is known for it, or a new one.
+
+    Its id stays beside the Mixer, where ``evaluate`` and ``register`` find it.
+
+    Args:
+        mixer: the Mixer directory.
+        name: of a new run.
+        tags: of a new run, beside those that the Mixer itself gives.
+    """
+    from fxnorm.mixing.mixer import mixer_digest
+
+    configure()
+    digest = mixer_digest(mixer)
+    left = _left_of(mixer, digest)
+    if left is not None and is_alive(left.run_id):
+        return TrackedRun(left.run_id)
+    run = _of_mixer(digest)
+    if run is None:
+        experiment = _experiment_of(mixer, None, name, digest)
+        run = TrackedRun.begin(experiment.model_copy(update={"tags": {**experiment.tags, **tags}}))
+    run.leave_beside(mixer, digest)
+    return run
+
+
 def source_tags(learnt: provenance.TrainedOn) -> dict[str, str]:
     """Tags for the datasets and licences that a network learnt from."""
     return {DATASETS_TAG: ", ".join(learnt.datasets), LICENCES_TAG: ", ".join(learnt.licences)}
@@ -492,6 +517,11 @@ def _begun_for(digest: str, report: Path) -> TrackedRun | None:
         run = TrackedRun(left.run_id)
         run.experiment = left.experiment
         return run
+    return _of_mixer(digest)
+
+
+def _of_mixer(digest: str) -> TrackedRun | None:
+    """The newest run of the experiment that is a Mixer's, if there is one."""
     with as_user_error(f"{server()}: MLflow cannot look up the runs of a Mixer"):
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(_experiment_name())
