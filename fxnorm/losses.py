@@ -36,6 +36,12 @@ _LOG_GRADIENT_FLOOR = 1e-8
 _SILENT_MAGNITUDE = 1e-3
 """Root mean square magnitude of a target at about -93 dBFS; quieter targets do not scale loss "a" up any further."""
 
+_ROUNDING = 1e-4
+"""Magnitude that the rounding to 16 bits stays around: what is quieter counts as equally silent in the matched loss."""
+_ROUNDING_POWER = 1e-10
+_SILENT_LEVEL = -8.0  # natural logarithm of the RMS, -70 dBFS
+_MOST_GAIN = 1e3
+
 
 class Loss(nn.Module, ABC):
     """``loss(output, target)`` of a batch of signals (batch, channels, samples), a scalar.
@@ -123,6 +129,56 @@ class StereoLoss(Loss):
         if frames <= 2 * self.guard_frames:
             raise ValueError(f"expected more than {2 * self.guard_frames} STFT frames, found {frames}")
         return spectrum[..., self.guard_frames : frames - self.guard_frames].abs().unflatten(0, (-1, 2))
+
+
+class MatchedLoss(Loss):
+    """How far a mix is from its target at the target's level, of stereo signals (batch, 2, samples), a scalar.
+
+    How loud records are is the engineer's choice and hardly to be heard in normalized stems, but decides the other
+    losses. Here each mix is first brought to its target's weighted energy. Of sum and difference, as in
+    :class:`StereoLoss`, then add up ``norm(Y - X) / norm(Y)`` of each example and ``mean abs(log X - log Y)``; and of
+    the channels' frames, the differences in the logarithms of their RMS and of their crest factor, which limiting
+    changes and a spectrum hardly shows.
+
+    Args:
+        guard_frames: STFT frames left out at both ends.
+    """
+
+    is_mean = True
+
+    def __init__(self, guard_frames: int = 0) -> None:
+        super().__init__()
+        self.spectra = StereoLoss("a", guard_frames=guard_frames)
+
+    def means(self, output: Tensor, target: Tensor) -> Tensor:
+        """Shape (4,): convergence and logarithms of the spectra, RMS and crest factor of the frames."""
+        with torch.autocast(output.device.type, enabled=False):
+            output, target = output.float(), target.float()
+            x, y = self.spectra.magnitudes(output), self.spectra.magnitudes(target)
+            energy = x.square().mean((1, 2, 3)), y.square().mean((1, 2, 3))
+            # silence is brought nowhere
+            gain = _root(energy[1] / energy[0].clamp(min=_SILENT_MAGNITUDE**2)).clamp(max=_MOST_GAIN)
+            x = x * gain[:, None, None, None]
+            scale = _root(y.square().mean((2, 3))).clamp(min=_SILENT_MAGNITUDE)
+            convergence = (_root((x - y).square().mean((2, 3))) / scale).sum(1).mean()
+            logs = (torch.log(x + _ROUNDING) - torch.log(y + _ROUNDING)).abs().mean((0, 2, 3)).sum()
+            rms, crest = (
+                (of_output - of_target).abs() * (_frame_levels(target)[0] > _SILENT_LEVEL)
+                for of_output, of_target in zip(
+                    _frame_levels(output * gain[:, None, None]), _frame_levels(target), strict=True
+                )
+            )
+            return torch.stack([convergence, logs, rms.mean(), crest.mean()])
+
+    def of_means(self, means: Tensor) -> Tensor:
+        return means.sum()
+
+
+def _frame_levels(audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of the RMS and of the crest factor of frames of audio (batch, channels, samples)."""
+    frames = audio.unfold(-1, FFT_SIZE, HOP)
+    rms = torch.log(frames.square().mean(-1) + _ROUNDING_POWER) / 2
+    return rms, torch.log(frames.abs().amax(-1) + _ROUNDING_POWER**0.5) - rms
 
 
 def stereo_losses(outputs: Mapping[str, np.ndarray], target: np.ndarray) -> dict[str, dict[str, float]]:

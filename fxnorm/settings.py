@@ -140,8 +140,9 @@ class TrainSettings(_Section):
     """What an earlier run wrote and the network starts from: its folder, a .safetensors file, ``s3://BUCKET/PREFIX`` of
     either, ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``runs:/RUN_ID``. Of a front-end that was trained
     alone, the front-end takes it over. Under DVC, keep files of this machine with ``dvc add``."""
-    loss: Literal["a", "b"] = "b"
-    """The stereo-invariant loss of the mix; the front-end's is the mean absolute difference of the samples."""
+    loss: Literal["a", "b", "matched"] = "b"
+    """The stereo-invariant loss of the mix, as published; or a matched one of spectra and dynamics, for which each mix
+    is brought to its target's level first. The front-end's is the mean absolute difference of the samples."""
     sequence_seconds: Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)] = 440_960 / 44_100
     """Length of an example."""
     batch_size: Annotated[int, Field(gt=0, le=65_536)] = 4

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fxnorm.io import audio
-from fxnorm.losses import FFT_SIZE, HOP, StereoLoss, _distance, _means, stereo_losses
+from fxnorm.losses import FFT_SIZE, HOP, MatchedLoss, StereoLoss, _distance, _means, stereo_losses
 
 DATA = Path(__file__).parent / "data"
 REFERENCE = json.loads((DATA / "models" / "losses.json").read_text(encoding="utf-8"))
@@ -145,3 +145,27 @@ def test_both_losses_of_several_mixes_are_those_of_each_alone() -> None:
     together = stereo_losses({name: mix[0].numpy() for name, mix in mixes.items()}, target[0].numpy())
     alone = {name: {kind: float(StereoLoss(kind)(mix, target)) for kind in ("a", "b")} for name, mix in mixes.items()}
     assert together == alone
+
+
+def test_the_matched_loss_does_not_hear_level_and_hears_everything_else() -> None:
+    mix, target, loss = song("normalized_sum"), song("mixture"), MatchedLoss()
+    found = float(loss(mix, target))
+    assert float(loss(0.25 * mix, target)) == pytest.approx(found, rel=1e-3)
+    assert float(loss(target, target)) == pytest.approx(0, abs=1e-5)
+    assert float(loss(0.3 * target, target)) == pytest.approx(0, abs=0.02)  # but for what rounding to 16 bits is
+    assert float(loss(mix.flip(1), target.flip(1))) == pytest.approx(found, rel=1e-5)
+    clipped = target.clamp(-0.3 * target.abs().max(), 0.3 * target.abs().max())
+    convergence, logs, rms, crest = loss.means(clipped, target)
+    assert crest > 0.2
+    assert min(convergence, logs, rms) > 0
+
+
+def test_the_matched_loss_of_silence_is_a_number_with_a_gradient() -> None:
+    target = song("mixture")
+    for output, wanted in ((torch.zeros_like(target), target), (target, torch.zeros_like(target))):
+        output = output.clone().requires_grad_()
+        loss = MatchedLoss()(output, wanted)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert output.grad is not None
+        assert torch.isfinite(output.grad).all()

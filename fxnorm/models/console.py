@@ -245,7 +245,8 @@ class MixingConsole(MixingNetwork):
         context = self.of_song(of_song)
         features = self.dropout(functional.gelu(self.blocks(self.of_frame(levels) + context[..., None])))
         gains = _MOST_DB * torch.tanh(self.gains(features.transpose(1, 2)).float() * (_RANGE_DB / _MOST_DB))
-        return gains.transpose(1, 2).unflatten(1, (_STRIPS, -1)), torch.exp(self.drive(functional.gelu(context)).float()[:, 0])
+        drive = torch.exp(self.drive(functional.gelu(context)).float()[:, 0])
+        return gains.transpose(1, 2).unflatten(1, (_STRIPS, -1)), drive
 
     def _analyse(self, frames: Tensor) -> Tensor:
         """Spectra (…, frames, bins) of frames (…, frames, samples)."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fxnorm import models
 from fxnorm.errors import SettingsError
-from fxnorm.losses import FFT_SIZE, HOP, AbsoluteLoss, Loss, StereoLoss
+from fxnorm.losses import FFT_SIZE, HOP, AbsoluteLoss, Loss, MatchedLoss, StereoLoss
 from fxnorm.models import CRAFx2, MixingNetwork
 from fxnorm.settings import TrainSettings
 
@@ -56,7 +56,9 @@ def task(network: MixingNetwork, settings: TrainSettings) -> Task:
     """
     if settings.task == "mix":
         guard = network.edge_guard
-        return Task(network, StereoLoss(settings.loss, guard_frames=guard_frames(guard)), edge_guard=guard)
+        frames = guard_frames(guard)
+        loss = MatchedLoss(frames) if settings.loss == "matched" else StereoLoss(settings.loss, guard_frames=frames)
+        return Task(network, loss, edge_guard=guard)
     if not isinstance(network, CRAFx2):
         raise SettingsError(f"train.task: front_end needs train.network crafx2, found {settings.network}")
     # time-domain L1, as published; the rest of the network takes no part
