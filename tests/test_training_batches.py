@@ -3,9 +3,7 @@
 import gc
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,13 +12,14 @@ from torch.utils.data import DataLoader
 
 from fxnorm.errors import FxnormError
 from fxnorm.training import batches
-from fxnorm.training.batches import Batches, readers_errors
+from fxnorm.training.batches import Batch, Batches, readers_errors
 from fxnorm.training.optimizer import ClippedAdam
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SAMPLES = 1_500  # a batch ends within a page
 EXAMPLES = 10
 LENGTH = 10 * SAMPLES
+SHAPES = [(8, SAMPLES), (2, SAMPLES)]
 
 
 class Noise:
@@ -42,22 +41,25 @@ class Noise:
         return EXAMPLES
 
 
-def of_a_plain_loader(batch_size: int) -> list[Tensor]:
-    loader: Iterator[Any] = iter(DataLoader(Noise(), batch_size))  # type: ignore[arg-type]
-    return [torch.cat([stems.flatten(), mixture.flatten()]) for stems, mixture in loader]
+def of_a_plain_loader(batch_size: int) -> list[list[Tensor]]:
+    return list(DataLoader(Noise(), batch_size))  # type: ignore[arg-type]
+
+
+def same(batch: Batch, expected: list[Tensor]) -> bool:
+    return all(map(torch.equal, batch.tensors, expected))
 
 
 @pytest.mark.parametrize("readers", [0, 1, 3])
 def test_batches_are_those_of_a_plain_loader_in_its_order_and_lie_in_the_same_places(readers: int) -> None:
-    found = Batches(Noise(), range(EXAMPLES), 4, LENGTH, readers, CPU)
+    found = Batches(Noise(), SHAPES, range(EXAMPLES), 4, readers, CPU)
     expected = of_a_plain_loader(4)
-    assert [len(batch) for batch in expected] == [4 * LENGTH, 4 * LENGTH, 2 * LENGTH], "the last one is smaller"
+    assert [len(stems) for stems, _ in expected] == [4, 4, 2], "the last one is smaller"
     places = set[int]()
     for _ in range(2):
         batch = None
         for number, batch in enumerate(found):
-            assert torch.equal(batch, expected[number])
-            places.add(batch.data_ptr())
+            assert same(batch, expected[number])
+            places.add(batch.flat.data_ptr())
         assert batch is not None
         assert number == len(expected) - 1
     assert len(places) == min(batches.slots_of(readers, CPU), len(expected))
@@ -67,14 +69,14 @@ def test_slots_are_used_again_and_never_before_they_are_given_back() -> None:
     """Of more batches than there are slots, what was taken stays as it is for as long as it is promised to."""
     expected = of_a_plain_loader(1)
     for device, stay in ((CPU, 1), (CUDA, 2)):
-        held = list[Tensor]()
+        held = list[Batch]()
         ring = _on(device)
         places = set[int]()
         for number, batch in enumerate(ring):
             held = [*held, batch][-stay:]
-            places.add(batch.data_ptr())
+            places.add(batch.flat.data_ptr())
             for age, earlier in enumerate(reversed(held)):
-                assert torch.equal(earlier, expected[number - age])
+                assert same(earlier, expected[number - age])
         assert len(places) == batches.slots_of(1, device) < EXAMPLES
 
 
@@ -82,7 +84,7 @@ def _on(device: torch.device) -> Batches:
     """As for a device that this machine need not have."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fxnorm.training.batches._Ring.pin", lambda _: None)
-        return Batches(Noise(), range(EXAMPLES), 1, LENGTH, 1, device)
+        return Batches(Noise(), SHAPES, range(EXAMPLES), 1, 1, device)
 
 
 def test_a_reader_overwrites_nothing_that_is_not_given_back() -> None:
@@ -100,7 +102,7 @@ def test_a_reader_that_is_killed_is_one_clear_error_and_no_memory_has_a_name_tha
     named = list[str]()
     said = r"training: a reader of resources.loader_workers was ended \(DataLoader worker .*\d+.*\)"
     with pytest.raises(FxnormError, match=said) as caught, readers_errors():
-        for _ in Batches(Noise(ends=True), range(EXAMPLES), 2, LENGTH, 1, CPU):
+        for _ in Batches(Noise(ends=True), SHAPES, range(EXAMPLES), 2, 1, CPU):
             named += [path.name for path in Path("/dev/shm").iterdir() if f"torch_{os.getpid()}_" in path.name]
     assert "\n" not in str(caught.value)
     assert not named
@@ -127,15 +129,15 @@ def test_the_whole_ring_is_pinned_for_cuda_as_long_as_it_is_there(
 ) -> None:
     cudart = Cudart(0)
     monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
-    found = Batches(Noise(), range(EXAMPLES), 4, LENGTH, 0, CUDA)
-    places = [(batch.data_ptr(), batch.nbytes) for batch in found]
+    found = Batches(Noise(), SHAPES, range(EXAMPLES), 4, 0, CUDA)
+    places = [(batch.flat.data_ptr(), batch.flat.nbytes) for batch in found]
     ((address, size),) = cudart.pinned.items()
     assert all(address <= place and place + length <= address + size for place, length in places)
     del found
     gc.collect()
     assert not cudart.pinned
     cudart.status = 1
-    Batches(Noise(), range(EXAMPLES), 4, LENGTH, 0, CUDA)
+    Batches(Noise(), SHAPES, range(EXAMPLES), 4, 0, CUDA)
     assert "CUDA cannot pin the memory of batches (error 1)" in caplog.text
 
 

@@ -1,7 +1,7 @@
 """Batches in memory that is allocated once: readers fill it, and the training process computes from it where it lies.
 
-A reader that hands each batch over as a tensor of its own makes the training process map it, take a page fault for
-every 4 KB of it, and unmap it: milliseconds of each step. Here all batches lie in a ring of slots in shared memory, the
+A reader that hands each batch over as a tensor of its own makes the training process map it, take the page faults of
+its first use, and unmap it: milliseconds of each step. Here all batches lie in a ring of slots in shared memory, the
 n-th in slot n modulo their number, and what a reader hands over is that number alone.
 
 Nothing is overwritten that is still computed from: PyTorch's loader asks its readers for one more batch only when the
@@ -10,13 +10,16 @@ reader checks that it has.
 """
 
 import contextlib
+import ctypes
 import functools
 import itertools
 import logging
+import math
+import multiprocessing
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +31,7 @@ from fxnorm.training.interruption import leave_to
 PREFETCHED_BATCHES = 2
 """Of each reader."""
 
+_START = "spawn"  # not forked from this process, which runs threads (PyTorch's, MLflow's): such a fork can hang
 _ALIGNMENT = 1_024  # numbers of a slot: its start is that of a page of 4 KB, where a batch of its own would lie
 _ENDED_READER = "DataLoader worker"  # how PyTorch's errors begin that name a reader's end
 
@@ -75,16 +79,32 @@ def readers_errors() -> Iterator[None]:
         ) from error
 
 
+class Batch(NamedTuple):
+    """A batch in one piece: of all examples the first tensors, then the second ones; and these as they are used."""
+
+    flat: Tensor
+    tensors: tuple[Tensor, ...]
+    """Each (examples, *shape)."""
+
+    @classmethod
+    def of(cls, flat: Tensor, shapes: Sequence[Sequence[int]]) -> "Batch":
+        """A batch of examples with tensors of these shapes."""
+        lengths = [math.prod(shape) for shape in shapes]
+        examples = len(flat) // sum(lengths)
+        pieces = flat.split([examples * length for length in lengths])
+        return cls(flat, tuple(piece.view(examples, *shape) for piece, shape in zip(pieces, shapes, strict=True)))
+
+
 class Batches:
-    """The batches of a list of examples, again and again: each a tensor that is valid until the next one is taken.
+    """The batches of a list of examples, again and again: each is valid until the next one is taken.
 
     For CUDA it is pinned, and valid until the next but one is taken, so that its copy to the device has a step's time.
 
     Args:
         examples: what is read, here or in the readers.
+        shapes: of an example's tensors.
         numbers: of the examples, in their order.
         batch_size: examples of a batch; the last one may have fewer.
-        numbers_of_example: how many numbers the tensors of an example hold together.
         readers: processes that read; 0 reads in this process.
         device: to which batches will be copied.
     """
@@ -92,45 +112,46 @@ class Batches:
     def __init__(
         self,
         examples: Examples,
+        shapes: Sequence[Sequence[int]],
         numbers: "Sampler[int] | Sequence[int]",
         batch_size: int,
-        numbers_of_example: int,
         readers: int,
         device: torch.device,
     ) -> None:
         self.batch_size = batch_size
         self._held = _held(device)
-        self._length = batch_size * numbers_of_example
+        self._shapes = shapes
+        self._length = batch_size * sum(math.prod(shape) for shape in shapes)
         self._ring = _Ring(slots_of(readers, device), self._length, shared=readers > 0)
         if device.type == "cuda":
             self._ring.pin()
-        self._whole = [slot[: self._length] for slot in self._ring.slots]  # made once, as nearly all are
+        # made once, as nearly all batches are whole
+        self._whole = [Batch.of(slot[: self._length], shapes) for slot in self._ring.slots]
         self._loader = DataLoader(
             _Filling(examples, self._ring),
             batch_size=None,
             sampler=_Numbered(numbers, batch_size),
             num_workers=readers,
             worker_init_fn=functools.partial(leave_to, os.getpid()),
-            # not forked from this process, which runs threads (PyTorch's, MLflow's): such a fork can hang
-            multiprocessing_context="spawn" if readers else None,
+            multiprocessing_context=_START if readers else None,
             persistent_workers=readers > 0,
             prefetch_factor=PREFETCHED_BATCHES if readers else None,
             generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
         )
 
-    def __iter__(self) -> Iterator[Tensor]:
-        """All batches: of each, the first tensors of all examples, then the second ones. Readers begin at once."""
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches; readers begin at once."""
         self._ring.give_back(0)
         return self._of(iter(self._loader))
 
-    def _of(self, filled: "Iterator[tuple[int, int]]") -> Iterator[Tensor]:
+    def _of(self, filled: "Iterator[tuple[int, int]]") -> Iterator[Batch]:
         for asked_for in itertools.count():
             self._ring.give_back(max(asked_for + 1 - self._held, 0))
             number, length = next(filled, (0, 0))
             if not length:
                 return
             batch = self._whole[number % len(self._whole)]
-            yield batch if length == self._length else batch[:length]
+            yield batch if length == self._length else Batch.of(batch.flat[:length], self._shapes)
 
 
 class _Ring:
@@ -147,10 +168,9 @@ class _Ring:
 
     def __init__(self, slots: int, numbers: int, shared: bool) -> None:
         self.slots = torch.empty(slots, -(-numbers // _ALIGNMENT) * _ALIGNMENT)
-        self._given_back = torch.zeros(1, dtype=torch.int64)
+        self._given_back = multiprocessing.get_context(_START).RawValue(ctypes.c_int64)
         if shared:  # without a name, so that nothing is left of it after its last process, however that ends
             self.slots.share_memory_()
-            self._given_back.share_memory_()
 
     def pin(self) -> None:
         """Have CUDA copy from it without waiting, as long as it exists."""
@@ -163,7 +183,7 @@ class _Ring:
 
     def give_back(self, number: int) -> None:
         """Nothing needs the batches before the n-th any more."""
-        self._given_back.fill_(number)
+        self._given_back.value = number
 
     def fill(self, number: int, parts: Sequence[Tensor]) -> int:
         """Put the n-th batch into its slot.
@@ -175,7 +195,7 @@ class _Ring:
             RuntimeError: the batch that lies there is not given back.
         """
         overwritten = number - len(self.slots)
-        if overwritten >= int(self._given_back):
+        if overwritten >= self._given_back.value:
             raise RuntimeError(f"batch {number} would overwrite batch {overwritten}, which is not given back")
         length = sum(part.numel() for part in parts)
         torch.cat([part.flatten() for part in parts], out=self.slots[number % len(self.slots)][:length])

@@ -32,9 +32,9 @@ from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS
 from fxnorm.runtime.signals import signals_blocked
 from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import preflight
-from fxnorm.training.batches import Batches, readers_errors
+from fxnorm.training.batches import Batch, Batches, readers_errors
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import DistributedBatchSampler, Example, RandomCrops, Sequences
+from fxnorm.training.data import DistributedBatchSampler, RandomCrops, Sequences
 from fxnorm.training.distributed import Processes
 from fxnorm.training.gradients import Gradients
 from fxnorm.training.interruption import Interruption
@@ -182,6 +182,7 @@ class _Run:
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
         self.crops = RandomCrops(training_songs, samples, settings.seed, settings.swap_channels, reverberation)
         self.sequences = Sequences(validation_songs, samples, overlap=2 * task.edge_guard)
+        self.shapes = [(INPUT_CHANNELS, samples), (OUTPUT_CHANNELS, samples)]
         numbers = range(processes.rank, len(self.sequences), processes.count)
         # of all epochs, so that their readers stay
         self.validation = self._batches_of(self.sequences, self.local_batch_size // resources.accumulation, numbers)
@@ -284,14 +285,14 @@ class _Run:
         since_best = [row for row in self.curve if row["step"] > self.best_step]
         return 0 < patience <= len(since_best)
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self) -> Iterator[Batch]:
         size = self.settings.batch_size
         batches = range(self.step, len(self.learning_rates))
         sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
         with signals_blocked():
             return self._interruptible(iter(self._batches_of(self.crops, self.local_batch_size, sampler)))
 
-    def _interruptible(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    def _interruptible(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches of songs in a store end at a signal, also one that comes while the store does not answer.
 
         Several processes stop at the same step, which they agree on in it.
@@ -302,19 +303,18 @@ class _Run:
     def _batches_of(
         self, examples: RandomCrops | Sequences, batch_size: int, numbers: DistributedBatchSampler | Sequence[int]
     ) -> Batches:
-        length = (INPUT_CHANNELS + OUTPUT_CHANNELS) * examples.samples
-        return Batches(examples, numbers, batch_size, length, self.resources.loader_workers, self.device)
+        return Batches(examples, self.shapes, numbers, batch_size, self.resources.loader_workers, self.device)
 
-    def _on_device(self, batches: Iterator[Tensor]) -> Iterator[Example]:
+    def _on_device(self, batches: Iterator[Batch]) -> Iterator[tuple[Tensor, ...]]:
         """Stems and mixtures of batches, on the device. A GPU copies each while it computes the step before."""
         if self.device.type != "cuda":
-            yield from map(self._apart, batches)
+            yield from (batch.tensors for batch in batches)
             return
         copying = torch.cuda.Stream(self.device)
         copied_before: torch.cuda.Event | None = None
         for batch in batches:
             with torch.cuda.stream(copying):
-                copied = batch.to(self.device, non_blocking=True)
+                copied = batch.flat.to(self.device, non_blocking=True)
             if copied_before is not None:
                 # copied during the last step; the next batch may be read to where it lay
                 copied_before.synchronize()
@@ -322,13 +322,7 @@ class _Run:
             computing = torch.cuda.current_stream(self.device)
             computing.wait_stream(copying)
             copied.record_stream(computing)  # its memory is not given away before the step is over
-            yield self._apart(copied)
-
-    def _apart(self, batch: Tensor) -> Example:
-        channels, samples = INPUT_CHANNELS + OUTPUT_CHANNELS, self.crops.samples
-        examples = len(batch) // (channels * samples)
-        stems, mixture = batch.split([examples * INPUT_CHANNELS * samples, examples * OUTPUT_CHANNELS * samples])
-        return stems.view(examples, INPUT_CHANNELS, samples), mixture.view(examples, OUTPUT_CHANNELS, samples)
+            yield Batch.of(copied, self.shapes).tensors
 
     def _train_step(self, stems: Tensor, mixture: Tensor) -> None:
         """A step; of the whole batch, its loss and the norm of its gradient stay on the device, for all processes."""
