@@ -82,7 +82,7 @@ class Gradients:
         self, module: Callable[[Tensor], Tensor], stems: Tensor, mixture: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What ``module`` makes of stems on the device, in single precision, and what it is compared with."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16) if self._bfloat16 else contextlib.nullcontext():
             output = module(stems)
         return output.float(), self._task.target(stems, mixture)
 
@@ -94,7 +94,7 @@ class Gradients:
         if self._parts == 1:
             # the backward pass takes the mean of the gradients over the processes; wanted is their sum
             value = loss.of_means(self._processes.mean(means(stems, mixture)))
-            (value * count).backward()
+            (value if count == 1 else value * count).backward()
             return value.detach()
         parts = list(zip(stems.chunk(self._parts), mixture.chunk(self._parts), strict=True))
         found, states = list[Tensor](), list[dict[str, Tensor]]()

@@ -10,13 +10,10 @@ A run that was ended, by a signal or without any warning, goes on from its newes
 it would have found undisturbed: bit for bit on a CPU; on a GPU, only where its arithmetic is deterministic.
 """
 
-import contextlib
 import copy
-import functools
 import json
 import logging
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,21 +23,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data.versions import code_digest, packages_of
-from fxnorm.errors import DivergedError, FxnormError, StoppedError
+from fxnorm.errors import DivergedError, StoppedError
 from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS
 from fxnorm.runtime.signals import signals_blocked
 from fxnorm.settings import ResourcesSettings, TrainSettings
 from fxnorm.training import preflight
+from fxnorm.training.batches import Batch, Batches, readers_errors
 from fxnorm.training.checkpoints import Checkpoints
-from fxnorm.training.data import DistributedBatchSampler, Example, RandomCrops, Sequences
+from fxnorm.training.data import DistributedBatchSampler, RandomCrops, Sequences
 from fxnorm.training.distributed import Processes
 from fxnorm.training.gradients import Gradients
-from fxnorm.training.interruption import Interruption, leave_to
+from fxnorm.training.interruption import Interruption
+from fxnorm.training.optimizer import ClippedAdam
 from fxnorm.training.random_state import random_state, set_random_state
 from fxnorm.training.tasks import Task
 
@@ -184,23 +182,22 @@ class _Run:
         samples = round(settings.sequence_seconds * SAMPLE_RATE)
         self.crops = RandomCrops(training_songs, samples, settings.seed, settings.swap_channels, reverberation)
         self.sequences = Sequences(validation_songs, samples, overlap=2 * task.edge_guard)
+        self.shapes = [(INPUT_CHANNELS, samples), (OUTPUT_CHANNELS, samples)]
         numbers = range(processes.rank, len(self.sequences), processes.count)
-        # one loader for all epochs, so that its reading processes stay
-        self.validation = self._loader(self.sequences, self.local_batch_size // resources.accumulation, numbers)
+        # of all epochs, so that their readers stay
+        self.validation = self._batches_of(self.sequences, self.local_batch_size // resources.accumulation, numbers)
         self.module = task.module.to(self.device)
         self.loss = task.loss.to(self.device)
         self.learning_rates = learning_rates(settings)
         # found once: to look for them takes as long as a small network's step
         self.weights = [weight for weight in self.module.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            self.weights, lr=0.0, weight_decay=settings.weight_decay, amsgrad=True, fused=True
-        )
+        self.optimizer = ClippedAdam(self.weights, settings.weight_decay, settings.gradient_norm)
         self.average = _Average(self.module, settings.weight_average)
         self.checkpoints = checkpoints
         self.step = self.saved_step = 0
         self.signal_number = 0
         self.losses: list[float] = []
-        self.measured: list[Tensor] = []
+        self.measured: list[Tensor] = []  # of each step its loss and its gradient's norm
         self.best_loss, self.best_step = math.inf, 0
         self.best_weights = _copy(self.module)
         self.curve: list[dict[str, float]] = []
@@ -224,7 +221,7 @@ class _Run:
             return (time.monotonic() - began) / (self.step - first_step)
 
         self.module.train()
-        with _without_worker_traces():
+        with readers_errors():
             for stems, mixture in self._on_device(self._batches()):
                 self._train_step(stems, mixture)
                 bar.update()
@@ -257,7 +254,7 @@ class _Run:
         Raises:
             DivergedError: something is not a number.
         """
-        measured: list[list[float]] = torch.stack(self.measured).tolist()
+        measured: list[list[float]] = torch.stack(self.measured).view(-1, 2).tolist()
         first = self.step - len(measured) + 1
         self.measured = []
         broken = (step for step, values in enumerate(measured, first) if not all(map(math.isfinite, values)))
@@ -288,14 +285,14 @@ class _Run:
         since_best = [row for row in self.curve if row["step"] > self.best_step]
         return 0 < patience <= len(since_best)
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self) -> Iterator[Batch]:
         size = self.settings.batch_size
         batches = range(self.step, len(self.learning_rates))
         sampler = DistributedBatchSampler(batches, size, self.processes.rank, self.processes.count)
         with signals_blocked():
-            return self._interruptible(iter(self._loader(self.crops, self.local_batch_size, sampler)))
+            return self._interruptible(iter(self._batches_of(self.crops, self.local_batch_size, sampler)))
 
-    def _interruptible(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    def _interruptible(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Batches of songs in a store end at a signal, also one that comes while the store does not answer.
 
         Several processes stop at the same step, which they agree on in it.
@@ -303,57 +300,39 @@ class _Run:
         alone = self.processes.count == 1
         return self.interruption.before_signals(batches) if self.crops.is_remote and alone else batches
 
-    def _loader(
-        self, examples: RandomCrops | Sequences, batch_size: int, sampler: DistributedBatchSampler | Sequence[int]
-    ) -> "DataLoader[Any]":
-        workers = self.resources.loader_workers
-        return DataLoader(
-            examples,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=_joined,
-            num_workers=workers,
-            worker_init_fn=functools.partial(leave_to, os.getpid()),
-            # not forked from this process, which runs threads (PyTorch's, MLflow's): such a fork can hang
-            multiprocessing_context="spawn" if workers else None,
-            persistent_workers=workers > 0,
-            prefetch_factor=preflight.PREFETCHED_BATCHES if workers else None,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # its own: the loader must not draw from what dropout draws from
-        )
+    def _batches_of(
+        self, examples: RandomCrops | Sequences, batch_size: int, numbers: DistributedBatchSampler | Sequence[int]
+    ) -> Batches:
+        return Batches(examples, self.shapes, numbers, batch_size, self.resources.loader_workers, self.device)
 
-    def _on_device(self, batches: Iterator[Tensor]) -> Iterator[Example]:
+    def _on_device(self, batches: Iterator[Batch]) -> Iterator[tuple[Tensor, ...]]:
         """Stems and mixtures of batches, on the device. A GPU copies each while it computes the step before."""
         if self.device.type != "cuda":
-            yield from map(self._apart, batches)
+            yield from (batch.tensors for batch in batches)
             return
         copying = torch.cuda.Stream(self.device)
+        copied_before: torch.cuda.Event | None = None
         for batch in batches:
             with torch.cuda.stream(copying):
-                copied = batch.to(self.device, non_blocking=True)
+                copied = batch.flat.to(self.device, non_blocking=True)
+            if copied_before is not None:
+                # copied during the last step; the next batch may be read to where it lay
+                copied_before.synchronize()
+            copied_before = copying.record_event()
             computing = torch.cuda.current_stream(self.device)
             computing.wait_stream(copying)
             copied.record_stream(computing)  # its memory is not given away before the step is over
-            yield self._apart(copied)
-
-    def _apart(self, batch: Tensor) -> Example:
-        channels, samples = INPUT_CHANNELS + OUTPUT_CHANNELS, self.crops.samples
-        examples = len(batch) // (channels * samples)
-        stems, mixture = batch.split([examples * INPUT_CHANNELS * samples, examples * OUTPUT_CHANNELS * samples])
-        return stems.view(examples, INPUT_CHANNELS, samples), mixture.view(examples, OUTPUT_CHANNELS, samples)
+            yield Batch.of(copied, self.shapes).tensors
 
     def _train_step(self, stems: Tensor, mixture: Tensor) -> None:
         """A step; of the whole batch, its loss and the norm of its gradient stay on the device, for all processes."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rates[self.step]
         for weight in self.weights:
             weight.grad = None
         loss = self.gradients(stems, mixture)
-        norm = nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_norm)
-        self.optimizer.step()
+        norm = self.optimizer.clipped_step(self.learning_rates[self.step])
         self.average.update()
         self.step += 1
-        self.measured.append(torch.stack([loss, norm]))
+        self.measured += [loss, norm]
 
     def _has_epoch_ended(self) -> bool:
         since_warm_up = self.step - self.settings.warm_up_batches
@@ -391,12 +370,11 @@ class _Run:
         with signals_blocked():
             batches = self._on_device(self._interruptible(iter(self.validation)))
         most_sequences = len(range(0, len(self.sequences), count))  # of any process
-        assert self.validation.batch_size is not None
         rounds = -(-most_sequences // self.validation.batch_size)
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         with (
             self._bar("validate", "sequence", len(self.sequences), leave=False, delay=2.0) as bar,
-            _without_worker_traces(),
+            readers_errors(),
         ):
             for _ in range(rounds):
                 batch = next(batches, None)
@@ -541,12 +519,6 @@ def learning_rates(settings: TrainSettings) -> list[float]:
     return rates
 
 
-def _joined(examples: Sequence[Example]) -> Tensor:
-    """All stems, then all mixtures, in one piece: what a reading process hands over piece by piece takes time."""
-    stems, mixtures = zip(*examples, strict=True)
-    return torch.cat([part.flatten() for part in (*stems, *mixtures)])
-
-
 def _uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
     if settings.precision == "auto":
         # not where it is emulated (V100, T4), which is slower than float32
@@ -556,15 +528,3 @@ def _uses_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-
-
-@contextlib.contextmanager
-def _without_worker_traces() -> Iterator[None]:
-    """PyTorch puts a reading process's whole trace into its error's text; only the last line is for the user."""
-    try:
-        yield
-    except FxnormError as error:
-        lines = str(error).strip().splitlines()
-        if len(lines) == 1:
-            raise
-        raise FxnormError(lines[-1].partition(": ")[2]) from error

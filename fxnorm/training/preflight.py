@@ -12,13 +12,12 @@ from fxnorm.errors import FxnormError, SettingsError
 from fxnorm.losses import FFT_SIZE, HOP
 from fxnorm.models.sizes import INPUT_CHANNELS, OUTPUT_CHANNELS
 from fxnorm.settings import ResourcesSettings, TrainSettings
+from fxnorm.training.batches import slots_of
 from fxnorm.training.distributed import Processes
 from fxnorm.training.tasks import Task, guard_frames
 
-PREFETCHED_BATCHES = 2
-"""Of each reading process."""
 _SHARED_MEMORY = Path("/dev/shm")
-_LOADERS = 2  # of training and of validation: one waits, full, for the other
+_LOADERS = 2  # of training and of validation
 _SAMPLE_BYTES = 4
 _MEGABYTE = 1e6
 _BFLOAT16_ERROR = 0.02  # relative; rounding makes 0.003
@@ -45,7 +44,9 @@ def check(settings: TrainSettings, resources: ResourcesSettings, task: Task, pro
         processes.from_first(check_bfloat16)
     if resources.loader_workers:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        processes.from_first(lambda: _check_shared_memory(settings, resources.loader_workers, local_batch_size, local))
+        readers = resources.loader_workers
+        slots = slots_of(readers, processes.device)
+        processes.from_first(lambda: _check_shared_memory(settings, readers, slots, local_batch_size, local))
 
 
 def _check_length(settings: TrainSettings, task: Task) -> None:
@@ -77,11 +78,12 @@ def check_bfloat16() -> None:
         )
 
 
-def _check_shared_memory(settings: TrainSettings, readers: int, local_batch_size: int, processes: int) -> None:
+def _check_shared_memory(
+    settings: TrainSettings, readers: int, slots: int, local_batch_size: int, processes: int
+) -> None:
     samples = round(settings.sequence_seconds * SAMPLE_RATE)
     batch = local_batch_size * (INPUT_CHANNELS + OUTPUT_CHANNELS) * samples * _SAMPLE_BYTES
-    waiting = readers * PREFETCHED_BATCHES + 1  # and one that is being learnt from
-    needed = processes * _LOADERS * waiting * batch
+    needed = processes * _LOADERS * slots * batch
     named = f"resources.loader_workers: the batches of {readers} readers"
     instead = "resources.loader_workers=0, which reads in the training process"
     try:
