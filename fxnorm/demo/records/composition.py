@@ -141,7 +141,7 @@ def _perform(
             if timing
             else 0.0
         )
-        loudness = velocity * (0.72 + 0.28 * bar.intensity) + dice.rng.normal(0, 5)
+        loudness = velocity * (0.72 + 0.28 * bar.intensity) + dice.rng.normal(0, 9)
         performed.append(
             Note(
                 key,
@@ -229,7 +229,7 @@ def _write_melody(dice: Dice, plan: _Plan, high: bool) -> list[tuple[float, floa
     """(start, length, scale degree, velocity): phrases of two bars, the second half of which rests or holds."""
     density = plan.genre.density * dice.between(0.7, 1.3) * min(1.0, 110 / (15 / plan.step_seconds))
     motifs = [[writing.motif(dice, density) for _ in range(2)] for _ in range(plan.bars[-1].section + 1)]
-    centre = plan.scale.nearest_degree(dice.choose((64, 66, 68, 70)) + (0 if high else -1))
+    centre = plan.scale.nearest_degree(dice.choose((59, 61, 63, 65) if high else (63, 65, 67, 69)))
     degree = centre
     melody: list[tuple[float, float, int, int]] = []
     for bar in plan.bars:

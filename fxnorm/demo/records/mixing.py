@@ -36,7 +36,9 @@ Pieces = Mapping[str, Sequence[np.ndarray]]
 
 _EQUALIZER_STRENGTH = (0.3, 0.75)
 _BUS_DB = -20.0  # active RMS of a stem before its bus
+_RIDE_STEP = 441  # samples between two settings of a fader
 _RIDE_SECONDS = 0.25
+_PHRASE_SECONDS = (0.12, 0.45)  # standard deviation of the window over which levels wander
 _QUIETEST_INTENSITY = 0.35
 _HARMONY_DB = {"guitar": 0.0, "keys": -1.5, "pad": -7.0, "line": -4.0}
 _PIECES_DB = {"kick": 0.0, "snare": 0.0, "toms": -2.0, "hats": -9.0, "cymbals": -8.0}
@@ -87,7 +89,7 @@ def mix(
             audio = corrections[stem].apply(
                 stage(audio, _BUS_DB), dice.between(*_EQUALIZER_STRENGTH), _deviation(dice, rules)
             )
-            audio = _bus(dice, house, rules, stem, audio * _ride(dice, song, rules.dynamics_db[stem]))
+            audio = _bus(dice, house, rules, stem, audio * _ride(dice, song, rules, stem))
             audio = audio + _send(dice, house, rules, stem, audio)
         wet[stem] = audio
     return master(_balance(dice, rules, _duck(dice, wet)), dice, rules.loudness, drive)
@@ -314,15 +316,20 @@ def _deviation(dice: Dice, rules: Rules) -> np.ndarray:
     return np.asarray(deviation)
 
 
-def _ride(dice: Dice, song: Song, dynamics_db: float) -> np.ndarray:
-    """The fader (samples,): softer in sparse sections, with small moves of the hand."""
-    ride_db = np.zeros(round(song.seconds * SAMPLE_RATE))
+def _ride(dice: Dice, song: Song, rules: Rules, stem: str) -> np.ndarray:
+    """The fader (samples,): softer in sparse sections, and from phrase to phrase as it was played."""
+    samples = round(song.seconds * SAMPLE_RATE)
+    dynamics_db = rules.dynamics_db[stem]
+    ride_db = np.zeros(-(-samples // _RIDE_STEP) + 1)
     depth = max(0.0, dice.vary(dynamics_db, 0.4 * dynamics_db))
     for section in song.sections:
-        stretch = slice(round(section.start * SAMPLE_RATE), round(section.end * SAMPLE_RATE))
-        ride_db[stretch] = depth * (section.intensity - 1) / (1 - _QUIETEST_INTENSITY) + dice.vary(0.0, 0.5)
-    ride_db = ndimage.uniform_filter1d(ride_db, round(_RIDE_SECONDS * SAMPLE_RATE), mode="nearest")
-    return np.asarray(10 ** (ride_db / 20))
+        stretch = slice(*(round(time * SAMPLE_RATE / _RIDE_STEP) for time in (section.start, section.end)))
+        ride_db[stretch] = depth * (section.intensity - 1) / (1 - _QUIETEST_INTENSITY)
+    ride_db = ndimage.uniform_filter1d(ride_db, round(_RIDE_SECONDS * SAMPLE_RATE / _RIDE_STEP), mode="nearest")
+    width = dice.between(*_PHRASE_SECONDS) * SAMPLE_RATE / _RIDE_STEP
+    moves = ndimage.gaussian_filter1d(dice.rng.standard_normal(ride_db.size), width, mode="wrap")
+    ride_db += rules.expression_db[stem] * dice.between(0.6, 1.4) * moves * np.sqrt(2 * width * np.sqrt(np.pi))
+    return np.asarray(10 ** (np.interp(np.arange(samples) / _RIDE_STEP, np.arange(ride_db.size), ride_db) / 20))
 
 
 def _bus(dice: Dice, house: _House, rules: Rules, stem: str, audio: np.ndarray) -> np.ndarray:

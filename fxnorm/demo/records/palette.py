@@ -106,7 +106,8 @@ def draw_singer(dice: Dice, tension: float) -> Singer:
     return Singer(
         register="high" if high else "low",
         size=dice.between(0.92, 1.1),
-        breath=10 ** dice.between(-1.9, -0.7),
+        breath=10 ** dice.between(-1.6, -0.4),
+        air=10 ** dice.between(-1.2, -0.3),
         tension=min(1.0, max(0.0, dice.vary(tension, 0.2))),
         vibrato_hz=dice.between(4.6, 6.4),
         vibrato_cents=dice.between(5, 55),

@@ -29,6 +29,7 @@ class Rules:
         hall_seconds, room_seconds: ranges of the RT60.
         send_db: mean level of the hall's return for each stem.
         dynamics_db: how much quieter the sparsest section is than the fullest, on average, for each stem.
+        expression_db: standard deviation of the level from phrase to phrase, for each stem.
         peak_limit_db: how far a stem's peaks may stand over its active RMS, on average, before its bus limits them.
     """
 
@@ -43,6 +44,7 @@ class Rules:
     room_seconds: tuple[float, float]
     send_db: Mapping[str, float]
     dynamics_db: Mapping[str, float]
+    expression_db: Mapping[str, float]
     peak_limit_db: Mapping[str, float]
 
 
@@ -52,28 +54,30 @@ RULES = {
         fonts=(_FLUID,),
         balance_lu={"vocals": -5.0, "bass": -9.5, "drums": -5.5, "other": -6.5},
         balance_deviation=1.8,
-        loudness=(-10.3, 1.7),
+        loudness=(-11.2, 1.8),
         tilt_deviation_db=4.0,
         band_deviation_db=2.0,
         hall_seconds=(1.0, 3.2),
         room_seconds=(0.2, 0.8),
         send_db={"vocals": -13.0, "bass": -34.0, "drums": -20.0, "other": -14.0},
         dynamics_db={"vocals": 7.0, "bass": 4.0, "drums": 5.0, "other": 8.0},
-        peak_limit_db={"vocals": 19.0, "bass": 15.0, "drums": 23.0, "other": 20.0},
+        expression_db={"vocals": 4.0, "bass": 2.6, "drums": 4.0, "other": 4.0},
+        peak_limit_db={"vocals": 20.0, "bass": 16.0, "drums": 24.0, "other": 21.0},
     ),
     "records-check": Rules(
         genres=GENRES_B,
         fonts=(None,),
         balance_lu={"vocals": -5.0, "bass": -9.5, "drums": -5.5, "other": -6.5},
         balance_deviation=2.0,
-        loudness=(-11.0, 1.6),
+        loudness=(-11.5, 1.7),
         tilt_deviation_db=3.5,
         band_deviation_db=2.5,
         hall_seconds=(0.8, 2.4),
         room_seconds=(0.15, 0.5),
         send_db={"vocals": -15.0, "bass": -36.0, "drums": -18.0, "other": -16.0},
         dynamics_db={"vocals": 6.0, "bass": 4.0, "drums": 5.0, "other": 7.0},
-        peak_limit_db={"vocals": 18.0, "bass": 15.0, "drums": 22.0, "other": 19.0},
+        expression_db={"vocals": 3.7, "bass": 2.4, "drums": 3.7, "other": 3.7},
+        peak_limit_db={"vocals": 20.0, "bass": 16.0, "drums": 24.0, "other": 21.0},
     ),
 }
 

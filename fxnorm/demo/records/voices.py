@@ -33,6 +33,7 @@ _CONTROL = 64  # samples between two settings of the formants
 _GLIDE_SECONDS, _VOWEL_SECONDS = 0.035, 0.05
 _FRICATIVES_HZ = ((5200.0, 10500.0), (2300.0, 7000.0), (1500.0, 9000.0))  # s, sh, f or h
 _NASAL_HZ = (270.0, 1300.0, 2300.0, 3000.0, 3600.0)
+_DIPHTHONGS, _CLOSED_SYLLABLES = 0.4, 0.3  # shares of the syllables
 _NOISE_SEEDS = 2**31
 
 
@@ -44,6 +45,7 @@ class Singer:
         register: ``low`` for a tenor's formants, ``high`` for a soprano's.
         size: factor on the formants; larger for a shorter vocal tract.
         breath: level of breath noise against the pulses.
+        air: level of what passes the mouth above the formants, pulses and breath alike.
         tension: 0 soft, with few harmonics, to 1 hard.
         vibrato_hz, vibrato_cents: reached late in long notes.
         consonants: level of consonants, 1 usual.
@@ -54,6 +56,7 @@ class Singer:
     register: str = "low"
     size: float = 1.0
     breath: float = 0.05
+    air: float = 0.1
     tension: float = 0.5
     vibrato_hz: float = 5.5
     vibrato_cents: float = 30.0
@@ -85,8 +88,14 @@ class Singer:
             pitch[held] = note.key + scoop + wobble * np.sin(2 * np.pi * self.vibrato_hz * within + rng.uniform(0, 6))
             swell = 0.85 + 0.15 * np.sin(np.pi * within / max(end - note.start, 0.05))
             level[held] = (note.velocity / 127) ** 1.3 * swell
-            formants[held] = vowels[rng.integers(len(vowels))]
+            first, second = vowels[rng.integers(len(vowels), size=2)]
+            turn = np.clip((within / max(end - note.start, 0.05) - 0.5) * 3, 0, 1)[:, np.newaxis]
+            formants[held] = first + turn * (second - first) * (rng.random() < _DIPHTHONGS)
             self._articulate(rng, note, held, level, formants, noise)
+            if rng.random() < _CLOSED_SYLLABLES:
+                band = _FRICATIVES_HZ[rng.integers(len(_FRICATIVES_HZ))]
+                strength = self.consonants * note.velocity / 127
+                self._add_noise(rng, noise, end, rng.uniform(0.04, 0.1), band, 0.07 * strength)
             previous_key = note.key
         return self._sing(rng, pitch, level, formants, noise)[np.newaxis, :samples]
 
@@ -151,7 +160,15 @@ class Singer:
             amplitude,
             filled,
             np.broadcast_to(_BANDWIDTHS_HZ, filled.shape).copy(),
-            np.array([0.45 + 0.3 * (1 - self.tension), self.breath, 0.5 + 0.5 * self.tension, 0.006 * self.looseness]),
+            np.array(
+                [
+                    0.45 + 0.3 * (1 - self.tension),
+                    self.breath,
+                    0.5 + 0.5 * self.tension,
+                    0.006 * self.looseness,
+                    self.air,
+                ]
+            ),
             noise.size,
             int(rng.integers(_NOISE_SEEDS)),
         )
@@ -175,7 +192,9 @@ def _voice(
     seed: int,
 ) -> np.ndarray:
     rate = 44100.0
-    open_quotient, breath, brightness, jitter = source
+    open_quotient, breath, brightness, jitter, air = source
+    air_pole = 1.0 - np.exp(-2.0 * np.pi * 4500.0 / rate)
+    first_low = second_low = 0.0
     np.random.seed(seed)
     audio = np.zeros(samples)
     memory = np.zeros((5, 2))
@@ -212,10 +231,13 @@ def _voice(
         value = (tilted - last) * (rate / 44100.0) * 8.0 * loud
         last = tilted
         value += 0.15 * noise * loud
+        first_low += air_pole * (value - first_low)
+        second_low += air_pole * (value - first_low - second_low)
+        high = air * (value - first_low - second_low)
         for k in range(5):
             result = coefficients[k, 0] * value + coefficients[k, 1] * memory[k, 0] + coefficients[k, 2] * memory[k, 1]
             memory[k, 1] = memory[k, 0]
             memory[k, 0] = result
             value = result
-        audio[i] = value
+        audio[i] = value + high
     return audio
