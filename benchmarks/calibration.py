@@ -17,6 +17,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def correct(style: str, found: Mapping[str, Curves]) -> None:
             "usual_db": curves["spectrum_published"].round(1).tolist(),
             "side_db": np.clip(side, -MOST_CORRECTION_DB, MOST_CORRECTION_DB).round(1).tolist(),
         }
-    TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(re.sub(r"(?<=[\d,\[])\s+", " ", json.dumps(table, indent=1)) + "\n", encoding="utf-8")
 
 
 def main() -> None:
