@@ -142,7 +142,8 @@ def correct(style: str, found: Mapping[str, Curves]) -> None:
             "usual_db": curves["spectrum_published"].round(1).tolist(),
             "side_db": np.clip(side, -MOST_CORRECTION_DB, MOST_CORRECTION_DB).round(1).tolist(),
         }
-    TABLE.write_text(re.sub(r"(?<=[\d,\[])\s+", " ", json.dumps(table, indent=1)) + "\n", encoding="utf-8")
+    one_line_a_curve = re.sub(r"(?<=[\d,\[])\s+(?=[-\d\]])", " ", json.dumps(table, indent=1))
+    TABLE.write_text(one_line_a_curve + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ TABLE = Path(__file__).with_name("calibration.json")
 _CENTRES_HZ = 1000 * 2 ** (np.arange(-16, 13) / 3)
 _FFT_SIZE, _TAPS = 16384, 4096
 _FADE = 1024
-_MOST_BOOST_DB, _MOST_CUT_DB = 8.0, 14.0
+_MOST_BOOST_DB, _MOST_CUT_DB = 8.0, 20.0
 _SPECTRUM_SIZE = 16384
 
 

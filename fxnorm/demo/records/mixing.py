@@ -34,7 +34,7 @@ from fxnorm.demo.records.score import Dice, Part, Song
 
 Pieces = Mapping[str, Sequence[np.ndarray]]
 
-_EQUALIZER_STRENGTH = (0.3, 0.75)
+_EQUALIZER_STRENGTH = {"vocals": (0.3, 0.75), "bass": (0.55, 0.9), "drums": (0.3, 0.75), "other": (0.3, 0.75)}
 _BUS_DB = -20.0  # active RMS of a stem before its bus
 _RIDE_STEP = 441  # samples between two settings of a fader
 _RIDE_SECONDS = 0.25
@@ -87,7 +87,7 @@ def mix(
         audio = buses[stem](dice, house, parts, np.zeros((2, samples)))
         if audio.any():
             audio = corrections[stem].apply(
-                stage(audio, _BUS_DB), dice.between(*_EQUALIZER_STRENGTH), _deviation(dice, rules)
+                stage(audio, _BUS_DB), dice.between(*_EQUALIZER_STRENGTH[stem]), _deviation(dice, rules)
             )
             audio = _bus(dice, house, rules, stem, audio * _ride(dice, song, rules, stem))
             audio = audio + _send(dice, house, rules, stem, audio)
@@ -168,7 +168,7 @@ def _mix_bass(dice: Dice, house: _House, parts: Sequence[tuple[Part, Pieces]], s
         centre = compress(stage(audio), compressor)
         total = total + pan(centre, 0.0)
         width = dice.between(0.05, 0.35)
-        total = total + width * _doubled(dice, equalize(centre, Band("high_pass", dice.between(120, 400))), 1.0)
+        total = total + width * _doubled(dice, equalize(centre, Band("high_pass", dice.between(40, 250))), 1.0)
     return total
 
 
