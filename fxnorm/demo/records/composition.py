@@ -117,7 +117,8 @@ def _lay_out(dice: Dice, count: int, mode: str) -> tuple[_Bar, ...]:
         ]
         is_chorus = not is_chorus
         section += 1
-    return tuple(bars)
+    never = frozenset(("vocals", "bass", "drums", "other")) - frozenset().union(*(bar.plays for bar in bars))
+    return tuple(replace(bar, plays=bar.plays | never) for bar in bars)
 
 
 def _sections(plan: _Plan, seconds: float) -> tuple[Section, ...]:

@@ -1,7 +1,7 @@
 """Drums: synthesized machines in the manner of the TR-808 and TR-909, and kits sampled from a soundfont.
 
-Each sound is made once for a song, in a few variants, and placed at its notes: a machine repeats itself, and a kit
-with variants of level and tone is near enough to a drummer.
+Each sound is made once for a song and placed at its notes: a machine repeats itself, and a kit
+with four velocities is near enough to a drummer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ PIECES = {
 
 _METAL_HZ = (205.3, 304.4, 369.6, 522.7, 540.0, 800.0)
 """The six square-wave oscillators of the TR-808's cymbals."""
-_VARIANTS = 3
+_LOOSENESS_DB = 0.3  # of a machine
 _TOMS_HZ = {43: 85.0, 45: 110.0, 47: 140.0, 48: 175.0, 56: 560.0}
 
 
@@ -55,7 +55,7 @@ class Machine:
     def play(self, notes: Sequence[Note], samples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Piece -> (1, samples)."""
         sounds = {key: [self._sound(key, rng)[np.newaxis]] for key in sorted({note.key for note in notes})}
-        return place(notes, sounds, samples, rng)
+        return place(notes, sounds, samples, rng, _LOOSENESS_DB)
 
     def _sound(self, key: int, rng: np.random.Generator) -> np.ndarray:
         if key == 36:
@@ -95,7 +95,11 @@ class Machine:
 
 
 def place(
-    notes: Sequence[Note], sounds: Mapping[int, list[np.ndarray]], samples: int, rng: np.random.Generator
+    notes: Sequence[Note],
+    sounds: Mapping[int, list[np.ndarray]],
+    samples: int,
+    rng: np.random.Generator,
+    looseness_db: float,
 ) -> dict[str, np.ndarray]:
     """One-shot sounds at their notes.
 
@@ -104,6 +108,7 @@ def place(
         sounds: by key, from soft to loud, each (channels, samples); a note takes the one for its velocity.
         samples: length of the result.
         rng: draws the small differences between strokes.
+        looseness_db: standard deviation of these in dB.
 
     Returns:
         piece -> (channels, samples), of the pieces that play.
@@ -118,7 +123,9 @@ def place(
         layer = layers[min(int(note.velocity / 128 * len(layers)), len(layers) - 1)]
         piece = pieces.setdefault(PIECES[note.key], np.zeros((layers[0].shape[0], samples)))
         stop = min(start + layer.shape[1], samples)
-        stroke = layer[:, : stop - start] * ((note.velocity / 127) ** 1.4 * (1 + 0.06 * rng.standard_normal()))
+        stroke = layer[:, : stop - start] * (
+            (note.velocity / 127) ** 1.4 * 10 ** (looseness_db * rng.standard_normal() / 20)
+        )
         if note.key == 46:
             following = hats[np.searchsorted(hats, note.start + 0.03) :][:1]
             if following:

@@ -89,7 +89,7 @@ def mix(
             audio = corrections[stem].apply(
                 stage(audio, _BUS_DB), dice.between(*_EQUALIZER_STRENGTH[stem]), _deviation(dice, rules)
             )
-            audio = _bus(dice, house, rules, stem, audio * _ride(dice, song, rules, stem))
+            audio = _bus(dice, house, rules, stem, audio) * _ride(dice, song, rules, stem)
             audio = audio + _send(dice, house, rules, stem, audio)
         wet[stem] = audio
     return master(_balance(dice, rules, _duck(dice, wet)), dice, rules.loudness, drive)

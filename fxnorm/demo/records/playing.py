@@ -17,6 +17,7 @@ from fxnorm.demo.records.score import Part, Song
 from fxnorm.errors import FxnormError
 
 _LAYERS = (40, 70, 96, 120)  # velocities at which a kit is sampled
+_DRUMMER_DB = 1.3  # between strokes that are written alike
 _LONG_STROKES = (46, 49, 51, 57)
 _SLOT_SECONDS, _LONG_SLOT_SECONDS = 1.0, 3.0
 _TAKE_TIMING_SECONDS, _TAKE_VELOCITY = 0.009, 6.0  # between the takes of a doubled part
@@ -49,7 +50,7 @@ class Kit:
         """Piece -> (2, samples)."""
         keys = tuple(sorted({note.key for note in notes}))
         sounds = {key: _strokes(fonts[self.font % len(fonts)], self.program, key) for key in keys}
-        return drum_machines.place(notes, sounds, samples, rng)
+        return drum_machines.place(notes, sounds, samples, rng, _DRUMMER_DB)
 
 
 @cache
