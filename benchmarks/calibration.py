@@ -8,7 +8,8 @@ the differences in thirds of an octave and the largest one. Loudness is shown re
 too: published averages were not measured at the level of finished mixes.
 
 ``--correct STYLE`` adds what is missing to the style's table in ``fxnorm/demo/records/calibration.json``: songs that
-are rendered anew then lie nearer. Two or three rounds are enough.
+are rendered anew then lie nearer. Two or three rounds are enough; later ones with ``--share 0.5``, because the mean of some
+dozen songs is uncertain itself.
 """
 
 import os
@@ -124,14 +125,14 @@ def plot(found: Mapping[str, Curves], path: Path) -> None:
     figure.savefig(path)
 
 
-def correct(style: str, found: Mapping[str, Curves]) -> None:
-    """Add the differences to the style's table."""
+def correct(style: str, found: Mapping[str, Curves], share: float) -> None:
+    """Add a share of the differences to the style's table."""
     table = json.loads(TABLE.read_text(encoding="utf-8"))
     current = corrections(style)
     table[style] = {}
     for stem, curves in found.items():
-        missing = curves["spectrum_published"] - curves["spectrum"]
-        narrower = SIDE_DB_PER_SIMILARITY * (curves["similarity"] - curves["similarity_published"])
+        missing = share * (curves["spectrum_published"] - curves["spectrum"])
+        narrower = share * SIDE_DB_PER_SIMILARITY * (curves["similarity"] - curves["similarity_published"])
         missing[: LOWEST_BAND[stem]] = missing[LOWEST_BAND[stem]]
         narrower[: LOWEST_BAND[stem]] = narrower[LOWEST_BAND[stem]]
         middle = np.array(current[stem].middle_db) + missing
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("statistics", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--correct", metavar="STYLE")
+    parser.add_argument("--share", type=float, default=1.0)
     arguments = parser.parse_args()
     with np.load(arguments.statistics, allow_pickle=False) as file:
         published = {name: file[name] for name in file.files}
@@ -162,7 +164,7 @@ def main() -> None:
     if arguments.plot is not None:
         plot(found, arguments.plot)
     if arguments.correct is not None:
-        correct(arguments.correct, found)
+        correct(arguments.correct, found, arguments.share)
 
 
 if __name__ == "__main__":
