@@ -8,8 +8,8 @@ the differences in thirds of an octave and the largest one. Loudness is shown re
 too: published averages were not measured at the level of finished mixes.
 
 ``--correct STYLE`` adds what is missing to the style's table in ``fxnorm/demo/records/calibration.json``: songs that
-are rendered anew then lie nearer. Two or three rounds are enough; later ones with ``--share 0.5``, because the mean of some
-dozen songs is uncertain itself.
+are rendered anew then lie nearer. Two or three rounds are enough; later ones with ``--share 0.5``, because the mean of
+some dozen songs is uncertain itself.
 """
 
 import os

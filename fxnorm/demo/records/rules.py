@@ -61,8 +61,8 @@ RULES = {
         room_seconds=(0.2, 0.8),
         send_db={"vocals": -13.0, "bass": -34.0, "drums": -20.0, "other": -14.0},
         dynamics_db={"vocals": 7.0, "bass": 4.0, "drums": 5.0, "other": 8.0},
-        expression_db={"vocals": 3.0, "bass": 2.0, "drums": 2.5, "other": 3.0},
-        peak_limit_db={"vocals": 20.0, "bass": 16.0, "drums": 24.0, "other": 21.0},
+        expression_db={"vocals": 3.0, "bass": 2.0, "drums": 3.5, "other": 3.0},
+        peak_limit_db={"vocals": 20.0, "bass": 16.0, "drums": 14.0, "other": 21.0},
     ),
     "records-check": Rules(
         genres=GENRES_B,
@@ -76,8 +76,8 @@ RULES = {
         room_seconds=(0.15, 0.5),
         send_db={"vocals": -15.0, "bass": -36.0, "drums": -18.0, "other": -16.0},
         dynamics_db={"vocals": 6.0, "bass": 4.0, "drums": 5.0, "other": 7.0},
-        expression_db={"vocals": 2.7, "bass": 1.8, "drums": 2.3, "other": 2.7},
-        peak_limit_db={"vocals": 20.0, "bass": 16.0, "drums": 24.0, "other": 21.0},
+        expression_db={"vocals": 2.7, "bass": 1.8, "drums": 3.2, "other": 2.7},
+        peak_limit_db={"vocals": 20.0, "bass": 16.0, "drums": 14.0, "other": 21.0},
     ),
 }
 
