@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
@@ -32,7 +33,7 @@ SECONDS = (4.0, 4.5)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("records") / "data"
-    render_dataset(path, seed=3, songs=SONGS, seconds=SECONDS, workers=2, style=STYLE)
+    render_dataset(path, seed=3, songs=SONGS, seconds=SECONDS, workers=1, style=STYLE)
     return path
 
 
@@ -48,7 +49,7 @@ def read_int16(path: Path) -> np.ndarray:
 
 
 def test_the_same_seed_gives_the_same_bytes_however_many_workers_there_are(root: Path, tmp_path: Path) -> None:
-    render_dataset(tmp_path / "again", seed=3, songs=SONGS, seconds=SECONDS, workers=1, style=STYLE)
+    render_dataset(tmp_path / "again", seed=3, songs=SONGS, seconds=SECONDS, workers=2, style=STYLE)
     assert files_of(tmp_path / "again") == files_of(root)
 
 
@@ -106,6 +107,12 @@ def test_the_demo_keeps_to_its_own_soundfont(tmp_path: Path) -> None:
         render_dataset(tmp_path / "data", songs=SONGS, soundfonts=[tmp_path / "a.sf2"])
     with pytest.raises(SettingsError, match="unknown style"):
         render_dataset(tmp_path / "data", songs=SONGS, style="opera")
+
+
+def test_the_command_offers_every_style() -> None:
+    (option,) = (option for option in main.commands["demo-data"].params if option.name == "style")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == dataset.STYLES
 
 
 # ---- instruments

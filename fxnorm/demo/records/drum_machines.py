@@ -37,7 +37,6 @@ class Machine:
         snare_hz, snare_noise, snare_seconds: its two modes' lower one, share of noise, decay.
         hat_seconds, hat_metal: decay of the closed hat, share of metal against noise.
         clap: whether the accented snare is a clap.
-        tone: overall, in dB at high frequencies: brighter over 0.
     """
 
     kick_hz: float = 48.0

@@ -18,8 +18,6 @@ from fxnorm.demo.composition import Note
 from fxnorm.demo.processors import Band, equalize
 from fxnorm.runtime.compiled import kernel
 
-_CONTROL_SAMPLES = 32  # between two settings of a filter
-_SILENT_NEPERS = 7.0  # time constants after which a release has died away
 _NOISE_SEEDS = 2**31
 
 
