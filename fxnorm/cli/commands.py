@@ -147,8 +147,24 @@ def settings_of(files: tuple[Path, ...], overrides: tuple[str, ...], output: Pat
 @click.option(
     "--seconds", type=(float, float), default=(20.0, 30.0), show_default=True, help="Shortest and longest song."
 )
+@click.option(
+    "--style",
+    type=click.Choice(["demo", "records", "records-check"]),
+    default="demo",
+    show_default=True,
+    help="What the songs are like: the demo's, records in many genres, or those of a second generator to check with.",
+)
+@click.option("--soundfont", multiple=True, type=_FILE, help="Play records with this .sf2 file; repeatable.")
 @_workers
-def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[float, float], workers: int) -> None:
+def demo_data(
+    folder: Path,
+    seed: int,
+    songs: tuple[str, ...],
+    seconds: tuple[float, float],
+    style: str,
+    soundfont: tuple[Path, ...],
+    workers: int,
+) -> None:
     """Render a small wet and dry dataset into FOLDER; the same bytes for the same seed."""
     from fxnorm.demo import DEFAULT_SONGS, render_dataset
 
@@ -158,7 +174,9 @@ def demo_data(folder: Path, seed: int, songs: tuple[str, ...], seconds: tuple[fl
         if split not in counts or not number.isdecimal():
             raise DatasetError(f"--songs {item}: expected SPLIT=N with a split of {', '.join(counts)}")
         counts[split] = int(number)
-    render_dataset(folder, seed=seed, songs=counts, seconds=seconds, workers=workers or None)
+    render_dataset(
+        folder, seed=seed, songs=counts, seconds=seconds, workers=workers or None, style=style, soundfonts=soundfont
+    )
 
 
 @main.command()

@@ -57,6 +57,7 @@ _DATA = {
     "fxnorm.catalogue.report": "catalogue/page",
     "fxnorm.evaluation.report": "evaluation/page",
     "fxnorm.quality.report": "quality/page",
+    "fxnorm.demo.records.calibration": "demo/records/calibration.json",
     "fxnorm.listening_test.analyse": "listening_test/analysis.html",
     "fxnorm.listening_test.build": "listening_test/page/built",
 }

@@ -1,15 +1,16 @@
-"""Writes the demo's dataset: small wet and dry multitracks, MUSDB18's layout, and impulse responses.
+"""Writes rendered datasets: small wet and dry multitracks, MUSDB18's layout, and impulse responses.
 
 Songs are composed (:mod:`fxnorm.demo.composition`), played (:mod:`~fxnorm.demo.rendering`) and mixed
 (:mod:`~fxnorm.demo.mixing`) by rule, each from its own seed, so that the same seed gives the same bytes however the
-work is spread. All files are 16-bit WAV at 44.1 kHz; a mixture is the exact sum of its wet stems, as in MUSDB18.
+work is spread. That is the style ``demo``; those of :mod:`fxnorm.demo.records` resemble records. All files are 16-bit
+WAV at 44.1 kHz; a mixture is the exact sum of its wet stems, as in MUSDB18.
 """
 
 import contextlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from fxnorm.constants import MIXTURE, SAMPLE_RATE, STEMS
 from fxnorm.data import parallel
 from fxnorm.data.demo_names import FIRST_WORDS, SECOND_WORDS
-from fxnorm.demo import impulse_responses, mixing, rendering
+from fxnorm.demo import impulse_responses, mixing, records, rendering
 from fxnorm.demo.composition import compose
 from fxnorm.errors import DatasetError, SettingsError
 from fxnorm.io import outputs
@@ -33,6 +34,11 @@ DEFAULT_SONGS = {"train": 16, "val": 2, "test": 3, "dry": 2}
 MARKER = "demo.json"
 """The file in a dataset's root that marks it as rendered by this module, with its seed and sizes."""
 
+INDEX = "songs.json"
+"""The file beside it that tells genre, tempo and key of each song of the styles other than ``demo``."""
+
+STYLES = ("demo", *records.STYLES)
+
 _FOLDERS = {"train": "wet/train", "val": "wet/val", "test": "wet/test", "dry": "dry/test"}
 _SONG_FILES = rf"(?:{'|'.join((*STEMS, MIXTURE))})\.wav"
 _SONG = outputs.Contents("a demo song", _SONG_FILES)
@@ -43,7 +49,7 @@ longer."""
 
 _CONTENTS = outputs.Contents(
     "a demo dataset",
-    rf"{re.escape(MARKER)}|(?:{'|'.join(_FOLDERS.values())})/[^/]+/{_SONG_FILES}"
+    rf"{re.escape(MARKER)}|{re.escape(INDEX)}|(?:{'|'.join(_FOLDERS.values())})/[^/]+/{_SONG_FILES}"
     rf"|impulse_responses/(?:{'|'.join(_RESPONSES)})/[^/]+\.wav|\.gitignore",
 )
 
@@ -52,7 +58,7 @@ _RESPONSE_PEAK = 0.9
 _RAW_PEAK_DBFS = (-18.0, -3.0)  # of dry stems: recorded as it came
 _GOLDEN_RATIO = 0.618034  # multiples of it, modulo 1, cover 0 to 1 evenly however many are taken
 
-_NAMES, _ENERGIES, _SONGS, _IMPULSE_RESPONSES = range(4)  # first keys of the random generators
+_NAMES, _ENERGIES, _SONGS, _IMPULSE_RESPONSES, _RECORDS = range(5)  # first keys of the random generators
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class _Job:
     seed: int
     seconds: tuple[float, float]
     folder: Path
+    style: str
+    fonts: tuple[Path, ...]
 
 
 def render_dataset(
@@ -72,6 +80,8 @@ def render_dataset(
     songs: Mapping[str, int] | None = None,
     seconds: tuple[float, float] = (20.0, 30.0),
     workers: int | None = None,
+    style: str = "demo",
+    soundfonts: Sequence[Path] = (),
 ) -> None:
     """Render a demo dataset into ``root``; rendered there again, it is replaced song by song.
 
@@ -84,9 +94,11 @@ def render_dataset(
             The default is :data:`DEFAULT_SONGS`.
         seconds: shortest and longest duration of a song in seconds.
         workers: processes that render at the same time; the default is one for each processor.
+        style: one of :data:`STYLES`.
+        soundfonts: what a style other than ``demo`` plays with, instead of its own.
 
     Raises:
-        FxnormError: an optional package that the demo needs is not installed.
+        FxnormError: an optional package that the demo needs is not installed, or a soundfont is missing.
         SettingsError: an unknown subset, or a number or a duration out of range.
         DatasetError: ``root`` holds a dataset that was not rendered here with the same seed and sizes.
         OutputError: ``root`` holds something else, or cannot be written to.
@@ -97,14 +109,32 @@ def render_dataset(
     workers = parallel.available_cores() if workers is None else workers
     _check_settings(seed, songs, seconds, workers)
     counts = {subset: songs.get(subset, 0) for subset in DEFAULT_SONGS}
-    _claim(root, {"seed": seed, "songs": counts, "seconds": [float(limit) for limit in seconds]})
+    settings: dict[str, Any] = {"seed": seed, "songs": counts, "seconds": [float(limit) for limit in seconds]}
+    fonts = _fonts(style, soundfonts)
+    if style != "demo":
+        settings |= {"style": style, "soundfonts": {path.name: records.digest(path) for path in fonts}}
+    _claim(root, settings)
     _write_impulse_responses(root, seed)
     jobs = [
-        _Job(subset, index, seed, seconds, root / _FOLDERS[subset] / _song_name(seed, subset, index))
+        _Job(subset, index, seed, seconds, root / _FOLDERS[subset] / _name(style, seed, subset, index), style, fonts)
         for subset, count in counts.items()
         for index in range(count)
     ]
-    _write_songs(jobs, min(workers, len(jobs)))
+    notes = _write_songs(jobs, min(workers, len(jobs)))
+    if style != "demo":
+        write_json(
+            root / INDEX, {str(job.folder.relative_to(root)): note for job, note in zip(jobs, notes, strict=True)}
+        )
+
+
+def _fonts(style: str, named: Sequence[Path]) -> tuple[Path, ...]:
+    if style not in STYLES:
+        raise SettingsError(f"style: unknown style {style!r}, expected {', '.join(STYLES)}")
+    if style != "demo":
+        return records.soundfonts(style, tuple(named))
+    if named:
+        raise SettingsError("soundfonts: the style demo has one of its own; expected another style")
+    return ()
 
 
 def _check_settings(seed: int, songs: Mapping[str, int], seconds: tuple[float, float], workers: int) -> None:
@@ -150,6 +180,10 @@ def _refuse_others(root: Path) -> None:
     _CONTENTS.refuse_others(root)
 
 
+def _name(style: str, seed: int, subset: str, index: int) -> str:
+    return _song_name(seed, subset, index) if style == "demo" else f"{style} {seed} {subset} {index + 1:04d}"
+
+
 def _song_name(seed: int, subset: str, index: int) -> str:
     """A name no other song of the dataset has: both words change from song to song, the pairs last for 1,600 songs."""
     rng = _generator(seed, _NAMES)
@@ -160,18 +194,37 @@ def _song_name(seed: int, subset: str, index: int) -> str:
     return name if turn < len(seconds) else f"{name} {turn // len(seconds) + 1}"
 
 
-def _write_songs(jobs: list[_Job], workers: int) -> None:
+def _write_songs(jobs: list[_Job], workers: int) -> list[dict[str, Any]]:
+    """Write the songs; what there is to note of each."""
+    notes: list[dict[str, Any]] = [{}] * len(jobs)
     with (
         tqdm(total=len(jobs), desc="demo songs", unit="song") as progress,
         contextlib.closing(parallel.each(_write_song, jobs, workers, "demo songs")) as done,
     ):
         for index, future in done:
-            future.result()
+            notes[index] = future.result()
             progress.set_postfix_str(jobs[index].folder.name)
             progress.update()
+    return notes
 
 
-def _write_song(job: _Job) -> None:
+def _write_song(job: _Job) -> dict[str, Any]:
+    tracks, mixed, recordist, note = _make_demo_song(job) if job.style == "demo" else _make_record(job)
+    wet = {stem: _to_int16(audio) for stem, audio in mixed.items()}
+    # stays within 16 bits: the mix is limited below full scale and rounding adds at most two steps
+    mixture = np.stack(list(wet.values())).sum(axis=0, dtype=np.int32).astype(np.int16)
+    stems = _record(tracks, recordist, mixture.shape) if job.subset == "dry" else wet
+    with whole_folder(job.folder, _SONG.refuse_others) as folder:
+        for name, samples in {**stems, MIXTURE: mixture}.items():
+            _write_wav(folder / f"{name}.wav", samples)
+    return note
+
+
+_Made = tuple[Mapping[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray], np.random.Generator, dict[str, Any]]
+"""Stems' parts as they were played, wet stems, the recordist's generator, and what there is to note."""
+
+
+def _make_demo_song(job: _Job) -> _Made:
     subset_index = list(DEFAULT_SONGS).index(job.subset)
     composer, player, engineer, recordist = (
         _generator(job.seed, _SONGS, subset_index, job.index, person) for person in range(4)
@@ -179,13 +232,18 @@ def _write_song(job: _Job) -> None:
     energy = float((_generator(job.seed, _ENERGIES, subset_index).random() + job.index * _GOLDEN_RATIO) % 1)
     score = compose(composer, energy, float(composer.uniform(*job.seconds)))
     tracks = rendering.render(score, player)
-    wet = {stem: _to_int16(audio) for stem, audio in mixing.mix(score, tracks, engineer).items()}
-    # stays within 16 bits: the mix is limited to -1 dBFS and rounding adds at most two steps
-    mixture = np.stack(list(wet.values())).sum(axis=0, dtype=np.int32).astype(np.int16)
-    stems = _record(tracks, recordist, mixture.shape) if job.subset == "dry" else wet
-    with whole_folder(job.folder, _SONG.refuse_others) as folder:
-        for name, samples in {**stems, MIXTURE: mixture}.items():
-            _write_wav(folder / f"{name}.wav", samples)
+    return tracks, mixing.mix(score, tracks, engineer), recordist, {}
+
+
+def _make_record(job: _Job) -> _Made:
+    subset_index = list(DEFAULT_SONGS).index(job.subset)
+    composer, player, engineer, recordist = (
+        _generator(job.seed, _RECORDS, STYLES.index(job.style), subset_index, job.index, person) for person in range(4)
+    )
+    seconds = float(composer.uniform(*job.seconds))
+    song, raw, wet = records.render(job.style, (composer, player, engineer), seconds, job.fonts)
+    note = {"genre": song.genre, "tempo": round(song.tempo, 3), "key": song.key_name, "mode": song.mode}
+    return {stem: {stem: audio} for stem, audio in raw.items()}, wet, recordist, note
 
 
 def _record(

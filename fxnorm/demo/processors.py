@@ -139,16 +139,16 @@ def presence(audio: np.ndarray, attack: float, release: float) -> np.ndarray:
     return np.minimum(_attack_and_release(np.abs(audio).max(axis=0) / usual, attack, release), 1.0)
 
 
-def limiter_gain(audio: np.ndarray, ceiling: float) -> np.ndarray:
-    """Gain (samples,) of a look-ahead limiter: under it no sample passes ``ceiling``.
+def limiter_gain(audio: np.ndarray, ceiling: float, look_ahead: int = _LIMITER_LOOK_AHEAD) -> np.ndarray:
+    """Gain (samples,) of a limiter that looks ahead so many samples: under it no sample passes ``ceiling``.
 
     The least gain needed within the look-ahead either side, averaged over no more than that: so no average exceeds
     the gain needed in its middle.
     """
     needed_gain = np.minimum(1.0, ceiling / np.maximum(np.abs(audio).max(axis=0), ceiling))
-    least_gain = ndimage.minimum_filter1d(needed_gain, 2 * _LIMITER_LOOK_AHEAD + 1, mode="nearest")
-    averaged = ndimage.uniform_filter1d(least_gain, _LIMITER_LOOK_AHEAD - 1, mode="nearest")
-    return np.asarray(ndimage.uniform_filter1d(averaged, _LIMITER_LOOK_AHEAD - 1, mode="nearest"))
+    least_gain = ndimage.minimum_filter1d(needed_gain, 2 * look_ahead + 1, mode="nearest")
+    averaged = ndimage.uniform_filter1d(least_gain, look_ahead - 1, mode="nearest")
+    return np.asarray(ndimage.uniform_filter1d(averaged, look_ahead - 1, mode="nearest"))
 
 
 def limit(audio: np.ndarray, ceiling_db: float) -> np.ndarray:

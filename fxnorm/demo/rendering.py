@@ -7,6 +7,7 @@ its file ends with an event without effect.
 """
 
 import io
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,29 +61,49 @@ def render(score: Score, rng: np.random.Generator) -> dict[str, dict[str, np.nda
 
 
 def _play(part: Part, seconds: float, samples: int) -> np.ndarray:
+    try:
+        audio = play_soundfont(_soundfont(), part.notes, part.program, part.is_drum, seconds, samples, not part.is_drum)
+    except FxnormError as error:
+        raise FxnormError(f"the part {part.name}: {error}") from error
+    return audio
+
+
+def play_soundfont(
+    soundfont: bytes,
+    notes: Sequence[Note],
+    program: int,
+    is_drum: bool,
+    seconds: float,
+    samples: int,
+    mono: bool,
+) -> np.ndarray:
+    """Notes on one instrument of a soundfont, float64 (1 if ``mono`` else 2, samples) at 44.1 kHz.
+
+    Raises:
+        FxnormError: the notes clip at any volume, or the soundfont is none that the renderer reads.
+    """
     for volume in _VOLUMES:
-        audio, rate = _synthesize(_midi_file(part, seconds, volume))
+        audio, rate = _synthesize(soundfont, _midi_file(notes, program, is_drum, seconds, volume))
         if np.abs(audio).max() < _CLIPPED:
             break
     else:
-        raise FxnormError(f"the part {part.name} clips even at MIDI volume {_VOLUMES[-1]}")
-    if not part.is_drum:
+        raise FxnormError(f"it clips even at MIDI volume {_VOLUMES[-1]}")
+    if mono:
         audio = audio.mean(axis=0, keepdims=True)
     played = pad_to(resample(audio, rate, SAMPLE_RATE)[:, :samples], samples) * (_VOLUMES[0] / volume) ** 2
     subsonic = signal.butter(2, _SUBSONIC_HZ, "highpass", fs=SAMPLE_RATE, output="sos")
     return np.asarray(signal.sosfilt(subsonic, played.astype(np.float64)))
 
 
-def _midi_file(part: Part, seconds: float, volume: int) -> bytes:
+def _midi_file(notes: Sequence[Note], program: int, is_drum: bool, seconds: float, volume: int) -> bytes:
     import pretty_midi  # optional: only the demo needs it
 
-    instrument = pretty_midi.Instrument(part.program, is_drum=part.is_drum)
+    instrument = pretty_midi.Instrument(program, is_drum=is_drum)
     for controller, value in ((_VOLUME, volume), (_REVERB_SEND, 0), (_CHORUS_SEND, 0)):
         instrument.control_changes.append(pretty_midi.ControlChange(controller, value, 0.0))
     instrument.control_changes.append(pretty_midi.ControlChange(_REVERB_SEND, 0, seconds))
     instrument.notes = [
-        pretty_midi.Note(note.velocity, note.key, note.start, min(note.start + note.length, seconds))
-        for note in part.notes
+        pretty_midi.Note(note.velocity, note.key, note.start, min(note.start + note.length, seconds)) for note in notes
     ]
     midi = pretty_midi.PrettyMIDI(resolution=_TICKS_PER_BEAT)
     midi.instruments.append(instrument)
@@ -91,10 +112,10 @@ def _midi_file(part: Part, seconds: float, volume: int) -> bytes:
     return file.getvalue()
 
 
-def _synthesize(midi_file: bytes) -> tuple[np.ndarray, int]:
+def _synthesize(soundfont: bytes, midi_file: bytes) -> tuple[np.ndarray, int]:
     import midirenderer  # optional: only the demo needs it
 
-    wave = midirenderer.render_wave_from(_soundfont(), midi_file)
+    wave = midirenderer.render_wave_from(soundfont, midi_file)
     audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
     return np.ascontiguousarray(audio.T), rate
 

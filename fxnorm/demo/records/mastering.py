@@ -1,0 +1,65 @@
+"""Masters a mix of the style "records": fades, bus compression, loudness and limiters, as one gain for all stems.
+
+The gain is the same for all stems at every sample, so that they still add up to the mix, as in MUSDB18.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fxnorm.constants import SAMPLE_RATE
+from fxnorm.demo.processors import Compressor, compression_gain, db_to_gain, limiter_gain, loudness, stage
+from fxnorm.demo.records.score import Dice
+
+_LOUDNESS_RANGE = (-14.0, -7.0)  # LUFS
+_CEILING_RANGE = (-1.0, -0.1)  # dBFS
+_PASSES = 2  # the limiters take off a little of the loudness that was set before them
+_LOOK_AHEADS = (441, 66)  # samples: a slow limiter takes most, a fast one the rest
+_SLOW_SHARE_DB = 1.5  # that the slow limiter leaves to the fast one
+_FADE_OUT_PROBABILITY, _FADE_IN_PROBABILITY = 0.2, 0.1
+_SHORTEST_FADE_SECONDS = 0.005
+_FADE_SHARE = 0.2  # of the song, at most
+
+
+def master(
+    wet: Mapping[str, np.ndarray], dice: Dice, target: tuple[float, float], drive: float
+) -> dict[str, np.ndarray]:
+    """The stems (2, samples), mastered.
+
+    Args:
+        wet: the stems.
+        dice: draws this song's loudness and ceiling.
+        target: mean and standard deviation of the loudness in LUFS.
+        drive: 0 for gentle to 1 for hard genres, which are louder.
+    """
+    samples = next(iter(wet.values())).shape[1]
+    total = np.sum(list(wet.values()), axis=0)
+    if not total.any():
+        return dict(wet)
+    lufs = float(np.clip(dice.vary(target[0] + 2.0 * (drive - 0.5), target[1]), *_LOUDNESS_RANGE))
+    ceiling = db_to_gain(dice.between(*_CEILING_RANGE))
+    compressor = Compressor(
+        threshold_db=dice.between(-18, -10),
+        ratio=dice.between(1.5, 3.0),
+        attack=dice.between(0.01, 0.04),
+        release=dice.between(0.1, 0.4),
+    )
+    gain = _fades(dice, samples)
+    gain = gain * compression_gain(stage(total * gain, -16.0), compressor)
+    loudest = np.abs(np.concatenate([total, *wet.values()])).max(axis=0, keepdims=True)
+    for _ in range(_PASSES):
+        gain = gain * db_to_gain(lufs - loudness(total * gain))
+        for look_ahead, share_db in zip(_LOOK_AHEADS, (_SLOW_SHARE_DB, 0.0), strict=True):
+            gain = gain * limiter_gain(loudest * gain, ceiling * db_to_gain(share_db), look_ahead)
+    return {stem: audio * gain for stem, audio in wet.items()}
+
+
+def _fades(dice: Dice, samples: int) -> np.ndarray:
+    """Some songs fade in or out; all others begin and end within milliseconds."""
+    longest = _FADE_SHARE * samples / SAMPLE_RATE
+    seconds_in = dice.between(0.5, 2.0) if dice.chance(_FADE_IN_PROBABILITY) else _SHORTEST_FADE_SECONDS
+    seconds_out = dice.between(2.0, 5.0) if dice.chance(_FADE_OUT_PROBABILITY) else 0.4
+    time = np.arange(samples) / SAMPLE_RATE
+    rise = np.clip(time / min(seconds_in, longest), 0, 1)
+    fall = np.clip((time[-1] - time) / min(seconds_out, longest), 0, 1)
+    return np.asarray(np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2)
