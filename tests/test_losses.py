@@ -162,8 +162,8 @@ def test_the_matched_loss_does_not_hear_level_and_hears_everything_else() -> Non
 
 def test_the_matched_loss_of_silence_is_a_number_with_a_gradient() -> None:
     target = song("mixture")
-    for output, wanted in ((torch.zeros_like(target), target), (target, torch.zeros_like(target))):
-        output = output.clone().requires_grad_()
+    for start, wanted in ((torch.zeros_like(target), target), (target, torch.zeros_like(target))):
+        output = start.clone().requires_grad_()
         loss = MatchedLoss()(output, wanted)
         loss.backward()
         assert torch.isfinite(loss)

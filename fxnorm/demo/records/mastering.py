@@ -1,4 +1,5 @@
-"""Masters a mix of the style "records": fades, bus compression, loudness and limiters, as one gain for all stems.
+"""Masters a mix of the style "records": fades, bus compression, loudness and limiters, as one gain for all stems; and
+leaves what formats of lossy codecs leave of it.
 
 The gain is the same for all stems at every sample, so that they still add up to the mix, as in MUSDB18.
 """
@@ -6,6 +7,7 @@ The gain is the same for all stems at every sample, so that they still add up to
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import signal
 
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.demo.processors import Compressor, compression_gain, db_to_gain, limiter_gain, loudness, stage
@@ -19,6 +21,16 @@ _SLOW_SHARE_DB = 1.5  # that the slow limiter leaves to the fast one
 _FADE_OUT_PROBABILITY, _FADE_IN_PROBABILITY = 0.2, 0.1
 _SHORTEST_FADE_SECONDS = 0.005
 _FADE_SHARE = 0.2  # of the song, at most
+
+
+_UNMASTERED_PROBABILITY = 0.3
+"""Of the multitracks that are to be had, many are rough mixes that nobody compressed or limited."""
+_UNMASTERED_PEAK_DBFS = (-12.0, -1.0)
+_CODEC_PROBABILITIES = (0.35, 0.4)
+"""Of the two low-passes below; the others were never coded."""
+_CODEC_LOW_PASSES_HZ = ((15_700.0, 16_100.0), (17_500.0, 20_300.0))
+"""Where encoders of MP3 and AAC cut, at up to and over about 128 kbit/s."""
+_CODEC_ORDER, _CODEC_RIPPLE_DB, _CODEC_STOP_DB = 10, 0.1, 80.0
 
 
 def master(
@@ -36,6 +48,14 @@ def master(
     total = np.sum(list(wet.values()), axis=0)
     if not total.any():
         return dict(wet)
+    wet = _coded(dice, wet)
+    if dice.chance(_UNMASTERED_PROBABILITY):
+        fades = _fades(dice, samples)
+        faded = {stem: audio * fades for stem, audio in wet.items()}
+        peak = max(np.abs(audio).max() for audio in (np.sum(list(faded.values()), axis=0), *faded.values()))
+        gain = db_to_gain(dice.between(*_UNMASTERED_PEAK_DBFS)) / peak
+        return {stem: audio * gain for stem, audio in faded.items()}
+    total = np.sum(list(wet.values()), axis=0)
     lufs = float(np.clip(dice.vary(target[0] + 2.0 * (drive - 0.5), target[1]), *_LOUDNESS_RANGE))
     ceiling = db_to_gain(dice.between(*_CEILING_RANGE))
     compressor = Compressor(
@@ -52,6 +72,19 @@ def master(
         for look_ahead, share_db in zip(_LOOK_AHEADS, (_SLOW_SHARE_DB, 0.0), strict=True):
             gain = gain * limiter_gain(loudest * gain, ceiling * db_to_gain(share_db), look_ahead)
     return {stem: audio * gain for stem, audio in wet.items()}
+
+
+def _coded(dice: Dice, wet: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The stems without the frequencies that an encoder leaves out, the same for all."""
+    drawn, low = dice.between(0, 1), 0.0
+    for probability, band in zip(_CODEC_PROBABILITIES, _CODEC_LOW_PASSES_HZ, strict=True):
+        if low <= drawn < low + probability:
+            low_pass = signal.ellip(
+                _CODEC_ORDER, _CODEC_RIPPLE_DB, _CODEC_STOP_DB, dice.between(*band), fs=SAMPLE_RATE, output="sos"
+            )
+            return {stem: signal.sosfilt(low_pass, audio) for stem, audio in wet.items()}
+        low += probability
+    return dict(wet)
 
 
 def _fades(dice: Dice, samples: int) -> np.ndarray:
