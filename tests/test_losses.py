@@ -155,9 +155,12 @@ def test_the_matched_loss_does_not_hear_level_and_hears_everything_else() -> Non
     assert float(loss(0.3 * target, target)) == pytest.approx(0, abs=0.02)  # but for what rounding to 16 bits is
     assert float(loss(mix.flip(1), target.flip(1))) == pytest.approx(found, rel=1e-5)
     clipped = target.clamp(-0.3 * target.abs().max(), 0.3 * target.abs().max())
-    convergence, logs, rms, crest = loss.means(clipped, target)
+    convergence, logs, rms, crest, panning = loss.means(clipped, target)
     assert crest > 0.2
     assert min(convergence, logs, rms) > 0
+    assert panning < 0.2
+    narrower = 0.5 * target + 0.5 * target.mean(1, keepdim=True)
+    assert loss.means(narrower, target)[4] > 0.3
 
 
 def test_the_matched_loss_of_silence_is_a_number_with_a_gradient() -> None:
