@@ -12,6 +12,9 @@ MIXTURE = "mixture"
 SILENCE_DBFS = -50.0
 """A stem whose peak does not pass this level counts as silent: it is neither measured nor processed."""
 
+DEFAULT_MIXER = "default"
+"""The name of the Mixer that comes with the package; a directory that is called so is ``./default``."""
+
 MIXER_FILE = "mixer.json"
 """In a Mixer directory, what its network is."""
 

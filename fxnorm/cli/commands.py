@@ -25,7 +25,7 @@ from fxnorm.cli.pipeline import pipeline
 from fxnorm.cli.remix import remix
 from fxnorm.cli.search import search
 from fxnorm.cli.tracks import tracks
-from fxnorm.constants import STEMS
+from fxnorm.constants import DEFAULT_MIXER, STEMS
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, missing_package, printable, system_sentence
 from fxnorm.runtime import log
 from fxnorm.runtime.signals import Terminated, terminable
@@ -455,7 +455,7 @@ def train(
     "--also",
     multiple=True,
     metavar="NAME=MIXER",
-    help="Another system of the comparison, a Mixer directory or models:/NAME@ALIAS; repeatable.",
+    help="Another system of the comparison, a Mixer directory, default or models:/NAME@ALIAS; repeatable.",
 )
 @_workers
 @_with_settings
@@ -628,7 +628,8 @@ def mix(
     timeout: float | None,
     **stems: str | None,
 ) -> None:
-    """Mix stems or tracks with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint.
+    """Mix stems or tracks with MIXER, a directory or models:/NAME@ALIAS, or with the one behind --endpoint; without
+    either, with the one that comes with the package, whose name is default.
 
     Stems left out are silent.
     """
@@ -636,8 +637,10 @@ def mix(
     from fxnorm.io import outputs
     from fxnorm.mixing.options import MixOptions
 
-    if (mixer is None) == (endpoint is None):
-        raise click.UsageError("expected either MIXER or --endpoint")
+    if mixer is not None and endpoint is not None:
+        raise click.UsageError("expected either MIXER or --endpoint, found both")
+    if endpoint is None:
+        mixer = mixer or DEFAULT_MIXER
     if plot is not None and endpoint is not None:
         raise click.UsageError("--plot: an endpoint does not tell what reverberation it gave; expected MIXER")
     if stems_out is not None and endpoint is not None:

@@ -18,7 +18,7 @@ CHAMPION = "models:/fxnorm-automix@champion"
 @click.argument("sessions")
 @click.argument("output")
 @click.option(
-    "--mixer", default=CHAMPION, show_default=True, metavar="MIXER", help="A directory, or models:/NAME@ALIAS."
+    "--mixer", default=CHAMPION, show_default=True, metavar="MIXER", help="A directory, default, or models:/NAME@ALIAS."
 )
 @click.option(
     "--format",

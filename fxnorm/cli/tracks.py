@@ -55,17 +55,18 @@ def tracks(folder: Path, output: Path | None, mixer: str | None, force: bool) ->
 
 
 def statistics_of(mixer: str | None) -> "DatasetStatistics | None":
-    """The statistics of a Mixer, a directory or models:/NAME@ALIAS; its network is not loaded from a directory."""
+    """The statistics of a Mixer, a directory, default or models:/NAME@ALIAS; a directory's network is not loaded."""
     if mixer is None:
         return None
     if mixer.startswith("models:/"):
         from fxnorm.registry.registered import open_mixer
 
         return open_mixer(mixer).recipe.statistics
+    from fxnorm.mixing.shipped import directory_of
     from fxnorm.normalization.recipe import STATISTICS_FILE
     from fxnorm.statistics import DatasetStatistics
 
-    return DatasetStatistics.load(Path(mixer) / STATISTICS_FILE)
+    return DatasetStatistics.load(directory_of(mixer) / STATISTICS_FILE)
 
 
 def progress_bar(stack: contextlib.ExitStack, what: str) -> "Progress":

@@ -24,6 +24,7 @@ from fxnorm.io.files import whole_folder, write_json
 from fxnorm.io.outputs import Contents
 from fxnorm.mixing.delivery import DEFAULT_TRUE_PEAK, Delivery, deliver
 from fxnorm.mixing.shares import TrackSignals
+from fxnorm.mixing.shipped import directory_of
 from fxnorm.models.device import default_device
 from fxnorm.models.network import Progress, StemTracks
 from fxnorm.normalization.recipe import FILES as RECIPE_FILES
@@ -60,10 +61,12 @@ class Mixer:
     def load(cls, path: str | Path, device: torch.device | None = None) -> "Mixer":
         """A Mixer from its directory, on ``device``; the default is the CUDA device if there is one.
 
+        The text ``default`` names the one that comes with the package.
+
         Raises:
             ModelError: the directory is missing or incomplete, or its weights do not fit its network.
         """
-        folder = Path(path)
+        folder = directory_of(path)
         description = _read_description(folder)
         device = device or default_device()
         try:

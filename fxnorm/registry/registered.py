@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fxnorm.constants import MIXER_FILE, WEIGHTS_FILE
 from fxnorm.errors import FxnormError, ModelError
+from fxnorm.mixing.shipped import directory_of
 from fxnorm.registry import served_model
 from fxnorm.registry.aliases import MODEL_PREFIX, Version
 from fxnorm.registry.served_model import MIXER_ARTIFACT
@@ -25,7 +26,8 @@ _MOST_FILES = 10_000
 
 
 def open_mixer(name: str) -> "Mixer":
-    """A Mixer from its directory, or from the registry under ``models:/name@alias`` (or ``models:/name/version``).
+    """A Mixer from its directory, the one named ``default``, or the one in the registry under ``models:/name@alias`` (or
+    ``models:/name/version``).
 
     Raises:
         ModelError: it is not there, or not a Mixer.
@@ -44,7 +46,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
         ModelError: the registry does not have it.
     """
     if not name.startswith(MODEL_PREFIX):
-        yield Path(name)
+        yield directory_of(name)
         return
     runs.configure()
     with tempfile.TemporaryDirectory() as folder:

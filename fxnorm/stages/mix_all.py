@@ -34,6 +34,7 @@ from fxnorm.io import locks, object_store, outputs
 from fxnorm.io.files import whole_file, write_json
 from fxnorm.mixing.mixer import CONTENTS, MIXER_FILE, Mixer, mixer_digest
 from fxnorm.mixing.options import MixOptions
+from fxnorm.mixing.shipped import directory_of
 from fxnorm.models.device import default_device
 from fxnorm.runtime.signals import Terminated
 
@@ -130,7 +131,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
     """The directory of a Mixer on this machine, while the block runs.
 
     Args:
-        name: a directory, ``models:/NAME@ALIAS`` (or ``models:/NAME/VERSION``), or ``s3://BUCKET/PREFIX``.
+        name: a directory, ``default``, ``models:/NAME@ALIAS`` (or ``models:/NAME/VERSION``), or ``s3://BUCKET/PREFIX``.
 
     Raises:
         ModelError: it is not there.
@@ -146,7 +147,7 @@ def mixer_directory(name: str) -> Iterator[Path]:
             _fetch(name, Path(temporary))
             yield Path(temporary)
     else:
-        yield Path(name)
+        yield directory_of(name)
 
 
 def _fetch(address: str, folder: Path) -> None:

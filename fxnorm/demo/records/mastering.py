@@ -25,7 +25,9 @@ _FADE_SHARE = 0.2  # of the song, at most
 
 _UNMASTERED_PROBABILITY = 0.3
 """Of the multitracks that are to be had, many are rough mixes that nobody compressed or limited."""
-_UNMASTERED_PEAK_DBFS = (-12.0, -1.0)
+_HEADROOM_DB = (0.0, 14.0)
+"""How far multitracks are turned down when they are handed out, mixture and stems alike."""
+_STEP = 1 / 32768
 _CODEC_PROBABILITIES = (0.35, 0.4)
 """Of the two low-passes below; the others were never coded."""
 _CODEC_LOW_PASSES_HZ = ((15_700.0, 16_100.0), (17_500.0, 20_300.0))
@@ -44,16 +46,22 @@ def master(
         target: mean and standard deviation of the loudness in LUFS.
         drive: 0 for gentle to 1 for hard genres, which are louder.
     """
-    samples = next(iter(wet.values())).shape[1]
-    total = np.sum(list(wet.values()), axis=0)
-    if not total.any():
+    if not any(audio.any() for audio in wet.values()):
         return dict(wet)
-    wet = _coded(dice, wet)
+    released = _mastered(_coded(dice, wet), dice, target, drive)
+    gain = db_to_gain(-dice.between(*_HEADROOM_DB))
+    return {stem: _dithered(dice, audio * gain) for stem, audio in released.items()}
+
+
+def _mastered(
+    wet: Mapping[str, np.ndarray], dice: Dice, target: tuple[float, float], drive: float
+) -> dict[str, np.ndarray]:
+    samples = next(iter(wet.values())).shape[1]
     if dice.chance(_UNMASTERED_PROBABILITY):
         fades = _fades(dice, samples)
         faded = {stem: audio * fades for stem, audio in wet.items()}
         peak = max(np.abs(audio).max() for audio in (np.sum(list(faded.values()), axis=0), *faded.values()))
-        gain = db_to_gain(dice.between(*_UNMASTERED_PEAK_DBFS)) / peak
+        gain = db_to_gain(_CEILING_RANGE[0]) / peak
         return {stem: audio * gain for stem, audio in faded.items()}
     total = np.sum(list(wet.values()), axis=0)
     lufs = float(np.clip(dice.vary(target[0] + 2.0 * (drive - 0.5), target[1]), *_LOUDNESS_RANGE))
@@ -72,6 +80,16 @@ def master(
         for look_ahead, share_db in zip(_LOOK_AHEADS, (_SLOW_SHARE_DB, 0.0), strict=True):
             gain = gain * limiter_gain(loudest * gain, ceiling * db_to_gain(share_db), look_ahead)
     return {stem: audio * gain for stem, audio in wet.items()}
+
+
+def _dithered(dice: Dice, audio: np.ndarray) -> np.ndarray:
+    """The stem with the noise that recordings of 16 bits have, in each channel its own; silence stays silent.
+
+    Triangular dither of two steps (Lipshitz, Wannamaker and Vanderkooy, JAES 40(5), 1992).
+    """
+    if not audio.any():
+        return audio
+    return audio + _STEP * (dice.rng.random(audio.shape) - dice.rng.random(audio.shape))
 
 
 def _coded(dice: Dice, wet: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
