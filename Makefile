@@ -69,6 +69,24 @@ demo: check-repository $(INSTALLED)
 	@echo "Experiments     .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 	@echo "The endpoint    .venv/bin/fxnorm serve"
 
+# the Mixer that comes with the package, anew: songs, normalization, training, comparison; goes on where it was interrupted
+DEFAULT := artifacts/default
+DEFAULT_PARAMS := --params configs/default_mixer.yaml
+SHIPPED := fxnorm/default_mixer
+
+default-mixer: $(INSTALLED)
+	fxnorm demo-data $(DEFAULT)/records --style records --songs train=180 --songs val=0 --songs test=0 --songs dry=0 --seconds 20 28
+	fxnorm demo-data $(DEFAULT)/check --style records-check --songs train=0 --songs val=8 --songs test=10 --songs dry=0 --seconds 20 24
+	mkdir -p $(DEFAULT)/songs
+	ln -sfn ../records/wet/train $(DEFAULT)/songs/train
+	ln -sfn ../check/wet/val $(DEFAULT)/songs/val
+	ln -sfn ../check/wet/test $(DEFAULT)/songs/test
+	fxnorm normalize $(DEFAULT)/songs $(SHIPPED)/statistics.npz $(DEFAULT)/normalized $(DEFAULT_PARAMS) \
+		--impulse-responses $(DEFAULT)/records/impulse_responses/pre_reverb \
+		--pre-impulse-responses $(DEFAULT)/records/impulse_responses/pre_reverb
+	fxnorm train $(DEFAULT)/normalized $(DEFAULT)/mixer $(DEFAULT_PARAMS)
+	fxnorm evaluate $(DEFAULT)/mixer $(DEFAULT)/songs $(DEFAULT)/report $(DEFAULT_PARAMS)
+
 # one process more than there are cores, because tests wait for servers; four at most, which take some gigabytes
 PROCESSES := $(shell cores=$$(env -u OMP_NUM_THREADS nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PYTEST = pytest --numprocesses $(PROCESSES) --no-loadscope-reorder

@@ -85,7 +85,9 @@ class _Bar:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
+    """A key: tonic in semitones over C, and the scale's semitones over the tonic."""
+
     tonic: int
     semitones: tuple[int, ...]
 
@@ -96,7 +98,7 @@ class _Scale:
 
     def nearest_degree(self, key: int) -> int:
         """The degree whose MIDI key is nearest to ``key``."""
-        return min(range(-21, 22), key=lambda degree: abs(self.key(degree) - key))
+        return min(range(-28, 29), key=lambda degree: abs(self.key(degree) - key))
 
     def chord(self, root: int, tones: int, centre: int) -> list[int]:
         """MIDI keys of stacked thirds over a root, each in the octave round ``centre``: chords then move little."""
@@ -113,7 +115,7 @@ def compose(rng: np.random.Generator, energy: float, seconds: float) -> Score:
     tempo = 60 * BEATS_PER_BAR * bar_count / playing_seconds
 
     mode = _choose(rng, tuple(patterns.SCALES))
-    scale = _Scale(int(rng.integers(-5, 7)), patterns.SCALES[mode])
+    scale = Scale(int(rng.integers(-5, 7)), patterns.SCALES[mode])
     bars = _lay_out_bars(rng, bar_count, patterns.PROGRESSIONS[mode])
     parts = [
         *_write_vocals(rng, bars, scale, energy),
@@ -185,7 +187,7 @@ def _sections_of(bars: Sequence[_Bar], tempo: float, seconds: float) -> tuple[Se
 # ---- vocals
 
 
-def _write_vocals(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale, energy: float) -> list[Part]:
+def _write_vocals(rng: np.random.Generator, bars: Sequence[_Bar], scale: Scale, energy: float) -> list[Part]:
     program = _choose_for(rng, patterns.VOCAL_PROGRAMS, energy)
     melody = _write_melody(rng, [bar for bar in bars if "vocals" in bar.stems], scale, energy)
     third = _choose(rng, (2, -2, -5))  # scale steps: the harmony sings above, below, or a sixth below
@@ -201,7 +203,7 @@ def _write_vocals(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale,
     ]
 
 
-def _write_melody(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale, energy: float) -> list[Note]:
+def _write_melody(rng: np.random.Generator, bars: Sequence[_Bar], scale: Scale, energy: float) -> list[Note]:
     """Phrases of two bars, whose second ends with a held note and a breath; keys are scale degrees."""
     motifs = {section: _draw_motif(rng, energy) for section in patterns.SECTION_WEIGHTS}
     centre = scale.nearest_degree(int(rng.integers(_MELODY_LOWEST_CENTRE, _MELODY_HIGHEST_CENTRE + 1)))
@@ -239,7 +241,7 @@ def _nearest_chord_tone(degree: int, root: int) -> int:
 # ---- bass and drums
 
 
-def _write_bass(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale, energy: float) -> Part:
+def _write_bass(rng: np.random.Generator, bars: Sequence[_Bar], scale: Scale, energy: float) -> Part:
     rhythms = {section: _choose_for(rng, patterns.BASS_PATTERNS, energy) for section in patterns.SECTION_WEIGHTS}
     notes = [
         Note(
@@ -299,7 +301,7 @@ def _write_fill(rng: np.random.Generator, start: float, end: float) -> list[Note
 # ---- keys, guitars, pads
 
 
-def _write_chord_parts(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale, energy: float) -> list[Part]:
+def _write_chord_parts(rng: np.random.Generator, bars: Sequence[_Bar], scale: Scale, energy: float) -> list[Part]:
     """Chords throughout, and an arpeggio, a pad or both, which may wait for the chorus."""
     playing = [bar for bar in bars if "other" in bar.stems]
     tones = _choose(rng, (3, 3, 4))
@@ -324,7 +326,7 @@ def _write_chord_parts(rng: np.random.Generator, bars: Sequence[_Bar], scale: _S
 
 
 def _write_chords(
-    rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale, tones: int, energy: float
+    rng: np.random.Generator, bars: Sequence[_Bar], scale: Scale, tones: int, energy: float
 ) -> tuple[Note, ...]:
     rhythms = {section: _choose_for(rng, patterns.CHORD_PATTERNS, energy) for section in patterns.SECTION_WEIGHTS}
     notes = [
@@ -339,7 +341,7 @@ def _write_chords(
     return tuple(notes)
 
 
-def _write_arpeggio(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scale) -> tuple[Note, ...]:
+def _write_arpeggio(rng: np.random.Generator, bars: Sequence[_Bar], scale: Scale) -> tuple[Note, ...]:
     order = _choose(rng, patterns.ARPEGGIOS)
     notes = []
     for bar in bars:
@@ -352,7 +354,7 @@ def _write_arpeggio(rng: np.random.Generator, bars: Sequence[_Bar], scale: _Scal
     return tuple(notes)
 
 
-def _write_pad(bars: Sequence[_Bar], scale: _Scale, tones: int) -> tuple[Note, ...]:
+def _write_pad(bars: Sequence[_Bar], scale: Scale, tones: int) -> tuple[Note, ...]:
     return tuple(
         Note(key, bar.start, BEATS_PER_BAR - 0.1, 84)
         for bar in bars

@@ -26,8 +26,7 @@ _MOST_FILES = 10_000
 
 
 def open_mixer(name: str) -> "Mixer":
-    """A Mixer from its directory, the one named ``default``, or the one in the registry under ``models:/name@alias`` (or
-    ``models:/name/version``).
+    """A Mixer from its directory, ``default``, or of the registry: ``models:/name@alias`` or ``models:/name/version``.
 
     Raises:
         ModelError: it is not there, or not a Mixer.

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fxnorm.demo.composition import Note
+from fxnorm.demo.composition import Note, Scale
 from fxnorm.demo.records import palette, writing
 from fxnorm.demo.records.drum_machines import Machine
 from fxnorm.demo.records.genres import Genre
-from fxnorm.demo.records.score import STEPS_PER_BAR, Dice, Part, Scale, Section, Song
+from fxnorm.demo.records.score import STEPS_PER_BAR, Dice, Part, Section, Song
 from fxnorm.demo.records.writing import Hit
 
 _BASS_LOWEST = 28  # MIDI key of a bass guitar's low E

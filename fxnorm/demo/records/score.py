@@ -83,25 +83,3 @@ class Song:
     def key_name(self) -> str:
         """The tonic's name."""
         return _KEY_NAMES[self.tonic]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A key: tonic in semitones over C, and the scale's semitones over the tonic."""
-
-    tonic: int
-    semitones: tuple[int, ...]
-
-    def key(self, degree: int) -> int:
-        """MIDI key of a scale degree; degree 0 is the tonic in the octave of middle C."""
-        octave, step = divmod(degree, len(self.semitones))
-        return 60 + self.tonic + 12 * octave + self.semitones[step]
-
-    def nearest_degree(self, key: int) -> int:
-        """The degree whose MIDI key is nearest to ``key``."""
-        return min(range(-28, 29), key=lambda degree: abs(self.key(degree) - key))
-
-    def chord(self, root: int, tones: int, centre: int) -> list[int]:
-        """MIDI keys of stacked thirds over a root, in the octave round ``centre``."""
-        lowest = centre - 6
-        return sorted(lowest + (self.key(root + 2 * third) - lowest) % 12 for third in range(tones))

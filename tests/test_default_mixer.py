@@ -1,0 +1,93 @@
+"""The Mixer that comes with the package: there, small, sensible for music that is not in four stems, no worse than a sum.
+
+How much better it is than a sum, on songs that nobody here has made, is measured and told in docs/default-mixer.md.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fxnorm import Mixer
+from fxnorm.constants import SAMPLE_RATE, STEMS
+from fxnorm.effects import loudness
+from fxnorm.errors import ModelError
+from fxnorm.evaluation.songs import distances
+from fxnorm.io import audio
+from fxnorm.mixing import shipped
+from tests.commands import fxnorm
+
+SONG = Path(__file__).parent / "data" / "effects" / "song"
+MOST_BYTES = 6_000_000
+OCTAVES_HZ = (62.5, 125.0, 250.0, 500.0, 1_000.0, 2_000.0, 4_000.0, 8_000.0)
+
+
+@pytest.fixture(scope="module")
+def mixer() -> Mixer:
+    return Mixer.load("default")
+
+
+@pytest.fixture(scope="module")
+def stems() -> dict[str, np.ndarray]:
+    return {stem: audio.read(SONG / f"{stem}.flac")[0] for stem in STEMS}
+
+
+def octave_levels(mix: np.ndarray) -> np.ndarray:
+    """Of both channels together, in dB, less their mean."""
+    spectrum = (np.abs(np.fft.rfft(mix)) ** 2).sum(axis=0)
+    frequencies = np.fft.rfftfreq(mix.shape[1], 1 / SAMPLE_RATE)
+    levels = [
+        10 * np.log10(spectrum[(frequencies >= centre / 2**0.5) & (frequencies < centre * 2**0.5)].sum())
+        for centre in OCTAVES_HZ
+    ]
+    return np.array(levels) - np.mean(levels)
+
+
+def test_it_is_small_and_holds_nothing_of_the_machine_that_made_it() -> None:
+    files = [path for path in shipped.FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    assert not [path.name for path in files if path.name == "mlflow_run.json"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [STEMS, ("vocals",), ("bass", "drums", "other"), ("other",), ("drums", "bass"), ("vocals", "other")],
+    ids=" and ".join,
+)
+def test_music_that_is_not_in_four_stems_gets_a_mix_like_its_normalized_sum(
+    mixer: Mixer, stems: Mapping[str, np.ndarray], given: tuple[str, ...]
+) -> None:
+    normalized = mixer.normalize({stem: stems[stem] for stem in given}, seed=0)
+    mix = mixer.mix_normalized(normalized)
+    total = normalized.reshape(len(STEMS), 2, -1).sum(axis=0)
+    assert np.abs(mix).max() <= 1
+    assert -30 <= loudness.measure(mix, SAMPLE_RATE) <= -6
+    # a band without anything to hear may be turned down further
+    heard = octave_levels(total) > -15
+    assert np.abs(octave_levels(mix) - octave_levels(total))[heard].max() <= 9
+
+
+def test_a_song_it_never_heard_is_mixed_better_than_by_adding_up(mixer: Mixer, stems: Mapping[str, np.ndarray]) -> None:
+    normalized = mixer.normalize(stems, seed=0)
+    reference = audio.read(SONG.parents[1] / "evaluation" / "mixture.flac")[0]
+    mixes = {"mix": mixer.mix_normalized(normalized), "sum": normalized.reshape(len(STEMS), 2, -1).sum(axis=0)}
+    found = distances(mixes, reference)
+    for metric in ("stereo_loss_a_matched", "stereo_loss_b_matched"):
+        assert found["mix"][metric] <= found["sum"][metric]
+
+
+def test_the_command_takes_it_where_no_mixer_is_named(tmp_path: Path, stems: Mapping[str, np.ndarray]) -> None:
+    output, named = tmp_path / "mix.wav", tmp_path / "named.wav"
+    options = [part for stem in STEMS for part in (f"--{stem}", str(SONG / f"{stem}.flac"))]
+    result = fxnorm("mix", *options, "--output", output)
+    assert result.exit_code == 0, result.output
+    assert fxnorm("mix", "default", *options, "--output", named).exit_code == 0
+    assert output.read_bytes() == named.read_bytes()
+
+
+def test_a_package_without_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    with pytest.raises(ModelError, match=r"default: expected .*mixer\.json, which comes with the package"):
+        Mixer.load("default")
+    assert shipped.directory_of(Path("default")) == Path("default")
