@@ -45,6 +45,7 @@ _PANNING_BINS = tuple(
     (low * FFT_SIZE // SAMPLE_RATE, high * FFT_SIZE // SAMPLE_RATE)
     for low, high in ((0, 250), (250, 2_500), (2_500, 22_050), (0, 22_050))
 )
+_PANNING_WEIGHT = 2.0
 _CENTRED = 1e-5
 """Square of how far off the middle counts as in the middle."""
 
@@ -184,7 +185,7 @@ class MatchedLoss(Loss):
                     _frame_levels(output * gain[:, None, None]), _frame_levels(target), strict=True
                 )
             )
-            return torch.stack([convergence, logs, rms.mean(), crest.mean(), panning.mean()])
+            return torch.stack([convergence, logs, rms.mean(), crest.mean(), _PANNING_WEIGHT * panning.mean()])
 
     def of_means(self, means: Tensor) -> Tensor:
         return means.sum()

@@ -1,4 +1,4 @@
-"""The Mixer that comes with the package: there, small, sensible for music that is not in four stems, no worse than a sum.
+"""The Mixer that comes with the package: small, sensible for music that is not in four stems, and better than a sum.
 
 How much better it is than a sum, on songs that nobody here has made, is measured and told in docs/default-mixer.md.
 """
