@@ -169,13 +169,13 @@ class MatchedLoss(Loss):
         with torch.autocast(output.device.type, enabled=False):
             output, target = output.float(), target.float()
             spectra = self.stereo.spectra(output), self.stereo.spectra(target)
-            off_centre = [_off_centre(sides) for sides in spectra]
-            panning = (off_centre[0] - off_centre[1]).abs().mean((0, 2)) / off_centre[1].mean((0, 2))
             x, y = (sides.abs() for sides in spectra)
             energy = x.square().mean((1, 2, 3)), y.square().mean((1, 2, 3))
             # silence is brought nowhere
             gain = _root(energy[1] / energy[0].clamp(min=_SILENT_MAGNITUDE**2)).clamp(max=_MOST_GAIN)
             x = x * gain[:, None, None, None]
+            off_centre = _off_centre(spectra[0] * gain[:, None, None, None]), _off_centre(spectra[1])
+            panning = (off_centre[0] - off_centre[1]).abs().mean((0, 2)) / off_centre[1].mean((0, 2))
             scale = _root(y.square().mean((2, 3))).clamp(min=_SILENT_MAGNITUDE)
             convergence = (_root((x - y).square().mean((2, 3))) / scale).sum(1).mean()
             logs = (torch.log(x + _ROUNDING) - torch.log(y + _ROUNDING)).abs().mean((0, 2, 3)).sum()

@@ -160,7 +160,7 @@ def test_the_matched_loss_does_not_hear_level_and_hears_everything_else() -> Non
     assert min(convergence, logs, rms) > 0
     assert panning < 0.4
     narrower = 0.5 * target + 0.5 * target.mean(1, keepdim=True)
-    assert loss.means(narrower, target)[4] > 0.6
+    assert loss.means(narrower, target)[4] > 0.5
 
 
 def test_the_matched_loss_of_silence_is_a_number_with_a_gradient() -> None:
