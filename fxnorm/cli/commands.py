@@ -534,7 +534,9 @@ def rollback(settings: Settings, name: str | None) -> None:
     help="Give a request up after so long.",
 )
 def serve(model: str, host: str, port: int, timeout: int) -> None:
-    """Serve the registered MODEL with MLflow until Ctrl-C or SIGTERM; default: models:/fxnorm-automix@champion.
+    """Serve the registered MODEL with MLflow until Ctrl-C or SIGTERM; without MODEL, models:/fxnorm-automix@champion.
+
+    The MODEL default is the Mixer that comes with the package; it needs no registry.
 
     The server asks nobody for a login unless FXNORM_TOKENS_FILE names tokens, and by default this machine alone reaches
     it. 'fxnorm mix --endpoint' sends stems to it.

@@ -7,6 +7,7 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fxnorm.constants import DEFAULT_MIXER
 from fxnorm.errors import FxnormError, ModelError
 from fxnorm.registry import registered
 from fxnorm.registry.aliases import CHAMPION, MODEL_PREFIX
@@ -34,7 +35,8 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
     """MLflow's command that serves a registered model with the packages of this Python.
 
     Args:
-        model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; or ``default``, the Mixer of the package itself,
+            for which neither store nor registry has to be there.
         host: the address to listen at.
         port: the port to listen at.
         timeout: seconds after which a request is given up.
@@ -45,17 +47,21 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
         SettingsError: a variable of the server that cannot be, or that names a file that cannot be read.
         FxnormError: there is no store, or no server program.
     """
-    if not model.startswith(MODEL_PREFIX):
+    if model != DEFAULT_MIXER and not model.startswith(MODEL_PREFIX):
         raise ModelError(
-            f"{model}: expected a registered model, such as {MODEL_PREFIX}NAME@{CHAMPION}; "
+            f"{model}: expected {DEFAULT_MIXER} or a registered model, such as {MODEL_PREFIX}NAME@{CHAMPION}; "
             "'fxnorm register' makes one of a Mixer directory"
         )
     if "@" in model:  # MLflow hands the server a copy of the version: this says where a newer one would be
         environment = {**environment, "FXNORM_MODEL": model}
     _check_variables(environment, timeout)
-    address = runs.configure()
-    _check_store(address)
-    registered.check(model)
+    if model == DEFAULT_MIXER:
+        model = str(registered.shipped_model())
+    else:
+        address = runs.configure()
+        _check_store(address)
+        registered.check(model)
+        environment = {**environment, "MLFLOW_TRACKING_URI": address}
     # so that MLflow finds the server's program in an environment that nobody activated, too
     programs = sysconfig.get_path("scripts")
     path = os.pathsep.join(filter(None, (programs, environment.get("PATH"))))
@@ -63,7 +69,7 @@ def serve_command(model: str, host: str, port: int, timeout: int, environment: M
         raise FxnormError(f"{_SERVER}: expected it in {programs} or on PATH, found it in neither")
     arguments = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     arguments += ["--model-uri", model, "--host", host, "--port", str(port), "--timeout", str(timeout)]
-    return ServeCommand(arguments, {**environment, "PATH": path, "MLFLOW_TRACKING_URI": address})
+    return ServeCommand(arguments, {**environment, "PATH": path})
 
 
 def _check_variables(environment: Mapping[str, str], timeout: int) -> None:

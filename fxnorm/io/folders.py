@@ -58,6 +58,11 @@ def is_foreign(name: str, folder: bool = False) -> bool:
     return plain.startswith(_FILE_STARTS) or plain.endswith(_FILE_ENDS) or (plain[:1] == "#" and plain[-1:] == "#")
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for the user: ``$XDG_CACHE_HOME/fxnorm``, or ``~/.cache/fxnorm``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fxnorm"
+
+
 def entries(folder: Path) -> list[Path]:
     """What lies in a folder, by name, without what is foreign."""
     return sorted(path for path in folder.iterdir() if not is_foreign(path.name, path.is_dir()))

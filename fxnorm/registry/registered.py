@@ -1,6 +1,7 @@
 """The MLflow model registry: a Mixer goes in as a pyfunc, and comes out as a Mixer directory again."""
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 import mlflow
 from tqdm import tqdm
 
-from fxnorm.constants import MIXER_FILE, WEIGHTS_FILE
+from fxnorm.constants import DEFAULT_MIXER, MIXER_FILE, WEIGHTS_FILE
 from fxnorm.errors import FxnormError, ModelError
+from fxnorm.io.files import whole_folder
+from fxnorm.io.folders import cache_folder
 from fxnorm.mixing.shipped import directory_of
 from fxnorm.registry import served_model
 from fxnorm.registry.aliases import MODEL_PREFIX, Version
@@ -52,6 +55,24 @@ def mixer_directory(name: str) -> Iterator[Path]:
         with _only_there(name):
             downloaded = _download(name, folder)
         yield downloaded
+
+
+def shipped_model() -> Path:
+    """An MLflow model of the Mixer that comes with the package, made at its first use and kept in the user's cache.
+
+    Raises:
+        ModelError: the package lacks it.
+        OutputError: the cache cannot be written to.
+    """
+    from fxnorm.mixing.mixer import mixer_digest
+
+    mixer = directory_of(DEFAULT_MIXER)
+    digest = hashlib.sha256(f"{mixer_digest(mixer)} {served_model.digest()}".encode()).hexdigest()
+    folder = cache_folder() / f"served-{digest[:16]}"
+    if not (folder / "MLmodel").is_file():
+        with whole_folder(folder) as temporary:
+            mlflow.pyfunc.save_model(str(temporary), **served_model.contents(mixer))
+    return folder
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ front-end for that network (``train.task: front_end``), whose result is what ``t
 import contextlib
 import csv
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from fxnorm.errors import DatasetError, FxnormError, StoppedError
 from fxnorm.io import addresses, locks, object_store, outputs
 from fxnorm.io.blocks import BlockCache
 from fxnorm.io.files import whole_file, whole_folder
-from fxnorm.io.folders import without_foreign
+from fxnorm.io.folders import cache_folder, without_foreign
 from fxnorm.mixing.mixer import CONTENTS, FRONT_END_PREFIX, WEIGHTS_FILE, Mixer, mixer_digest, write_weights
 from fxnorm.mixing.static_mix import StaticMix
 from fxnorm.models import MixingNetwork
@@ -255,10 +254,7 @@ def _cache(resources: ResourcesSettings) -> BlockCache | None:
     most_bytes = int(resources.cache_gb * 1e9)
     if most_bytes == 0:
         return None
-    if resources.cache_folder is not None:
-        folder = Path(resources.cache_folder)
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fxnorm"
+    folder = cache_folder() if resources.cache_folder is None else Path(resources.cache_folder)
     cache = BlockCache(folder, most_bytes)
     cache.prepare()
     return cache
