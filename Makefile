@@ -13,7 +13,7 @@ COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/
 # the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
 PAGE := fxnorm/listening_test/page
 
-.PHONY: help demo quick test test-all test-containers lint docs bench image install page check-page check-folder check-repository
+.PHONY: help demo default-mixer quick test test-all test-containers lint docs bench image install page check-page check-folder check-repository
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench   speed and memory"
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
+	@echo "make default-mixer   the Mixer that comes with the package, anew, in artifacts/default"
 	@echo "make page    bundle the listening test's page anew (npm); make check-page: is it what its sources give?"
 
 install: $(INSTALLED)
@@ -75,7 +76,7 @@ DEFAULT_PARAMS := --params configs/default_mixer.yaml
 SHIPPED := fxnorm/default_mixer
 
 default-mixer: $(INSTALLED)
-	fxnorm demo-data $(DEFAULT)/records --style records --songs train=180 --songs val=0 --songs test=0 --songs dry=0 --seconds 20 28
+	fxnorm demo-data $(DEFAULT)/records --style records --songs train=96 --songs val=0 --songs test=0 --songs dry=0 --seconds 20 28
 	fxnorm demo-data $(DEFAULT)/check --style records-check --songs train=0 --songs val=8 --songs test=10 --songs dry=0 --seconds 20 24
 	mkdir -p $(DEFAULT)/songs
 	ln -sfn ../records/wet/train $(DEFAULT)/songs/train

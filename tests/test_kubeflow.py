@@ -125,7 +125,7 @@ def test_a_published_experiment_brings_what_is_not_given() -> None:
     begun = Parameters.load(None, [*given, weights], experiment="crafx2_lb")
     assert (begun.graph, begun.pretraining) == ("training", {})
     assert Parameters.load(None, given, experiment="wave_u_net_lb").graph == "training"
-    assert set(experiments.names()) == {"crafx2_la", "crafx2_lb", "wave_u_net_lb"}
+    assert set(experiments.names()) == {"crafx2_la", "crafx2_lb", "default_mixer", "wave_u_net_lb"}
     for name, said in (("pretraining", "trains a front-end alone; crafx2_la, crafx2_lb"), ("lb", "expected one of")):
         with pytest.raises(SettingsError, match=f"--experiment {name}: .*{said}"):
             Parameters.load(None, given, experiment=name)
