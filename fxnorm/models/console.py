@@ -32,7 +32,7 @@ _POWER_FLOOR = 1e-9  # of a band's mean power, -90 dBFS: about the noise of 16 b
 _OFFSET_DB, _RANGE_DB = 45.0, 20.0  # bring levels near -1 to 1
 _MOST_DB = 36.0  # of a gain; where an encoder left noise alone, normalization has raised it by over 20 dB
 _MOST_WIDTH_DB = 2.0
-"""Of a side's gain over its middle's. How wide records are differs more from song to song than it can be told from their
+"""Of a side's gain over its middle's. How wide records are differs more from song to song than can be told from their
 normalized stems: on real songs, greater corrections made the panning worse than that of the sum."""
 
 _LIMITER_STEP = 64
