@@ -239,7 +239,7 @@ def test_a_wrong_size_is_refused_by_name(sizes: dict[str, Any], message: str) ->
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(SettingsError, match="expected 'crafx2' or 'wave_u_net', found 'demucs'"):
+    with pytest.raises(SettingsError, match="expected 'crafx2', 'wave_u_net' or 'console', found 'demucs'"):
         models.build("demucs")
 
 
@@ -400,5 +400,5 @@ def test_tracks_add_up_to_the_parts(samples: int, run_in: int, monkeypatch: pyte
 
 def test_a_wave_u_net_has_no_parts() -> None:
     network = models.build("wave_u_net", features=8, levels=2)
-    with pytest.raises(ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; .*crafx2$"):
+    with pytest.raises(ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; .*crafx2 or console$"):
         network.mix_parts(stems(100)[0], torch.empty(4, 2, 100))

@@ -37,7 +37,7 @@ def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
         ("train: {threads: 1}", "train.threads: belongs into another section; expected resources.threads"),
         ("register: {nam: x}", "register.nam: unknown key; did you mean 'name'"),
         ("train: {schedule: [{epochs: 1, learning_rat: 1, learning_rate: 1}]}", "train.schedule.0.learning_rat"),
-        ("train: {loss: c}", "train.loss: input should be 'a' or 'b', found 'c'"),
+        ("train: {loss: c}", "train.loss: input should be 'a', 'b' or 'matched', found 'c'"),
         ("train: {batch_size: 0}", "train.batch_size: input should be greater than 0, found 0"),
         ("train: 3", "train: "),
         ("register: {name: a/b}", "register.name: expected a name without '/' and ':', found 'a/b'"),
