@@ -400,5 +400,7 @@ def test_tracks_add_up_to_the_parts(samples: int, run_in: int, monkeypatch: pyte
 
 def test_a_wave_u_net_has_no_parts() -> None:
     network = models.build("wave_u_net", features=8, levels=2)
-    with pytest.raises(ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; .*crafx2 or console$"):
+    with pytest.raises(
+        ModelError, match=r"^wave_u_net: its mix is no sum of parts, one for each stem; .*crafx2 or console$"
+    ):
         network.mix_parts(stems(100)[0], torch.empty(4, 2, 100))
