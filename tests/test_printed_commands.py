@@ -295,7 +295,7 @@ def test_serve_hands_its_time_limit_the_store_and_the_programs_to_mlflow(
 @pytest.mark.parametrize(
     "model, said",
     [
-        ("artifacts/mixer", "artifacts/mixer: expected a registered model, such as models:/NAME@champion"),
+        ("artifacts/mixer", "artifacts/mixer: expected default or a registered model, such as models:/NAME@champion"),
         ("models:/fxnorm-automix@champion", "mlflow.db: no MLflow store"),
     ],
 )
