@@ -267,7 +267,7 @@ try:
         try:
             train(processes, output / "stopped", signal_to_one)
         except StoppedError as error:
-            print("STOPPED:", processes.rank, error)
+            print("STOPPED:", processes.rank, error, flush=True)  # before the other one ends, and torchrun both
         train(processes, output / "broken", broken_in_one)
 except FxnormError as error:
     print("SAID:", error)
