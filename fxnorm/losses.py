@@ -155,17 +155,19 @@ class MatchedLoss(Loss):
     has some parts far out and others in the middle.
 
     Args:
-        guard_frames: STFT frames left out at both ends.
+        guard_frames: STFT frames left out at both ends of the spectra.
     """
 
-    is_mean = True
+    is_mean = False  # panning is a ratio of two means
 
     def __init__(self, guard_frames: int = 0) -> None:
         super().__init__()
         self.stereo = StereoLoss("a", guard_frames=guard_frames)
 
     def means(self, output: Tensor, target: Tensor) -> Tensor:
-        """Shape (5,): convergence and logarithms of the spectra, RMS and crest factor of the frames, panning."""
+        """Shape (12,): convergence and logarithms of the spectra, RMS and crest factor of the frames; of each band, the
+        difference in panning, then the target's panning.
+        """
         with torch.autocast(output.device.type, enabled=False):
             output, target = output.float(), target.float()
             spectra = self.stereo.spectra(output), self.stereo.spectra(target)
@@ -175,20 +177,20 @@ class MatchedLoss(Loss):
             gain = _root(energy[1] / energy[0].clamp(min=_SILENT_MAGNITUDE**2)).clamp(max=_MOST_GAIN)
             x = x * gain[:, None, None, None]
             off_centre = _off_centre(spectra[0] * gain[:, None, None, None]), _off_centre(spectra[1])
-            panning = (off_centre[0] - off_centre[1]).abs().mean((0, 2)) / off_centre[1].mean((0, 2))
+            panning = (off_centre[0] - off_centre[1]).abs().mean((0, 2)), off_centre[1].mean((0, 2))
             scale = _root(y.square().mean((2, 3))).clamp(min=_SILENT_MAGNITUDE)
             convergence = (_root((x - y).square().mean((2, 3))) / scale).sum(1).mean()
             logs = (torch.log(x + _ROUNDING) - torch.log(y + _ROUNDING)).abs().mean((0, 2, 3)).sum()
+            levels, target_levels = _frame_levels(output * gain[:, None, None]), _frame_levels(target)
+            sounding = target_levels[0] > _SILENT_LEVEL
             rms, crest = (
-                (of_output - of_target).abs() * (_frame_levels(target)[0] > _SILENT_LEVEL)
-                for of_output, of_target in zip(
-                    _frame_levels(output * gain[:, None, None]), _frame_levels(target), strict=True
-                )
+                ((own - wanted).abs() * sounding).mean() for own, wanted in zip(levels, target_levels, strict=True)
             )
-            return torch.stack([convergence, logs, rms.mean(), crest.mean(), _PANNING_WEIGHT * panning.mean()])
+            return torch.cat([torch.stack([convergence, logs, rms, crest]), *panning])
 
     def of_means(self, means: Tensor) -> Tensor:
-        return means.sum()
+        others, difference, panning = means.split([4, len(_PANNING_BINS), len(_PANNING_BINS)])
+        return others.sum() + _PANNING_WEIGHT * (difference / panning).mean()
 
 
 def _off_centre(sides: Tensor) -> Tensor:

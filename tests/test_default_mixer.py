@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from fxnorm import Mixer
+from fxnorm.cli.endpoint import serve_command
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.effects import loudness
 from fxnorm.errors import ModelError
 from fxnorm.io import audio
 from fxnorm.mixing import shipped
+from fxnorm.mixing.mixer import mixer_digest
 from tests.commands import fxnorm
 
 SONG = Path(__file__).parent / "data" / "effects" / "song"
@@ -74,6 +76,22 @@ def test_the_command_takes_it_where_no_mixer_is_named(tmp_path: Path, stems: Map
     assert result.exit_code == 0, result.output
     assert fxnorm("mix", "default", *options, "--output", named).exit_code == 0
     assert output.read_bytes() == named.read_bytes()
+
+
+def test_it_is_served_without_a_registry_from_a_model_that_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    command = serve_command("default", "127.0.0.1", 5001, 60, {})
+    model = Path(command.arguments[command.arguments.index("--model-uri") + 1])
+    assert model.parent == tmp_path / "fxnorm"
+    assert "MLFLOW_TRACKING_URI" not in command.environment
+    assert mixer_digest(model / "artifacts" / shipped.FOLDER.name) == mixer_digest(shipped.FOLDER)
+    made = (model / "MLmodel").stat().st_mtime_ns
+    assert serve_command("default", "127.0.0.1", 5001, 60, {}).arguments == command.arguments
+    assert (model / "MLmodel").stat().st_mtime_ns == made
+    assert [path.name for path in tmp_path.iterdir()] == ["fxnorm"], "no store is made"
 
 
 def test_a_package_without_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ def without_dropout(work: Task) -> Task:
     return work
 
 
-EVERY_LOSS = pytest.mark.parametrize("settings", [{"loss": "a"}, {"loss": "b"}, {"task": "front_end"}], ids=str)
+PUBLISHED = [{"loss": "a"}, {"loss": "b"}, {"task": "front_end"}]
 
 
-@EVERY_LOSS
+@pytest.mark.parametrize("settings", [*PUBLISHED, {"loss": "matched"}], ids=str)
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole_one(settings: dict[str, str], parts: int) -> None:
     work = without_dropout(new_task(**settings))
@@ -162,7 +162,7 @@ def test_compiling_is_for_gpus_and_trainings_that_last() -> None:
     assert not gradients.is_worth_compiling(CPU, 100_000)
 
 
-@EVERY_LOSS
+@pytest.mark.parametrize("settings", PUBLISHED, ids=str)
 @pytest.mark.parametrize("parts", [1, 2])
 def test_network_and_loss_are_compiled_as_one_function(
     settings: dict[str, str], parts: int, monkeypatch: pytest.MonkeyPatch

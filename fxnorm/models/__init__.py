@@ -4,7 +4,7 @@ All take stems as (batch, 8, samples), channels in the order vocals L, R, bass L
 stereo mix (batch, 2, samples) of the same length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fxnorm.errors import SettingsError
@@ -39,13 +39,11 @@ def build(name: str, **sizes: Any) -> CRAFx2 | WaveUNet | MixingConsole:
     Raises:
         SettingsError: an unknown network or size, or a value it cannot take.
     """
-    if name == "crafx2":
-        return CRAFx2(parse(Crafx2Sizes, sizes))
-    if name == "wave_u_net":
-        return WaveUNet(parse(WaveUNetSizes, sizes))
-    if name == "console":
-        return MixingConsole(parse(ConsoleSizes, sizes))
-    raise SettingsError(f"network: expected 'crafx2', 'wave_u_net' or 'console', found {name!r}")
+    if name not in _NETWORKS:
+        *others, last = map(repr, _NETWORKS)
+        raise SettingsError(f"network: expected {', '.join(others)} or {last}, found {name!r}")
+    sizes_class, network = _NETWORKS[name]
+    return network(parse(sizes_class, sizes))
 
 
 def refuse_larger(description: Mapping[str, Any], parameters: int) -> None:
@@ -56,8 +54,13 @@ def refuse_larger(description: Mapping[str, Any], parameters: int) -> None:
         SettingsError: as :func:`build`.
     """
     name, sizes = description["name"], {key: value for key, value in description.items() if key != "name"}
-    if name in _SIZES:
-        parse(_SIZES[name], sizes).refuse_larger_than(parameters)
+    if name in _NETWORKS:
+        parse(_NETWORKS[name][0], sizes).refuse_larger_than(parameters)
 
 
-_SIZES: dict[str, type[NetworkSizes]] = {sizes.network: sizes for sizes in (Crafx2Sizes, WaveUNetSizes, ConsoleSizes)}
+_Build = Callable[[Any], CRAFx2 | WaveUNet | MixingConsole]
+_NETWORKS: dict[str, tuple[type[NetworkSizes], _Build]] = {
+    "crafx2": (Crafx2Sizes, CRAFx2),
+    "wave_u_net": (WaveUNetSizes, WaveUNet),
+    "console": (ConsoleSizes, MixingConsole),
+}

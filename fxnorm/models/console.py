@@ -203,16 +203,18 @@ class MixingConsole(MixingNetwork):
         writers = [_Writer(mix)]
         if parts is not None:
             writers += [_Writer(part) for part in parts]
+        track_rows = None
         if tracks is not None:
             writers += [_Writer(track) for track in tracks.audio]
+            track_rows = tracks.audio.flatten(0, 1)
         for number, (first, last) in enumerate(blocks):
             spectra = self._analyse(self._frames(stems, first, last))
             spectra = self._amplified(spectra, gains[..., first:last]) * drive
             sources = [spectra.sum(0)]
             if parts is not None:
                 sources += spectra
-            if tracks is not None:
-                of_tracks = self._analyse(self._frames(tracks.audio.flatten(0, 1).to(stems.device), first, last))
+            if tracks is not None and track_rows is not None:
+                of_tracks = self._analyse(self._frames(track_rows, first, last).to(stems.device))
                 strips = gains.unflatten(0, (-1, _SIDES))[list(tracks.stems), ..., first:last].flatten(0, 1)
                 sources += self._amplified(of_tracks, strips) * drive
             for writer, source in zip(writers, sources, strict=True):
@@ -243,8 +245,7 @@ class MixingConsole(MixingNetwork):
         Args:
             levels: (batch, 10 · bands + 5, frames), in dB and scaled (:meth:`_levels`).
         """
-        with torch.autocast(levels.device.type, enabled=False):
-            of_song = torch.cat([levels.mean(-1), levels.std(-1, correction=0), levels.amax(-1)], 1)
+        of_song = torch.cat([levels.mean(-1), levels.std(-1, correction=0), levels.amax(-1)], 1)
         context = self.of_song(of_song)
         features = self.dropout(functional.gelu(self.blocks(self.of_frame(levels) + context[..., None])))
         middle, width = self.gains(features.transpose(1, 2)).float().unflatten(-1, (_SIDES, -1)).unbind(-2)
@@ -267,7 +268,7 @@ class MixingConsole(MixingNetwork):
         """
         frames = torch.cat([frames[:, :, 0], frames[:, :, 0].sum(1, keepdim=True)], 1)
         spectra = torch.cat([spectra, spectra.sum(1, keepdim=True)], 1)
-        power = (spectra.real.square() + spectra.imag.square()) @ self.weights
+        power = _exactly(spectra.real.square() + spectra.imag.square(), self.weights)
         powers = [power.movedim(-2, -1).flatten(1, 3), frames.square().amax(-1)]
         return (10 * torch.log10(torch.cat(powers, 1) + _POWER_FLOOR) + _OFFSET_DB) / _RANGE_DB
 
@@ -278,7 +279,7 @@ class MixingConsole(MixingNetwork):
 
     def _amplified(self, spectra: Tensor, gains: Tensor) -> Tensor:
         """Spectra (…, signals, 2, frames, bins) with gains in dB (…, 2 · signals, bands, frames)."""
-        per_bin = gains.transpose(-2, -1).unflatten(-3, (-1, _SIDES)) @ self.bands
+        per_bin = _exactly(gains.transpose(-2, -1).unflatten(-3, (-1, _SIDES)), self.bands)
         return spectra * torch.exp(per_bin * (math.log(10) / 20))
 
     def _synthesize(self, spectra: Tensor, samples: int) -> Tensor:
@@ -303,6 +304,12 @@ def mel_bands(bands: int) -> np.ndarray:
     position = np.log1p(np.maximum(frequencies, _LOWEST_HZ) / _MEL_CORNER_HZ)
     centres = np.linspace(position[0], position[-1], bands)
     return np.stack([np.interp(position, centres, unit) for unit in np.eye(bands)]).astype(np.float32)
+
+
+def _exactly(values: Tensor, weights: Tensor) -> Tensor:
+    """Their matrix product in single precision, under autocast too: levels and gains in dB need more than 8 bits."""
+    with torch.autocast(values.device.type, enabled=False):
+        return values @ weights
 
 
 def _bounded(values: Tensor, most: float) -> Tensor:

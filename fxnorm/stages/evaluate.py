@@ -16,7 +16,7 @@ from fxnorm.data.splits import refuse_tested_before
 from fxnorm.data.versions import code_version, data_version
 from fxnorm.errors import DatasetError, FxnormError, SettingsError, printable
 from fxnorm.evaluation import plots, report, significance
-from fxnorm.evaluation.catalogue import BASELINES, REFERENCE, present
+from fxnorm.evaluation.catalogue import BASELINES, REFERENCE, SYSTEM_TITLES, present
 from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.datasets import kinds_of, layouts_of
 from fxnorm.evaluation.excerpts import affordable_seconds
@@ -226,7 +226,7 @@ def _head(output: Path) -> bool:
 
 def _mix_of_another(mixes: Path) -> str | None:
     """Of mixes without a list of them, the first of a system that the metrics beside them do not name."""
-    known = {REFERENCE, *BASELINES, "crafx2", "wave_u_net", "console"}
+    known = set(SYSTEM_TITLES)
     with contextlib.suppress(FxnormError):
         known |= {system for systems in read_metrics(mixes.parent).values() for system in systems}
     return next((name for name in outputs.files_in(mixes) if Path(name).stem not in known), None)
