@@ -211,7 +211,7 @@ def _write_songs(jobs: list[_Job], workers: int) -> list[dict[str, Any]]:
 def _write_song(job: _Job) -> dict[str, Any]:
     tracks, mixed, recordist, note = _make_demo_song(job) if job.style == "demo" else _make_record(job)
     wet = {stem: _to_int16(audio) for stem, audio in mixed.items()}
-    # stays within 16 bits: the mix is limited below full scale and rounding adds at most two steps
+    # stays within 16 bits: the mix is limited below full scale; dither and rounding add a few steps
     mixture = np.stack(list(wet.values())).sum(axis=0, dtype=np.int32).astype(np.int16)
     stems = _record(tracks, recordist, mixture.shape) if job.subset == "dry" else wet
     with whole_folder(job.folder, _SONG.refuse_others) as folder:
