@@ -6,6 +6,7 @@ import os
 import shutil
 
 EXTRAS = {
+    "page": ("starlette", "uvicorn"),
     "mlops": (
         "boto3", "botocore", "docker", "dvc", "dvc_data", "fastapi", "fsspec", "kfp", "kfp_kubernetes",
         "kfp_server_api", "mlflow", "optuna", "pandas", "prometheus_client", "psutil", "pynvml", "s3fs", "sqlalchemy",

@@ -17,10 +17,12 @@ from fxnorm.cli.import_data import import_data
 from fxnorm.cli.listening_test import listening_test
 from fxnorm.cli.mix_all import mix_all
 from fxnorm.cli.monitor import monitor
+from fxnorm.cli.opened import open_mixer
 from fxnorm.cli.options import bits as bits_option
 from fxnorm.cli.options import on_error as _on_error
 from fxnorm.cli.options import shard as _shard
 from fxnorm.cli.options import workers as _workers
+from fxnorm.cli.page import page
 from fxnorm.cli.pipeline import pipeline
 from fxnorm.cli.remix import remix
 from fxnorm.cli.search import search
@@ -33,7 +35,6 @@ from fxnorm.settings import Settings
 
 if TYPE_CHECKING:
     from fxnorm.mixing.mix_files import PartsOut
-    from fxnorm.mixing.mixer import Mixer
     from fxnorm.mixing.options import MixOptions
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -84,6 +85,7 @@ main.add_command(import_data)
 main.add_command(listening_test)
 main.add_command(mix_all)
 main.add_command(monitor)
+main.add_command(page)
 main.add_command(pipeline)
 main.add_command(remix)
 main.add_command(search)
@@ -693,7 +695,7 @@ def _mix_here(
     from fxnorm.cli.mix_tracks import summed
     from fxnorm.mixing.mix_files import mix_samples, read_stems
 
-    opened = _opened(mixer)
+    opened = open_mixer(mixer)
     song = answers.read_reference(reference)
     groups = None
     if isinstance(sources, Path):
@@ -754,17 +756,6 @@ def _mix_here(
         answers.report_alternatives(output, made)
     if parts_out is not None and mixed.parts is not None:
         parts.report(parts_out.folder, mixed.parts)
-
-
-def _opened(mixer: str) -> "Mixer":
-    """The Mixer in a directory, or of the registry: the latter alone needs MLflow."""
-    if mixer.startswith("models:/"):
-        from fxnorm.registry.registered import open_mixer
-
-        return open_mixer(mixer)
-    from fxnorm.mixing.mixer import Mixer
-
-    return Mixer.load(mixer)
 
 
 def _mix_at_endpoint(

@@ -165,7 +165,7 @@ def read_npz(path: str | Path, most: Mapping[str, int]) -> dict[str, np.ndarray]
             or what is encrypted.
     """
     with open(path, "rb") as file:
-        _refuse_large_directory(file, _LARGEST_ENTRY * len(most))
+        refuse_large_directory(file, _LARGEST_ENTRY * len(most))
         try:
             with zipfile.ZipFile(file) as archive:
                 names = [_array_name(member) for member in archive.infolist()]
@@ -181,8 +181,12 @@ def read_npz(path: str | Path, most: Mapping[str, int]) -> dict[str, np.ndarray]
             raise ValueError(str(error)) from error
 
 
-def _refuse_large_directory(file: BinaryIO, most: int) -> None:
-    """Refuse a zip whose list of members, which is read as a whole, takes more than ``most`` bytes."""
+def refuse_large_directory(file: BinaryIO, most: int) -> None:
+    """Refuse a zip whose list of members, which is read as a whole, takes more than ``most`` bytes.
+
+    Raises:
+        ValueError: it does, or this is no zip.
+    """
     size = file.seek(0, 2)
     file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT - _LARGE_END_SIZE))
     tail = file.read()

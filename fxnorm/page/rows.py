@@ -1,0 +1,80 @@
+"""The rows of a session's table as the page has them: with files' ids, and with what a person decided before."""
+
+from typing import Any
+
+from fxnorm.errors import DatasetError
+from fxnorm.sessions import table as tables
+from fxnorm.sessions.table import Table, Track
+
+
+def as_json(table: Table | None, ids: dict[str, str]) -> dict[str, Any] | None:
+    """A table as the page reads it, with the files' ids for their names."""
+    if table is None:
+        return None
+    rows = [
+        track.model_dump() | {"file": ids[track.file], "pair": ids.get(track.pair or "")}
+        for track in table.tracks
+        if track.file in ids
+    ]
+    return {"balance": table.balance, "mixture": ids.get(table.mixture or ""), "tracks": rows}
+
+
+def decided(row: dict[str, Any], before: Track | None) -> dict[str, Any]:
+    """A row of the page with what the table keeps beside it; who decides the group is told."""
+    if before is None:
+        return row | {"by": "hand"}
+    sorts = ("group", "pair", "side", "source")
+    same = all(row[key] == getattr(before, key) for key in sorts)
+    why = before.why if row["use"] == before.use and same else ""
+    return row | {"by": before.by if same else "hand", "why": why}
+
+
+def without(table: Table, name: str) -> Table | None:
+    """A table without a file; None where nothing is left."""
+    rows = [track for track in table.tracks if track.file != name]
+    rows = [track.model_copy(update={"pair": None}) if track.pair == name else track for track in rows]
+    mixture = None if table.mixture == name else table.mixture
+    return table.model_copy(update={"tracks": rows, "mixture": mixture}) if rows else None
+
+
+def with_given(given: Table, proposed: Table) -> Table:
+    """A table that came with the session, and the rows of files that it does not name, which are not mixed."""
+    named = {track.file for track in given.tracks} | {given.mixture}
+    others = [
+        track.model_copy(update={"use": False, "pair": None, "why": "not in the session's table"})
+        for track in proposed.tracks
+        if track.file not in named
+    ]
+    return given.model_copy(update={"folder": ".", "tracks": [*given.tracks, *others]})
+
+
+def with_hand(proposed: Table, before: Table) -> Table:
+    """A table with the rows that a person decided before, and the gains and choices of all."""
+    names = {track.file for track in proposed.tracks}
+    known = {track.file: track for track in before.tracks}
+    rows = []
+    for track in proposed.tracks:
+        old = known.get(track.file)
+        if old is None:
+            rows.append(track)
+        elif old.by == "hand":
+            rows.append(old if old.pair in names else old.model_copy(update={"pair": None}))
+        else:
+            rows.append(track.model_copy(update={"gain_db": old.gain_db, "use": track.use and old.use}))
+    changed = {"tracks": [row.model_dump() for row in rows], "balance": before.balance, "mixture": proposed.mixture}
+    try:
+        return tables.parse(changed, "table")
+    except DatasetError:  # pairs that do not fit any more
+        return proposed
+
+
+def mix_alike(first: Table, second: Table) -> bool:
+    """Whether two tables give the same stems."""
+
+    def essence(table: Table) -> tuple[str, list[dict[str, Any]]]:
+        kept = {"file", "group", "source", "pair", "side", "gain_db"}
+        return table.balance, sorted(
+            (track.model_dump(include=kept) for track in table.used), key=lambda row: row["file"]
+        )
+
+    return essence(first) == essence(second)
