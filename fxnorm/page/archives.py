@@ -56,7 +56,7 @@ def _unpack(
 
 def _below_common_folder(names: list[str]) -> list[str]:
     """The names without the folder that all of them lie in, as a dropped folder's are; ``__MACOSX`` is beside it."""
-    tops = {name.partition("/")[0] for name in names if "/" in name and not labels.is_hidden(name)}
-    if len(tops) != 1 or any("/" not in name for name in names if not labels.is_hidden(name)):
+    tops = {name.partition("/")[0] for name in names if "/" in name and not labels.is_foreign(name)}
+    if len(tops) != 1 or any("/" not in name for name in names if not labels.is_foreign(name)):
         return names
     return [name.removeprefix(f"{next(iter(tops))}/") for name in names]

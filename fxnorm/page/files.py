@@ -13,7 +13,7 @@ from fxnorm.data.recordings import Take
 from fxnorm.effects import loudness
 from fxnorm.errors import AudioError
 from fxnorm.io import audio
-from fxnorm.page.labels import is_hidden
+from fxnorm.page.labels import is_foreign
 from fxnorm.page.limits import Limits
 from fxnorm.page.refusal import Refused
 from fxnorm.sessions.recordings import Recording
@@ -139,7 +139,7 @@ def kind_of(name: str, is_reference: bool, limits: Limits) -> Kind:
         Refused: it is nothing that the page has a use for.
     """
     suffix = PurePosixPath(name).suffix.lower()
-    if not is_hidden(name):
+    if not is_foreign(name):
         if suffix in limits.suffixes:
             return "reference" if is_reference else "track"
         if suffix == _ZIP and not is_reference:

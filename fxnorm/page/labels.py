@@ -4,6 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from fxnorm.errors import printable
+from fxnorm.io import folders
 from fxnorm.page.refusal import Refused
 
 _LONGEST = 1_024
@@ -27,9 +28,10 @@ def label(name: str) -> str:
     return "/".join(parts)
 
 
-def is_hidden(name: str) -> bool:
-    """Whether an operating system put it there: ``.DS_Store``, ``._Kick.wav``, ``__MACOSX/…``."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+def is_foreign(name: str) -> bool:
+    """Whether a system, an editor or a download left it in the folder: ``.DS_Store``, ``__MACOSX/…``."""
+    *above, file = PurePosixPath(name).parts
+    return folders.is_foreign(file) or any(folders.is_foreign(part, folder=True) for part in above)
 
 
 def download_name(session: str, suffix: str) -> str:

@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel, Field
@@ -569,7 +569,9 @@ class Session:
             write_json(self._folder / STATE_FILE, self._stored.model_dump(mode="json"))
 
     def _tracks(self) -> list[SessionFile]:
-        return [file for file in self._stored.files if file.kind == "track"]
+        """In the order in which a folder's files are sorted and summed: sums differ by rounding in another one."""
+        tracks = [file for file in self._stored.files if file.kind == "track"]
+        return sorted(tracks, key=lambda file: PurePosixPath(file.name))
 
     def _file(self, file_id: str) -> SessionFile:
         for file in self._stored.files:
