@@ -162,7 +162,7 @@ def test_images_are_pinned_and_the_same_everywhere() -> None:
         container["name"]: ours if container["image"] == replaced["name"] else container["image"]
         for container in _containers()
     }
-    assert {name: image for name, image in in_compose.items() if name != "serving"} == in_kubernetes
+    assert {name: image for name, image in in_compose.items() if name not in ("page", "serving")} == in_kubernetes
     assert in_compose["serving"] == IMAGE
     watching = [_compose()["services"][name]["image"] for name in WATCHING]
     for image in [*in_compose.values(), *watching, Cluster.load(KUBERNETES / "cluster.yaml").image]:
@@ -346,7 +346,9 @@ def test_who_only_reads_has_the_reader_s_login_and_no_container_the_administrato
         assert "login" in page.read_text(encoding="utf-8"), page
 
 
-@pytest.mark.parametrize("path", [DEPLOY / "mlflow/Containerfile", ROOT / "components/Containerfile"])
+@pytest.mark.parametrize(
+    "path", [DEPLOY / "mlflow/Containerfile", ROOT / "components/Containerfile", DEPLOY / "page/Containerfile"]
+)
 def test_what_the_images_copy_is_not_kept_from_them(path: Path) -> None:
     kept = [
         line[1:].removesuffix("/**") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"
