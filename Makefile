@@ -10,8 +10,8 @@ ENGINE ?= $(shell command -v podman || command -v docker)
 IMAGE ?= localhost/fxnorm-automix:0.1.0
 COMMIT = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
 
-# the page of the listening test; its bundle is committed, so that nobody needs npm who does not change it
-PAGE := fxnorm/listening_test/page
+# the listening test's page and the musicians'; their bundles are committed, so that nobody needs npm who does not change them
+PAGES := fxnorm/listening_test/page fxnorm/page/client
 
 .PHONY: help demo default-mixer quick test test-all test-containers lint docs bench image install page check-page check-folder check-repository
 
@@ -26,7 +26,7 @@ help:
 	@echo "make image   the container image of the pipeline's tasks (podman or docker; TORCH_INDEX=URL for a CPU build)"
 	@echo "make test-containers   the whole pipeline in containers of that image"
 	@echo "make default-mixer   the Mixer that comes with the package, anew, in artifacts/default"
-	@echo "make page    bundle the listening test's page anew (npm); make check-page: is it what its sources give?"
+	@echo "make page    bundle the listening test's page and that of fxnorm page anew (npm); make check-page: are they what their sources give?"
 
 install: $(INSTALLED)
 
@@ -127,7 +127,8 @@ bench: $(INSTALLED)
 	for file in benchmarks/*.py; do python "$$file"; done
 
 page:
-	cd $(PAGE) && npm ci --ignore-scripts && npm run check && npm run build
+	set -e; for page in $(PAGES); do (cd $$page && npm ci --ignore-scripts && npm run check && npm run build); done
 
 check-page:
-	cd $(PAGE) && npm ci --ignore-scripts && npm run check && node build.mjs node_modules/.built && diff -r built node_modules/.built
+	set -e; for page in $(PAGES); do (cd $$page && npm ci --ignore-scripts && npm run check && npm run build -- node_modules/.built \
+		&& diff -r built node_modules/.built); done

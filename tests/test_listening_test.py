@@ -257,14 +257,15 @@ def test_stems_that_could_be_those_of_two_songs_are_refused_in_one_line(
     run(*one_split, "--stems", tmp_path / "stems" / "test", "--seconds", "1")
 
 
-def test_the_page_is_built_from_the_sources_beside_it() -> None:
-    """If it is not: npm ci && npm run build in fxnorm/listening_test/page."""
-    files = ["build.mjs", "package-lock.json", "package.json", "tsconfig.json"]
-    files += [f"src/{path.name}" for path in (PAGE / "src").iterdir()]
-    digest = hashlib.sha256()
+@pytest.mark.parametrize("page", [PAGE, PAGE.parents[1] / "page" / "client"], ids=["listening test", "musicians"])
+def test_a_page_is_built_from_the_sources_beside_it(page: Path) -> None:
+    """If it is not: make page."""
+    files = ["package-lock.json", "package.json", "tsconfig.json"]
+    files += [f"src/{path.name}" for path in (page / "src").iterdir()]
+    digest = hashlib.sha256(b"build.mjs\0" + (PAGE / "build.mjs").read_bytes() + b"\0")
     for name in sorted(files):
-        digest.update(f"{name}\0".encode() + (PAGE / name).read_bytes() + b"\0")
-    assert (PAGE / "built" / "sources.sha256").read_text() == f"{digest.hexdigest()}\n"
+        digest.update(f"{name}\0".encode() + (page / name).read_bytes() + b"\0")
+    assert (page / "built" / "sources.sha256").read_text() == f"{digest.hexdigest()}\n"
 
 
 def test_a_participant_listens_rates_is_interrupted_and_downloads(built: tuple[Path, Key], tmp_path: Path) -> None:

@@ -63,8 +63,10 @@ def test_a_wheel_has_one_top_level_name_and_every_file_that_is_read(wheel: Path)
     code = {name if name.startswith("fxnorm/") else f"fxnorm/{name}" for name in tracked if name.endswith(".py")}
     assert code <= set(names)
     assert {name for name in names if name.endswith(".py")} <= code
-    read = {name for name in tracked if "/page/" in name and not name.startswith("fxnorm/listening_test/page/")}
-    read |= {name for name in tracked if name.startswith("fxnorm/listening_test/page/built/")}
+    bundled = ("fxnorm/listening_test/page/", "fxnorm/page/client/")
+    read = {name for name in tracked if "/page/" in name and not name.startswith(bundled)}
+    read |= {name for name in tracked if name.startswith(tuple(f"{page}built/" for page in bundled))}
+    read |= {f"{page}index.html" for page in bundled}
     assert read and read <= set(names)
 
 

@@ -1,19 +1,20 @@
-// Bundles the page into the folder named: the script, the style, the licences of what is in them, and a digest of the
-// sources, by which a test tells when the bundle is older than they are. The same sources give the same bytes.
+// Bundles the page of the working folder into built/, or the folder named: the script, the style, the licences of what
+// is in them, and a digest of the sources, by which a test tells when the bundle is older than they are. The same sources
+// give the same bytes. The musicians' page (fxnorm/page/client) is bundled by it too.
 
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { build } from "esbuild";
+import { createRequire } from "node:module";
 
-const output = process.argv[2];
-if (output === undefined) throw new Error("expected the output folder");
-
-const SOURCES = ["build.mjs", "package-lock.json", "package.json", "tsconfig.json"];
+const output = process.argv[2] ?? "built";
+const { build } = createRequire(`${process.cwd()}/`)("esbuild"); // the page's own
+const SOURCES = ["package-lock.json", "package.json", "tsconfig.json"];
 const MARK = "node_modules/";
+const page = JSON.parse(readFileSync("package.json", "utf8")).name.replace("fxnorm-", "").replaceAll("-", "_");
 
 mkdirSync(output, { recursive: true });
 const { metafile } = await build({
-  entryPoints: ["src/main.ts", "src/page.css"].map((source) => ({ in: source, out: "listening_test" })),
+  entryPoints: ["src/main.ts", "src/page.css"].map((source) => ({ in: source, out: page })),
   outdir: output,
   bundle: true,
   minify: true,
@@ -34,7 +35,7 @@ const licences = [...new Set(packages)].sort().map((name) => {
 });
 writeFileSync(`${output}/licences.txt`, licences.join(`\n${"-".repeat(80)}\n\n`));
 
-const digest = createHash("sha256");
+const digest = createHash("sha256").update("build.mjs\0").update(readFileSync(new URL(import.meta.url))).update("\0");
 for (const path of [...SOURCES, ...readdirSync("src").map((name) => `src/${name}`)].sort()) {
   digest.update(`${path}\0`).update(readFileSync(path)).update("\0");
 }
