@@ -98,8 +98,10 @@ function sourcesView(listen: Listen, keys: boolean): View {
         >
           ${swatch(index)}
           <span class="words"
-            ><strong>${id === "mix" && isMoved ? `${label}, faders moved` : label}</strong>
-            <span class="hint">${decibels(loudness_lufs, "LUFS")}</span></span
+            ><strong>${label}</strong>
+            <span class="hint"
+              >${id === "mix" && isMoved ? "faders moved" : `by itself ${decibels(loudness_lufs, "LUFS")}`}</span
+            ></span
           >
           ${keys && index < 9 ? html`<kbd aria-hidden="true">${index + 1}</kbd>` : nothing}
         </button>`,
@@ -155,7 +157,8 @@ export function fadersView(listen: Listen): View {
       >
         S
       </button>
-      <input
+      <div class="slide"
+        ><input
         type="range"
         min=${LOWEST_DB}
         max=${HIGHEST_DB}
@@ -166,7 +169,7 @@ export function fadersView(listen: Listen): View {
         title="Double-click: back to 0 dB"
         @input=${(event: Event) => listen.move(part, { gain_db: inputOf(event).valueAsNumber })}
         @dblclick=${() => listen.move(part, { gain_db: 0 })}
-      />
+      /></div>
       <output class="figure">${change(gain_db)}</output>
     </div>`;
   }

@@ -11,11 +11,12 @@
 import { html, nothing, render } from "lit-html";
 import { ref } from "lit-html/directives/ref.js";
 
-import type { Mix, MixOptions } from "./api";
+import type { Mix, MixOptions, SessionState } from "./api";
 import { App } from "./app";
 import { dropView, listeningView, otherFilesView, uploadsView } from "./files_view";
 import { keep, kept } from "./keep";
 import { Listen } from "./listen";
+import { newsOf } from "./news";
 import { fadersView, figuresView, paint, playerView, warningsView } from "./listen_view";
 import { FIRST_OPTIONS, type MixEvents, mixesView, optionsView } from "./mix_view";
 import type { Session } from "./session";
@@ -23,7 +24,7 @@ import { balanceView, tableView } from "./table_view";
 import { tabsView } from "./tabs_view";
 import { TakeAway } from "./take_away";
 import { takeAwayView } from "./take_away_view";
-import { inputOf, problem, type View } from "./view";
+import { icon, inputOf, problem, type View } from "./view";
 
 const app = new App();
 const listen = new Listen();
@@ -31,6 +32,8 @@ const away = new TakeAway();
 let keys = kept("keys", true);
 let figuresWidth = 0;
 let due = false;
+/** What was last told of. */
+let told: SessionState | null = null;
 
 const widths = new ResizeObserver(([entry]) => {
   const width = Math.floor(entry!.contentRect.width);
@@ -55,6 +58,8 @@ function draw(): void {
   listen.show(session, mix);
   away.show(session, mix);
   render(tabsView(app), element("tabs"));
+  render(stepsView(session), element("steps"));
+  tell(session?.state ?? null);
   render(app.connected ? nothing : html`Connection lost, trying again …`, element("connection"));
   render(noticeView(), element("notice"));
   element("panel").setAttribute("aria-labelledby", session === null ? "tab-new" : `tab-${session.id}`);
@@ -63,8 +68,31 @@ function draw(): void {
   paint(listen);
 }
 
+/** Ways down the page, which is long with many tracks. */
+function stepsView(session: Session | null): View {
+  if (session?.table == null || session.gone) return nothing;
+  const steps = [["tracks", "Tracks"], ["mix", "Mix"], ...(listen.mix === null ? [] : [["listen", "Listen"], ["take-away", "Take away"]])];
+  return html`<ul>
+    ${steps.map(([id, words]) => html`<li><a href=${`#${id}-title`}>${words}</a></li>`)}
+  </ul>`;
+}
+
+function tell(state: SessionState | null): void {
+  const news = told !== null && state !== null && told.id === state.id ? newsOf(told, state) : [];
+  told = state;
+  if (news.length > 0) element("news").textContent = news.join(" ");
+}
+
 function noticeView(): View {
-  return html`${problem(app.problem)}${app.notice === null ? nothing : html`<p>${app.notice}</p>`}`;
+  if (app.problem === null && app.notice === null) return nothing;
+  const dismiss = () => {
+    app.problem = app.notice = null;
+    changed();
+  };
+  return html`<div>
+    ${problem(app.problem)}${app.notice === null ? nothing : html`<p>${app.notice}</p>`}
+    <button type="button" class="quiet" aria-label="Dismiss" @click=${dismiss}>${icon("close")}</button>
+  </div>`;
 }
 
 function panelView(session: Session | null): View {
@@ -118,15 +146,27 @@ function goneView(session: Session): View {
 
 function tracksView(session: Session): View {
   const options = optionsOf(session);
+  const open = kept(`${session.id}/tracks-open`, true);
+  const toggle = () => {
+    keep(`${session.id}/tracks-open`, !open);
+    changed();
+  };
   return html`<section class="card" aria-labelledby="tracks-title">
-    <h2 id="tracks-title">Tracks</h2>
+    <div class="title">
+      <h2 id="tracks-title">Tracks</h2>
+      ${session.table === null
+        ? nothing
+        : html`<button type="button" id="fold" class="small" aria-expanded=${open} aria-controls="table" @click=${toggle}>
+            ${open ? "Fold" : "Unfold"}
+          </button>`}
+    </div>
     ${dropView(app)} ${uploadsView(session)} ${listeningView(session)} ${otherFilesView(session)}
     ${session.state?.problems.length
       ? html`<div class="decide" id="decide" role="group" aria-label="To be decided before a mix">
           ${session.state.problems.map((text) => problem(text))}
         </div>`
       : nothing}
-    ${balanceView(session, options.dry, (dry) => setOptions(session, { dry }))} ${tableView(session)}
+    ${balanceView(session, options.dry, (dry) => setOptions(session, { dry }))} ${tableView(session, open)}
   </section>`;
 }
 

@@ -15,7 +15,7 @@ const GROUP_CHOICES = GROUPS.map((group) => [group, capital(group)] as const);
 const BY: Record<Track["by"], string> = { guess: "a guess", heard: "by its sound", word: "by its name", hand: "by you" };
 const MOST_GAIN_DB = 60;
 
-export function tableView(session: Session): View {
+export function tableView(session: Session, open: boolean): View {
   const { table } = session;
   if (table === null) return nothing;
   const byFile = new Map(table.tracks.map((track) => [track.file, track]));
@@ -28,7 +28,7 @@ export function tableView(session: Session): View {
         : nothing}.
     </p>
     ${session.tableProblems.filter(({ file }) => file === null).map(({ text }) => problem(text))}
-    <table class="tracks" role="table" id="tracks" @keydown=${(event: KeyboardEvent) => pressed(session, event)}>
+    <table class="tracks" role="table" id="tracks" ?hidden=${!open} @keydown=${(event: KeyboardEvent) => pressed(session, event)}>
       <caption class="hidden">
         Tracks. On a focused row V, B, D and O choose the group, U leaves it out or takes it in, Enter keeps a guess, and the
         arrow keys go to other rows.
@@ -41,8 +41,7 @@ export function tableView(session: Session): View {
           <th role="columnheader" scope="col">Group</th>
           <th role="columnheader" scope="col">How it was found</th>
           <th role="columnheader" scope="col" class="figure">Gain</th>
-          <th role="columnheader" scope="col" class="figure">Level</th>
-          <th role="columnheader" scope="col" class="figure">Length</th>
+          <th role="columnheader" scope="col" class="figure">Level and length</th>
         </tr>
       </thead>
       <tbody role="rowgroup">
@@ -53,7 +52,7 @@ export function tableView(session: Session): View {
         )}
       </tbody>
     </table>
-    <p class="hint keys">
+    <p class="hint keys" ?hidden=${!open}>
       <kbd>↑</kbd> <kbd>↓</kbd> rows <kbd>V</kbd> <kbd>B</kbd> <kbd>D</kbd> <kbd>O</kbd> group <kbd>U</kbd> use
       <kbd>Enter</kbd> keep a guess
     </p>
@@ -129,16 +128,16 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
         @change=${(event: Event) => edit({ gain_db: numberIn(inputOf(event)) ?? 0 })}
       /><span class="unit" aria-hidden="true">dB</span>
     </td>
-    <td role="cell" class="level figure">${file.loudness_lufs === null ? "silent" : decibels(file.loudness_lufs, "LUFS")}</td>
-    <td role="cell" class="length figure">${lengthView(file)}</td>
+    <td role="cell" class="level figure">${levelView(file)}</td>
   </tr>`;
 }
 
-function lengthView({ seconds, sample_rate, channels }: SessionFile): View {
+function levelView({ seconds, sample_rate, channels, loudness_lufs }: SessionFile): View {
   if (seconds === null) return html`–`;
   const channel = channels === null ? "" : channels === 1 ? "mono" : channels === 2 ? "stereo" : `${channels} channels`;
   const rate = sample_rate === null ? "" : kilohertz(sample_rate);
-  return html`${clock(seconds)}<span class="format">${[rate, channel].filter(Boolean).join(" ")}</span>`;
+  const format = [clock(seconds), rate, channel].filter(Boolean).join(", ");
+  return html`${loudness_lufs === null ? "silent" : decibels(loudness_lufs, "LUFS")}<span class="format">${format}</span>`;
 }
 
 function pairView(session: Session, table: Table, track: Track): View {
@@ -151,7 +150,7 @@ function pairView(session: Session, table: Table, track: Track): View {
       ? html`<button
           type="button"
           class="link"
-          aria-label=${`${lastName(session.file(track.file)?.name ?? "")} and ${name} are no pair`}
+          aria-label=${`Part ${lastName(session.file(track.file)?.name ?? "")} and ${name}: they are no pair`}
           @click=${() => session.edit((now) => unpaired(now, track.file))}
         >
           Part
