@@ -260,9 +260,10 @@ def test_a_broken_file_is_told_beside_its_name_and_the_others_are_mixed(address:
     user = User(address)
     session, ids = user.sorted_session(FILES | {"06_Broken.wav": FILES["01_Kick.wav"][:5_000]})
     state = user.state(session)
-    (problem,) = state["problems"]
-    assert problem["file"] == ids["06_Broken.wav"]
-    assert problem["text"].startswith("06_Broken.wav: ")
+    told = {file["id"]: file["problem"] for file in state["files"] if file["problem"] is not None}
+    assert list(told) == [ids["06_Broken.wav"]]
+    assert told[ids["06_Broken.wav"]].startswith("06_Broken.wav: truncated")
+    assert state["problems"] == []
     row = next(row for row in state["table"]["tracks"] if row["file"] == ids["06_Broken.wav"])
     assert row["use"] is False
     table = user.table(session)
@@ -281,10 +282,12 @@ def test_a_persons_decisions_stay_when_files_come_and_go(address: str) -> None:
     by_file = {row["file"]: row for row in table["tracks"]}
     by_file[ids["04_Audio 7.wav"]]["group"] = "vocals"
     by_file[ids["01_Kick.wav"]]["gain_db"] = 3.5
+    by_file[ids["05_LeadVox.wav"]]["by"] = "hand"
     state = user.ask("PUT", f"sessions/{session}/table", json=table)
     decided = {row["file"]: row["by"] for row in state["table"]["tracks"]}
     assert decided[ids["04_Audio 7.wav"]] == "hand"
     assert decided[ids["01_Kick.wav"]] == "word"
+    assert decided[ids["05_LeadVox.wav"]] == "hand", "a person says that it is right"
     user.ask("DELETE", f"sessions/{session}/files/{ids['02_OH_L.flac']}", 204)
     user.upload(session, "09_Tambourine.wav", _file(seed=9))
     rows_ = {row["file"]: row for row in user.listen(session)["table"]["tracks"]}
@@ -439,11 +442,17 @@ def test_a_song_that_is_too_long_is_a_problem_of_its_file(engine: Engine, tmp_pa
     with served(engine, tmp_path, Limits(seconds=1.1)) as address:
         user = User(address)
         session, ids = user.sorted_session({name: FILES[name] for name in ("01_Kick.wav", "05_LeadVox.wav")})
-        (problem,) = user.state(session)["problems"]
-        assert (problem["file"], problem["text"]) == (
-            ids["05_LeadVox.wav"],
-            "05_LeadVox.wav: 1 s, expected at most 1.1 s",
-        )
+        told = {file["id"]: file["problem"] for file in user.state(session)["files"] if file["problem"] is not None}
+        assert told == {ids["05_LeadVox.wav"]: "05_LeadVox.wav: 1 s, expected at most 1.1 s"}
+
+
+def test_two_files_for_one_side_of_a_pair_are_left_to_a_person(address: str) -> None:
+    user = User(address)
+    names = ("OH L.wav", "OH_L.wav", "OH R.wav")
+    session, _ = user.sorted_session({name: _file(seed=number, channels=1) for number, name in enumerate(names)})
+    (problem,) = user.state(session)["problems"]
+    assert "more files for one side of a stereo pair" in problem["text"]
+    assert user.ask("PUT", f"sessions/{session}/table", json=user.table(session))["problems"] == []
 
 
 _NOBODY = {"Cookie": ""}

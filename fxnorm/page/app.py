@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import soundfile
@@ -78,6 +78,7 @@ class _Row(_Strict):
     side: str | None = None
     gain_db: float = 0.0
     use: bool = True
+    by: Literal["guess", "heard", "word", "hand"] | None = None
 
 
 class _NewTable(_Strict):

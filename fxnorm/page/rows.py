@@ -20,13 +20,15 @@ def as_json(table: Table | None, ids: dict[str, str]) -> dict[str, Any] | None:
 
 
 def decided(row: dict[str, Any], before: Track | None) -> dict[str, Any]:
-    """A row of the page with what the table keeps beside it; who decides the group is told."""
+    """A row of the page with what the table keeps beside it.
+
+    A person decided the group of a row that says so (``by: hand``), and of one that is sorted otherwise than before.
+    """
     if before is None:
         return row | {"by": "hand"}
-    sorts = ("group", "pair", "side", "source")
-    same = all(row[key] == getattr(before, key) for key in sorts)
+    same = all(row[key] == getattr(before, key) for key in ("group", "pair", "side", "source"))
     why = before.why if row["use"] == before.use and same else ""
-    return row | {"by": before.by if same else "hand", "why": why}
+    return row | {"by": before.by if same and row["by"] != "hand" else "hand", "why": why}
 
 
 def without(table: Table, name: str) -> Table | None:

@@ -371,6 +371,7 @@ class Session:
             whole = {"mixture": self._stored.table.mixture, "balance": content["balance"], "tracks": found}
             try:
                 self._stored.table = tables.parse(whole, _TABLE)
+                self._stored.problems = []  # which were decided so
             except DatasetError as error:
                 problems = self._located(str(error).splitlines())
                 raise Refused(422, problems[0].text, problems[0].file, problems) from error
@@ -420,11 +421,12 @@ class Session:
         with self._changing():
             self._job = None
             self._stored.table = table
-            self._stored.problems = [(problem.text, problem.file) for problem in problems]
+            # what cannot be read is told beside its name, and left out; a person decides the rest
+            unread = {file.id: file for file in self._stored.files if file.facts is None}
             for problem in problems:
-                for file in self._stored.files:
-                    if problem.file == file.id and file.facts is None:
-                        file.problem = problem.text
+                if problem.file in unread:
+                    unread[problem.file].problem = problem.text
+            self._stored.problems = [(problem.text, problem.file) for problem in problems if problem.file not in unread]
 
     # mixes
 
