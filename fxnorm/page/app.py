@@ -101,7 +101,6 @@ def application(store: Store, hosts: frozenset[str]) -> Application:
         try:
             yield
         finally:
-            page.is_closing = True
             sweeping.cancel()
 
     session, mix = "/api/sessions/{session}", "/api/sessions/{session}/mixes/{mix}"
@@ -142,7 +141,6 @@ class _Page:
     """The handlers of requests."""
 
     def __init__(self, store: Store) -> None:
-        self.is_closing = False
         self._store = store
         self._streams: dict[str, int] = {}
         files = [_CLIENT / "index.html", *sorted((_CLIENT / "built").iterdir())]
@@ -251,7 +249,7 @@ class _Page:
     async def _stream(self, session: Session, owner: str) -> AsyncIterator[str]:
         try:
             seen, quiet = -1, 0.0
-            while not session.is_removed and not self.is_closing:
+            while not session.is_removed and not self._store.is_ending:
                 if session.revision != seen:
                     seen, quiet = session.revision, 0.0
                     yield f"event: state\ndata: {json.dumps(session.as_json())}\n\n"

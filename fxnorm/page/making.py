@@ -297,8 +297,14 @@ def _mixed_here(
     others = []
     for number, mix in enumerate(made.comparison.alternatives[1:], 2):
         (folder / mix.file).rename(folder / f"alternative-{number}.wav")
-        others.append((f"alternative-{number}.wav", mix.name))
+        others.append((f"alternative-{number}.wav", _in_words(mix.name)))
     return made.first, others
+
+
+def _in_words(way: str) -> str:
+    """What people call a way of :func:`fxnorm.mixing.alternatives.ways`."""
+    known = {"no-room": "Without added room", "own-panning": "Your own panning", "own-dynamics": "Your own dynamics"}
+    return known.get(way, way.replace("room-", "Another room, ") if way.startswith("room-") else way)
 
 
 def _mixed_there(

@@ -94,16 +94,22 @@ def serve(
             server_header=False,
         )
         shown = f"[{host}]" if ":" in host else host
-        server = _Announced(config, lambda: ready(f"http://{shown}:{port}/"))
+        server = _Announced(config, lambda: ready(f"http://{shown}:{port}/"), store.end)
         server.run(sockets=[listening])
 
 
 class _Announced(uvicorn.Server):
-    """Tells when it has begun."""
+    """Tells when it has begun, and when it is about to end."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        self._ending()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's."""

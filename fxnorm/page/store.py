@@ -49,6 +49,7 @@ class Store:
     def __init__(self, folder: Path, engine: Engine, limits: Limits) -> None:
         self.limits = limits
         self.engine = engine
+        self.is_ending = False
         self._folder = folder
         self._lock = threading.Lock()
         self._queues = Queue("listen", limits.all_sessions), Queue("mix", limits.waiting)
@@ -114,6 +115,10 @@ class Store:
         for session in gone:
             self.remove(session)
         return len(gone)
+
+    def end(self) -> None:
+        """The server is about to end: whoever watches a session is told no more, so that the connections can end."""
+        self.is_ending = True
 
     def close(self) -> None:
         """The server ends, and what is being made."""
