@@ -38,12 +38,14 @@ export interface SessionFile {
   received: number;
   kind: "track" | "reference" | "zip" | "table" | "other";
   problem: string | null;
-  channels: number | null;
-  sample_rate: number | null;
-  seconds: number | null;
-  loudness_lufs: number | null;
-  peak_dbfs: number | null;
   listened: boolean;
+  /** From here on: once it was listened to. */
+  channels?: number;
+  sample_rate?: number;
+  seconds?: number;
+  /** null: it never passes the gate that loudness is measured above. */
+  loudness_lufs?: number | null;
+  peak_dbfs?: number;
 }
 
 export interface Track {
@@ -108,7 +110,7 @@ export interface SessionState extends SessionName {
   expires: string;
   files: SessionFile[];
   listening: { state: "queued" | "running"; position: number; fraction: number } | null;
-  problems: string[];
+  problems: Problem[];
   table: Table | null;
   mixes: Mix[];
 }

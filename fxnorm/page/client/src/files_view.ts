@@ -8,7 +8,7 @@ import type { App } from "./app";
 import type { Session } from "./session";
 import type { Upload } from "./upload";
 import { icon, problem, type View } from "./view";
-import { count, kilohertz, lastName, megabytes, percent, timeLeft } from "./words";
+import { besides, clock, count, kilohertz, lastName, megabytes, percent, timeLeft } from "./words";
 
 /** The place to drop on: large while there is nothing else, a strip of buttons later. */
 export function dropView(app: App): View {
@@ -149,7 +149,7 @@ export function otherFilesView(session: Session): View {
       ({ id, name, problem: text }) =>
         html`<li data-file=${id} data-name=${name}>
           <span class="name" title=${name}>${lastName(name)}</span>
-          ${problem(text)}
+          ${problem(besides(name, text!))}
           <button type="button" class="small" aria-label=${`Remove ${name}`} @click=${() => session.removeFiles([id])}>
             Remove
           </button>
@@ -186,9 +186,9 @@ export function referencesView(app: App): View {
               html`<li data-file=${id} data-name=${name}>
                 <span class="name" title=${name}>${lastName(name)}</span>
                 ${text
-                  ? problem(text)
+                  ? problem(besides(name, text))
                   : html`<span class="hint"
-                      >${seconds === null ? "" : `${Math.round(seconds)} s`}${sample_rate === null
+                      >${seconds === undefined ? "" : clock(seconds)}${sample_rate === undefined
                         ? ""
                         : `, ${kilohertz(sample_rate)}`}</span
                     >`}

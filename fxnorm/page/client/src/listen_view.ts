@@ -99,14 +99,13 @@ function sourcesView(listen: Listen, keys: boolean): View {
           ${swatch(index)}
           <span class="words"
             ><strong>${label}</strong>
-            <span class="hint"
-              >${id === "mix" && isMoved ? "faders moved" : `by itself ${decibels(loudness_lufs, "LUFS")}`}</span
-            ></span
+            <span class="hint">${id === "mix" && isMoved ? "faders moved" : decibels(loudness_lufs, "LUFS")}</span></span
           >
           ${keys && index < 9 ? html`<kbd aria-hidden="true">${index + 1}</kbd>` : nothing}
         </button>`,
     )}
-  </div>`;
+  </div>
+  <p class="hint">All are played at one loudness; the numbers are their own.</p>`;
 }
 
 function swatch(colour: number): View {

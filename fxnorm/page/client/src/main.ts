@@ -25,6 +25,7 @@ import { tabsView } from "./tabs_view";
 import { TakeAway } from "./take_away";
 import { takeAwayView } from "./take_away_view";
 import { icon, inputOf, problem, type View } from "./view";
+import { capital, lastName, list, sentence } from "./words";
 
 const app = new App();
 const listen = new Listen();
@@ -161,13 +162,23 @@ function tracksView(session: Session): View {
           </button>`}
     </div>
     ${dropView(app)} ${uploadsView(session)} ${listeningView(session)} ${otherFilesView(session)}
-    ${session.state?.problems.length
-      ? html`<div class="decide" id="decide" role="group" aria-label="To be decided before a mix">
-          ${session.state.problems.map((text) => problem(text))}
-        </div>`
-      : nothing}
+    ${problemsView(session)}
     ${balanceView(session, options.dry, (dry) => setOptions(session, { dry }))} ${tableView(session, open)}
   </section>`;
+}
+
+/** What is wrong with the session as a whole; what is wrong with a file stands beside it. */
+function problemsView(session: Session): View {
+  const { unreadable } = session;
+  const texts = session.state?.problems.filter(({ file }) => file === null).map(({ text }) => sentence(capital(text))) ?? [];
+  if (unreadable.length > 0) {
+    const names = list(unreadable.map(({ name }) => lastName(name)));
+    texts.push(`${names} cannot be read: leave ${unreadable.length === 1 ? "it" : "them"} out, or drop a sound copy.`);
+  }
+  if (texts.length === 0) return nothing;
+  return html`<div class="decide" id="decide" role="group" aria-label="To be decided before a mix">
+    ${texts.map((text) => problem(text))}
+  </div>`;
 }
 
 function mixSection(session: Session): View {

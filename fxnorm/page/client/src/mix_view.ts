@@ -173,10 +173,10 @@ function obstacleOf(session: Session): string | null {
   if (state === null) return "Connecting …";
   if (uploads.active.length > 0) return "When all files are sent.";
   if (session.incomplete.length > 0) return "Some files are incomplete.";
-  if (state.listening !== null) return "When the tracks are listened to.";
+  if (session.isListening) return "When the tracks are listened to.";
   if (table === null || !table.tracks.some(({ use }) => use)) return "There are no tracks yet.";
   if (session.tableProblems.length > 0) return "The table of tracks has to be corrected first.";
-  if (state.problems.length > 0) return "First decide what is listed above.";
+  if (session.unreadable.length > 0) return "First leave out what cannot be read, or replace it.";
   return null;
 }
 

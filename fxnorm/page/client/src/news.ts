@@ -19,7 +19,7 @@ function tracksInWords({ table, problems }: SessionState): string {
   const tracks = table?.tracks ?? [];
   const guesses = tracks.filter(({ by, use }) => use && by === "guess").length;
   const check = guesses > 0 ? `, ${count(guesses, "guess", "guesses")} to check` : "";
-  return [`${count(tracks.length, "track")} in the table${check}.`, ...problems.map(sentence)].join(" ");
+  return [`${count(tracks.length, "track")} in the table${check}.`, ...problems.map(({ text }) => sentence(text))].join(" ");
 }
 
 function mixInWords(before: Mix | undefined, after: Mix): string | null {

@@ -19,18 +19,23 @@ export class Session {
   tableProblems: Problem[] = [];
   /** What went wrong otherwise, in words, until the next attempt. */
   problem: string | null = null;
-  connected = true;
   /** The server has removed it. */
   gone = false;
   /** Called when anything of it changes. */
   onChange: () => void = () => {};
 
+  private hears = true;
   private events: EventSource | null = null;
   private readonly closed = new AbortController();
   /** The table as the person left it, until the server has it. */
   private draft: Table | null;
   private saving: Promise<void> | null = null;
-  private listenedTo = "";
+  /** Files came or went that the server has not listened to the session with. */
+  private isChanged = false;
+  /** The tracks that it was last asked to listen to for the first time. */
+  private askedFor = "";
+  /** Asking it to, just now. */
+  private isAsking = false;
   private waveformsOf = "";
 
   constructor(
@@ -39,10 +44,8 @@ export class Session {
   ) {
     this.api = new SessionApi(id);
     this.uploads = new Uploads(this.api, chunkBytes);
-    this.uploads.onChange = () => {
-      this.listenIfComplete();
-      this.onChange();
-    };
+    this.uploads.onChange = () => this.onChange();
+    this.uploads.onEnd = (tracks) => void this.received(tracks);
     this.draft = kept<Table | null>(`${id}/table`, null);
   }
 
@@ -76,6 +79,10 @@ export class Session {
     forget(`${this.id}/`);
   }
 
+  get connected(): boolean {
+    return this.hears && !this.uploads.active.some(({ state }) => state === "retrying");
+  }
+
   get table(): Table | null {
     const table = this.state?.table ?? null;
     if (table === null || this.draft === null) return table;
@@ -91,12 +98,16 @@ export class Session {
     return this.state?.files.filter(({ kind, received, bytes }) => kind === "reference" && received === bytes) ?? [];
   }
 
+  /** Files that are to be mixed, and cannot be. */
+  get unreadable(): SessionFile[] {
+    const used = new Set(this.table?.tracks.filter(({ use }) => use).map(({ file }) => file));
+    return this.state?.files.filter(({ id, problem }) => problem !== null && used.has(id)) ?? [];
+  }
+
   /** Files that the server has in part, and that nobody sends. */
   get incomplete(): SessionFile[] {
-    const sending = new Set(this.uploads.active.map(({ id }) => id));
-    const names = new Set(this.uploads.active.map(({ name }) => name));
-    const files = this.state?.files ?? [];
-    return files.filter((file) => file.received < file.bytes && !sending.has(file.id) && !names.has(file.name));
+    const sent = new Set(this.uploads.all.filter(({ state }) => state !== "failed").map(({ name }) => name));
+    return this.state?.files.filter(({ name, received, bytes }) => received < bytes && !sent.has(name)) ?? [];
   }
 
   /** Change the table, now on the page and soon on the server. */
@@ -123,8 +134,9 @@ export class Session {
 
   removeFiles(ids: string[]): Promise<void> {
     return this.attempt(async () => {
+      const tracks = ids.some((id) => this.file(id)?.kind !== "reference");
       for (const id of ids) await this.api.removeFile(id);
-      this.listenedTo = "";
+      this.isChanged ||= tracks;
       this.accept(await this.api.state());
     });
   }
@@ -155,15 +167,36 @@ export class Session {
     this.onChange();
   }
 
+  /** All that was under way is sent. */
+  private async received(tracks: boolean): Promise<void> {
+    this.isChanged ||= tracks;
+    try {
+      this.accept(await patiently(this.api.state, this.closed.signal));
+    } catch {
+      // what follows, follows the next state
+    }
+  }
+
+  /** Whether the tracks are sorted, or about to be. */
+  get isListening(): boolean {
+    return this.isAsking || (this.state !== null && this.state.listening !== null);
+  }
+
   /** Once all files are there, have the server sort them. */
   private listenIfComplete(): void {
     const { state } = this;
-    if (state === null || state.listening !== null || this.uploads.active.length > 0 || this.incomplete.length > 0) return;
-    if (!state.files.some(({ listened, problem }) => !listened && problem === null)) return;
-    const files = state.files.map(({ id }) => id).join();
-    if (files === this.listenedTo) return; // it has listened to these, and left something out
-    this.listenedTo = files;
-    void this.attempt(async () => this.accept(await this.api.listen()));
+    if (state === null || this.isListening || this.uploads.active.length > 0 || this.incomplete.length > 0) return;
+    const tracks = state.files.filter(({ kind }) => kind === "track");
+    const unheard = tracks.filter(({ listened, problem }) => !listened && problem === null).map(({ id }) => id).join();
+    const isNew = unheard !== "" && unheard !== this.askedFor; // else it has listened, and could make nothing of them
+    if (tracks.length === 0 || !(this.isChanged || isNew)) return;
+    this.isChanged = false;
+    this.askedFor = unheard;
+    this.isAsking = true;
+    void this.attempt(async () => this.accept(await this.api.listen())).finally(() => {
+      this.isAsking = false;
+      this.onChange();
+    });
   }
 
   private async bringWaveforms(): Promise<void> {
@@ -237,8 +270,8 @@ export class Session {
   }
 
   private setConnected(connected: boolean): void {
-    if (connected === this.connected) return;
-    this.connected = connected;
+    if (connected === this.hears) return;
+    this.hears = connected;
     this.onChange();
   }
 }

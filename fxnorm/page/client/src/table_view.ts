@@ -8,7 +8,7 @@ import { type Group, GROUPS, type SessionFile, type Table, type Track } from "./
 import type { Session } from "./session";
 import { confirmed, needsAnEye, summary, unpaired, withChange, withGroup } from "./tracks";
 import { choices, inputOf, numberIn, problem, type View, wave } from "./view";
-import { capital, clock, count, decibels, kilohertz, lastName } from "./words";
+import { besides, capital, clock, count, decibels, kilohertz, lastName, sentence } from "./words";
 
 const KEYS: Record<string, Group> = { v: "vocals", b: "bass", d: "drums", o: "other" };
 const GROUP_CHOICES = GROUPS.map((group) => [group, capital(group)] as const);
@@ -65,7 +65,9 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
   const name = lastName(file.name);
   const folder = file.name.slice(0, -name.length);
   const problems = session.tableProblems.filter((each) => each.file === track.file).map(({ text }) => text);
-  const text = [...(file.problem === null ? [] : [file.problem]), ...problems].join(" ");
+  const text = [...(file.problem === null ? [] : [file.problem]), ...problems]
+    .map((words) => sentence(besides(file.name, words)))
+    .join(" ");
   const edit = (change: Parameters<typeof withChange>[2]) => session.edit((now) => withChange(now, track.file, change));
   const peaks = session.waveforms[track.file]?.peaks;
   const words = track.use ? `${track.group}, ${BY[track.by]}` : "left out";
@@ -133,9 +135,9 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
 }
 
 function levelView({ seconds, sample_rate, channels, loudness_lufs }: SessionFile): View {
-  if (seconds === null) return html`–`;
-  const channel = channels === null ? "" : channels === 1 ? "mono" : channels === 2 ? "stereo" : `${channels} channels`;
-  const rate = sample_rate === null ? "" : kilohertz(sample_rate);
+  if (seconds === undefined) return html`–`;
+  const channel = channels === 1 ? "mono" : channels === 2 ? "stereo" : "";
+  const rate = sample_rate === undefined ? "" : kilohertz(sample_rate);
   const format = [clock(seconds), rate, channel].filter(Boolean).join(", ");
   return html`${loudness_lufs === null ? "silent" : decibels(loudness_lufs, "LUFS")}<span class="format">${format}</span>`;
 }
@@ -145,7 +147,8 @@ function pairView(session: Session, table: Table, track: Track): View {
   const name = lastName(other?.name ?? "");
   const once = table.tracks.find(({ file }) => file === track.pair) !== undefined;
   return html`<span class="pair"
-    ><span class="side">${track.side === "right" ? "R" : "L"}</span> ${capital(track.side ?? "half")} of a pair with ${name}
+    ><span class="side" title=${capital(track.side ?? "")} aria-hidden="true">${track.side === "right" ? "R" : "L"}</span>
+    <span class="hidden">${capital(track.side ?? "half")},</span> pair with ${name}
     ${once && track.side === "left"
       ? html`<button
           type="button"

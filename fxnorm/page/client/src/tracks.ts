@@ -41,8 +41,9 @@ export function withGroup(table: Table, file: string, group: Group): Table {
   );
 }
 
-export function withChange(table: Table, file: string, change: Partial<Pick<Track, "gain_db" | "use" | "source">>): Table {
-  return mapped(table, (track) => (track.file === file ? { ...track, ...change, by: "hand" } : track));
+/** A gain and what is left out say nothing about what a track is. */
+export function withChange(table: Table, file: string, change: Partial<Pick<Track, "gain_db" | "use">>): Table {
+  return mapped(table, (track) => (track.file === file ? { ...track, ...change } : track));
 }
 
 /** Say of a guess that it is right. */

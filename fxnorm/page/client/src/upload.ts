@@ -21,6 +21,8 @@ export class Uploads {
   all: Upload[] = [];
   /** Called when anything of them changes. */
   onChange: () => void = () => {};
+  /** Called when nothing is under way any more; whether any of it was a track. */
+  onEnd: (tracks: boolean) => void = () => {};
 
   private since = 0;
   private bytes = 0;
@@ -89,6 +91,8 @@ export class Uploads {
     const free = AT_ONCE - this.all.filter(({ state }) => state === "sending" || state === "retrying").length;
     for (const upload of this.all.filter(({ state }) => state === "waiting").slice(0, free)) void this.send(upload);
     this.onChange();
+    const done = this.all.filter(({ state }) => state === "done");
+    if (done.length > 0 && this.active.length === 0) this.onEnd(done.some(({ reference }) => !reference));
   }
 
   private async send(upload: Upload): Promise<void> {

@@ -31,11 +31,12 @@ export function problem(text: string | null | undefined, id?: string): View {
 
 const pictures = new WeakMap<number[], string>();
 
-/** Peaks from 0 to 255 as an area around the middle, in a picture that is as wide as there are peaks and 64 high. */
+/** Peaks as an area around the middle, the highest as high as the picture: as wide as there are peaks, and 64 high. */
 export function wave(peaks: number[]): string {
   const known = pictures.get(peaks);
   if (known !== undefined) return known;
-  const half = peaks.map((peak) => Math.max(0.5, (peak / 255) * 31));
+  const highest = Math.max(1, ...peaks);
+  const half = peaks.map((peak) => Math.max(0.5, (peak / highest) * 31));
   const top = half.map((height, at) => `${at + 0.5} ${(32 - height).toFixed(1)}`);
   const bottom = half.map((height, at) => `${at + 0.5} ${(32 + height).toFixed(1)}`).reverse();
   const path = `M${[...top, ...bottom].join("L")}Z`;

@@ -38,8 +38,8 @@ export function number(value: number, digits: number, plus = false): string {
   return `${value < 0 ? MINUS : plus ? "+" : ""}${text}`;
 }
 
-export function decibels(value: number | null, unit = "dB", digits = 1): string {
-  return value === null ? "–" : `${number(value, digits)} ${unit}`;
+export function decibels(value: number | null | undefined, unit = "dB", digits = 1): string {
+  return value == null ? "–" : `${number(value, digits)} ${unit}`;
 }
 
 export function change(value: number): string {
@@ -71,6 +71,11 @@ export function capital(word: string): string {
 /** Drums/01_Kick.wav -> 01_Kick.wav */
 export function lastName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** What is said of a file, without its name before it. */
+export function besides(name: string, words: string): string {
+  return capital(words.startsWith(`${name}: `) ? words.slice(name.length + 2) : words);
 }
 
 export function sentence(words: string): string {
