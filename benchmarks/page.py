@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import psutil
+from sessions import write_session
 
-from benchmarks.sessions import write_session
 from tests.browser import Browser, chromium
 
 BLOCK = 1_024
