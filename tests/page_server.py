@@ -49,7 +49,7 @@ def wait_for(condition: Any, what: str) -> Any:
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
         assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+        time.sleep(0.1)
     return value
 
 

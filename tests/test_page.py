@@ -1,5 +1,6 @@
 """The page's server: what goes in, what comes out, and what it does not do."""
 
+import base64
 import io
 import json
 import socket
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import requests
 import rpp
+import soundfile
 import yaml
 
 from fxnorm import Mixer
@@ -33,6 +35,7 @@ from fxnorm.sessions import table as tables
 from fxnorm.sessions.session import open_session
 from fxnorm.sessions.stems import sum_groups
 from tests.conftest import noise
+from tests.hostile import HOSTILE
 from tests.page_server import User, served, wait_for
 
 pytestmark = pytest.mark.system
@@ -654,8 +657,59 @@ def test_names_of_the_server_are_known_with_and_without_port() -> None:
     assert not is_loopback("0.0.0.0") and not is_loopback("example.org")
 
 
-def test_of_a_page_that_others_reach_only_tried_decoders_read_files() -> None:
-    assert Limits.of_strangers(1.0).suffixes == (".wav", ".flac", ".mp3")
+def test_of_a_page_that_others_reach_only_tried_decoders_read_files(engine: Engine, tmp_path: Path) -> None:
+    ogg = io.BytesIO()
+    soundfile.write(ogg, noise(0.5).T, SAMPLE_RATE, format="OGG")
+    files = {"01_Kick.wav": FILES["01_Kick.wav"], "02_Bass.wav": ogg.getvalue()}
+    for limits, said in (
+        (Limits(), None),
+        (Limits.of_strangers(1.0), "02_Bass.wav: not readable as WAV, FLAC or MP3 (it is OGG)"),
+    ):
+        with served(engine, tmp_path / str(said is None), limits) as address:
+            user = User(address)
+            session, ids = user.sorted_session(files)
+            problems = {file["id"]: file["problem"] for file in user.state(session)["files"]}
+            assert (problems[ids["01_Kick.wav"]], problems[ids["02_Bass.wav"]]) == (None, said)
+            suffixes = set(user.ask("GET", "page")["suffixes"])
+            assert (suffixes == {".wav", ".flac", ".mp3"}) == (said is not None)
+
+
+def test_the_endpoints_hostile_requests_are_refused_too(hostile_user: tuple[User, dict[str, str]]) -> None:
+    user, places = hostile_user
+    large = ("100 MB", "128 tracks", "more than", "a FLAC of 599", "a FLAC of 700", "a track of 700", "a zip", "a gzip")
+    paths = ("/api/sessions", places["files"], places["mixes"], f"{places['mixed']}/exports")
+    for number, (name, build) in enumerate(HOSTILE.items()):
+        if name.startswith(large):
+            continue  # what announces more than a megabyte is refused before it is sent
+        request, path = build(), paths[number % len(paths)]
+        answer = user.http.post(user.address + path, data=request.body, headers=request.headers, timeout=60)
+        assert 400 <= answer.status_code < 500, (name, path, answer.status_code)
+    user.ask("GET", "sessions")
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(address: str) -> None:
+    user = User(address)
+    host = address.removeprefix("http://")
+    cookie = "; ".join(f"{name}={value}" for name, value in user.http.cookies.items())
+    with socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2]))) as connection:
+        head = f"POST /api/sessions HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n"
+        connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100000000\r\n\r\n".encode())
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_hostile_files_are_told_beside_their_names_and_the_others_are_mixed(engine: Engine, tmp_path: Path) -> None:
+    contents = {"a FLAC of 1300 s.wav": audio.encode(np.zeros((1, 8_000 * 1_300), np.float32), 8_000, ".flac")}
+    for name, build in HOSTILE.items():
+        if name.startswith(("a WAV", "an RF64", "a FLAC that", "a FLAC of unknown", "an MP3")):
+            row = json.loads(build().body)["dataframe_records"][0]
+            contents[f"{name}.wav"] = base64.b64decode(row["vocals"])
+    assert len(contents) >= 13
+    with served(engine, tmp_path, Limits.of_strangers(1.0)) as address:
+        user = User(address)
+        session, ids = user.sorted_session({"01_Kick.wav": FILES["01_Kick.wav"], **contents})
+        table = {row["file"]: row["use"] for row in user.state(session)["table"]["tracks"]}
+        assert [file for file, use in table.items() if use] == [ids["01_Kick.wav"]]
+        assert user.mix(session)["state"] == "done"
 
 
 def test_a_token_is_long_and_random_and_cannot_be_told_from_what_is_kept() -> None:

@@ -277,7 +277,7 @@ class _Page:
     async def receive(self, request: Request, owner: str) -> Response:
         """A piece of a file."""
         session, file_id = self._session(request, owner), request.path_params["file"]
-        _expect(request, "application/octet-stream")
+        _expect(request, "application/octet-stream", CHUNK_BYTES)
         offset = _number(request, "offset", 2**53)
         taken = 0
         with session.receiving(file_id, offset) as receiver:
@@ -391,7 +391,7 @@ async def _body(request: Request, kind: type[_Body]) -> _Body:
     Raises:
         Refused: it is another, too large or too slow.
     """
-    _expect(request, "application/json")
+    _expect(request, "application/json", JSON_BYTES)
     content = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -409,7 +409,15 @@ async def _body(request: Request, kind: type[_Body]) -> _Body:
         raise Refused(422, printable(f"{where}: {first['msg']}" if where else str(first["msg"]), 300)) from error
 
 
-def _expect(request: Request, kind: str) -> None:
+def _expect(request: Request, kind: str, most: int) -> None:
+    """Refuse a body by the headers, before it is read.
+
+    Raises:
+        Refused: it is of another kind, or announces more bytes.
+    """
+    length = request.headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length[:20]) > most:
+        raise Refused(413, f"expected a body of at most {most} bytes")
     found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if found != kind:
         raise Refused(415, f"expected the content type {kind}")

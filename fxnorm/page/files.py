@@ -110,13 +110,13 @@ class SessionFile(BaseModel):
         path = folder / self.stored_name
 
         def read() -> np.ndarray:
-            samples, rate = self._length(path)
-            if not _RATES[0] <= rate <= _RATES[1]:
-                raise AudioError(f"{self.name}: {rate} Hz, expected a sample rate from {_RATES[0]} to {_RATES[1]} Hz")
-            if samples > limits.seconds * rate:
-                raise AudioError(f"{self.name}: {samples / rate:.0f} s, expected at most {limits.seconds:g} s")
-            with _Named(self.name, path):
-                content = audio.read(path)[0]
+            if limits.tried_formats:
+                content, _ = audio.decode(path.read_bytes(), self.name, limits=limits.decoding)
+                rate = self._length(path)[1]
+            else:
+                rate = self._checked_rate(path, limits)
+                with _Named(self.name, path):
+                    content = audio.read(path)[0]
             if noted is not None:
                 noted(Facts.of(content, rate))
             return content
@@ -126,6 +126,15 @@ class SessionFile(BaseModel):
                 return Take(audio.time_reference(path), lambda: self._length(path))
 
         return Recording(read, take)
+
+    def _checked_rate(self, path: Path, limits: Limits) -> int:
+        """The rate of a file that is within the limits, before it is decoded."""
+        samples, rate = self._length(path)
+        if not _RATES[0] <= rate <= _RATES[1]:
+            raise AudioError(f"{self.name}: {rate} Hz, expected a sample rate from {_RATES[0]} to {_RATES[1]} Hz")
+        if samples > limits.seconds * rate:
+            raise AudioError(f"{self.name}: {samples / rate:.0f} s, expected at most {limits.seconds:g} s")
+        return rate
 
     def _length(self, path: Path) -> tuple[int, int]:
         with _Named(self.name, path):

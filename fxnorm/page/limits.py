@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fxnorm.io.audio import AUDIO_SUFFIXES
+from fxnorm.io.audio import AUDIO_SUFFIXES, DecodingLimits
 
 CHUNK_BYTES = 4 * 2**20
 """The most that one request uploads."""
@@ -13,7 +13,9 @@ BODY_SECONDS = 60.0
 MOST_SAMPLES = 2**20
 """Samples of one piece of audio."""
 
-_SAFE_SUFFIXES = (".wav", ".flac", ".mp3")
+_TRIED_SUFFIXES = (".wav", ".flac", ".mp3")
+_HIGHEST_RATE = 192_000  # Hz
+_FRAME_BYTES = 8  # two channels of float32
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Limits:
         mixes: of a session.
         keep_hours: from the last use of a session until it is removed.
         suffixes: of the audio files that are taken.
+        tried_formats: whether of all decoders only those of WAV, FLAC and MP3 see a file, which were tried on hostile
+            ones; what a file is called says nothing of what it is.
     """
 
     files: int = 200
@@ -43,9 +47,14 @@ class Limits:
     mixes: int = 20
     keep_hours: float = 24.0
     suffixes: tuple[str, ...] = AUDIO_SUFFIXES
+    tried_formats: bool = False
 
     @classmethod
     def of_strangers(cls, keep_hours: float) -> "Limits":
-        """Those of a page that others than its owner can reach: of all decoders, the three that hostile files were
-        tried on."""
-        return cls(keep_hours=keep_hours, suffixes=_SAFE_SUFFIXES)
+        """Those of a page that others than its owner can reach."""
+        return cls(keep_hours=keep_hours, suffixes=_TRIED_SUFFIXES, tried_formats=True, file_bytes=512 * 2**20)
+
+    @property
+    def decoding(self) -> DecodingLimits:
+        """Of one track."""
+        return DecodingLimits(self.seconds, round(self.seconds * _HIGHEST_RATE * _FRAME_BYTES))
