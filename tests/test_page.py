@@ -3,7 +3,11 @@
 import base64
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -34,6 +38,7 @@ from fxnorm.page.store import Store, is_token, new_token, owner_of
 from fxnorm.sessions import table as tables
 from fxnorm.sessions.session import open_session
 from fxnorm.sessions.stems import sum_groups
+from tests.commands import fxnorm, the_line
 from tests.conftest import noise
 from tests.hostile import HOSTILE
 from tests.page_server import User, served, wait_for
@@ -634,6 +639,32 @@ def test_an_archive_that_nobody_means_well_leaves_nothing(
         assert said in user.send(session, file, 0, content, 422)["error"]
         assert user.state(session)["files"] == []
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([session, "files", "mixes", "session.json"])
+
+
+def test_the_command_serves_until_a_signal_and_leaves_nothing(mixer_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fxnorm", "page", "--mixer", str(mixer_folder), "--port", "0"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None
+        address, _, rest = run.stdout.readline().partition(": ")
+        assert rest == "the page; Ctrl-C ends it\n"
+        user = User(address.rstrip("/"))
+        session = user.session()
+        assert list(tmp_path.glob(f"*/{session}"))
+        taken = fxnorm("page", "--mixer", mixer_folder, "--port", address.rstrip("/").rpartition(":")[2])
+        assert "cannot listen there (Address already in use" in the_line(taken)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "fxnorm: stopped by SIGINT\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_for_others_has_a_name(mixer_folder: Path) -> None:
+    result = fxnorm("page", "--host", "0.0.0.0")
+    assert result.exit_code == 2
+    assert "--host 0.0.0.0: expected --allow-host with the name that the page is opened by as well" in result.output
+    assert "found both" in fxnorm("page", "--mixer", mixer_folder, "--endpoint", "http://127.0.0.1:5001").output
+    assert "expected a Mixer directory" in the_line(fxnorm("page", "--mixer", mixer_folder / "none"))
 
 
 def test_names_are_labels() -> None:

@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +20,7 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _MOST_AT_ONCE = 200  # connections
 _LAST_SECONDS = 3
 _HTTP = 80
+_EVERYWHERE = ("0.0.0.0", "::")  # addresses to listen at, but none to open
 
 
 def is_loopback(host: str) -> bool:
@@ -42,7 +43,7 @@ def hosts_of(host: str, port: int, allowed: Iterable[str]) -> frozenset[str]:
         SettingsError: a name that is none.
     """
     names = [*_LOCAL]
-    if not is_loopback(host) and host not in ("0.0.0.0", "::"):
+    if not is_loopback(host) and host not in _EVERYWHERE:
         names.append(f"[{host}]" if ":" in host else host)
     known = {f"{name}:{port}" for name in names} | (set(names) if port == _HTTP else set())
     for name in allowed:
@@ -56,7 +57,7 @@ def serve(
     engine: Engine,
     host: str,
     port: int,
-    allowed: Iterable[str],
+    allowed: Sequence[str],
     keep_hours: float,
     folder: Path | None,
     ready: Callable[[str], None],
@@ -93,8 +94,10 @@ def serve(
             timeout_graceful_shutdown=_LAST_SECONDS,
             server_header=False,
         )
-        shown = f"[{host}]" if ":" in host else host
-        server = _Announced(config, lambda: ready(f"http://{shown}:{port}/"), store.end)
+        everywhere = host in _EVERYWHERE
+        shown = next(iter(allowed), host) if everywhere else f"[{host}]" if ":" in host else host
+        address = f"http://{shown}/" if _has_port(shown) else f"http://{shown}:{port}/"
+        server = _Announced(config, lambda: ready(address), store.end)
         server.run(sockets=[listening])
 
 
