@@ -320,6 +320,10 @@ def test_a_table_that_comes_with_the_session_sorts_it(address: str) -> None:
     assert state["table"]["balance"] == "as_is"
     assert (found["01_Kick.wav"]["group"], found["04_Audio 7.wav"]["gain_db"]) == ("other", -2.0)
     assert (found["05_LeadVox.wav"]["use"], found["05_LeadVox.wav"]["why"]) == (False, "not in the session's table")
+    user.upload(session, "tracks.yaml", yaml.safe_dump({"tracks": [{"file": "no.wav", "group": "bass"}]}).encode())
+    state = user.listen(session)
+    assert [problem["text"] for problem in state["problems"]] == ["tracks.yaml: no.wav: no such file"]
+    assert {names[row["file"]]: row["group"] for row in state["table"]["tracks"]}["01_Kick.wav"] == "other"
 
 
 def test_a_table_that_does_not_fit_is_told_row_by_row(address: str) -> None:

@@ -6,7 +6,7 @@ import logging
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -233,6 +233,8 @@ class Session:
             if same is not None and (same.bytes, same.kind) == (size, kind):
                 return same, False
             if same is not None:
+                if self._job is not None:
+                    raise Refused(409, f"{name}: the tracks are being listened to", same.id)
                 self._drop(same)
             self._refuse_more(1, size)
             file = SessionFile(id=self._next("f"), name=name, bytes=size, kind=kind)
@@ -381,8 +383,6 @@ class Session:
         with self._lock:
             files = [file for file in self._tracks() if file.is_whole]
             table_file = next((file for file in self._stored.files if file.kind == "table"), None)
-            before = self._stored.table
-        by_name = {file.name: file for file in files}
 
         def recording(file: SessionFile) -> Recording:
             def noted(facts: Facts) -> None:
@@ -393,40 +393,56 @@ class Session:
         def progress(done: int, total: int) -> None:
             job.report("listening", done / total)
 
-        table, problems = None, []
+        table, given, problems = None, None, list[Problem]()
         try:
             job.report("listening", 0.0)
-            recordings = {name: recording(file) for name, file in by_name.items()}
+            recordings = {file.name: recording(file) for file in files}
             proposal = propose(recordings, self._engine.statistics, progress)
             table, problems = proposal.table, self._located(proposal.problems)
             if table_file is not None:
-                given = tables.read(self._folder / _FILES / table_file.stored_name)
-                lines = tables.missing_from(given, by_name)
-                if given.folder != ".":
-                    lines.append("folder: expected the session's own")
-                if lines:
-                    raise DatasetError("\n".join(lines))
-                table = rows.with_given(given, table)
-            elif before is not None:
-                table = rows.with_hand(table, before)
+                given = self._given(table_file, recordings)
         except Cancelled:
-            pass
+            self._job = None
+            return
         except FxnormError as error:
-            where = f"{self._folder / _FILES / table_file.stored_name}: " if table_file is not None else ""
-            lines = [line.removeprefix(where) for line in str(error).splitlines()]
-            problems = self._located(lines) + problems
+            problems += self._located(str(error).splitlines())
         except Exception:
             _logger.exception("Listening to a session failed")
             problems = [Problem(_DEFECT)]
         with self._changing():
             self._job = None
+            before = self._stored.table  # with what was changed meanwhile
+            if table is not None and given is not None and table_file is not None:
+                table = rows.with_given(given, table)
+                self._drop(table_file)  # from now on the rows are a person's
+            elif table is not None and before is not None:
+                table = rows.with_hand(table, before)
             self._stored.table = table
             # what cannot be read is told beside its name, and left out; a person decides the rest
-            unread = {file.id: file for file in self._stored.files if file.facts is None}
+            unread = {file.id: file for file in self._tracks() if file.facts is None}
             for problem in problems:
                 if problem.file in unread:
                     unread[problem.file].problem = problem.text
             self._stored.problems = [(problem.text, problem.file) for problem in problems if problem.file not in unread]
+
+    def _given(self, file: SessionFile, recordings: Mapping[str, Recording]) -> Table:
+        """The table that came with the session.
+
+        Raises:
+            DatasetError: it does not fit; a line each, which names it by its label.
+        """
+        path = self._folder / _FILES / file.stored_name
+        try:
+            table = tables.read(path)
+        except DatasetError as error:
+            lines = [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
+        else:
+            lines = tables.missing_from(table, recordings)
+            if table.folder != ".":
+                lines.append("folder: expected the session's own")
+        if lines:
+            raise DatasetError("\n".join(f"{file.name}: {line}" for line in lines))
+        return table
 
     # mixes
 
