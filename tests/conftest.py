@@ -5,6 +5,7 @@ used.
 """
 
 import contextlib
+import inspect
 import os
 import shutil
 import signal
@@ -33,6 +34,9 @@ os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
 # songs are done in one process where a test does not ask for more: each takes seconds to start, and the other cores
 # have other tests to run
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
+# the code that starts a worker has no file: each inspect.stack(), of which kfp makes fifty for a pipeline, would look
+# through all modules for it
+inspect.modulesbyfile["<string>"] = "__main__"
 # a shell has what it starts in the background ignore Ctrl-C, and so would the processes that tests start
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
