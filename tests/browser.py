@@ -12,7 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-PATIENCE = 60  # seconds, for a condition that holds at once on a machine that has nothing else to do
+from tests.waiting import PATIENCE
+
 _INLINE = ("data:", "blob:")
 _SWITCHES = (
     "--headless=new",

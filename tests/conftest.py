@@ -5,6 +5,7 @@ used.
 """
 
 import contextlib
+import inspect
 import os
 import shutil
 import signal
@@ -33,6 +34,9 @@ os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
 # songs are done in one process where a test does not ask for more: each takes seconds to start, and the other cores
 # have other tests to run
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
+# the code that starts a worker has no file: each inspect.stack(), of which kfp makes fifty for a pipeline, would look
+# through all modules for it
+inspect.modulesbyfile["<string>"] = "__main__"
 # a shell has what it starts in the background ignore Ctrl-C, and so would the processes that tests start
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,25 +57,41 @@ _LONG = (
     "test_training_processes",
     "test_serving_environment",
     "test_tracking_servers",
+    "test_fetch",
     "test_printed_commands",  # by now the project is made, of which it takes a copy
-    "test_wheel",
-    "test_own_data",
+    "test_registry",
     "test_evaluation_stage",
-    "test_kept_results",
     "test_serving",
     "test_training_stage",
+    "test_normalization",
+    "test_gradients",
+    "test_kept_results",
+    "test_search",
+    "test_published",
     "test_stages",
-    "test_registry",
+    "test_wheel",
+    "test_own_data",
+    "test_training",
+    "test_mixing",
+    "test_programme",
+    "test_statistics",
     "test_listening_test",
+    "librosa",
 )
 """Groups of tests that take longest, longest first: begun first, they do not keep one process busy at the end."""
-_OF_THE_PROJECT = ("test_pipeline", "test_kubeflow", "test_experiments")
-"""Test modules that share the project in which the pipeline has run, so that one process makes it."""
+_GROUPS = {
+    "project": ("test_pipeline", "test_kubeflow", "test_experiments"),
+    "librosa": ("test_effects_spectrum", "test_evaluation_metrics"),
+}
+"""Test modules that one process runs: it makes the project in which the pipeline has run, or compiles librosa's kernels
+in a new environment, once for them.
+"""
+_GROUP_OF = {module: group for group, modules in _GROUPS.items() for module in modules}
 
 
 def _group_of(path: str) -> str:
     module = Path(path).stem
-    return "project" if module in _OF_THE_PROJECT else module
+    return _GROUP_OF.get(module, module)
 
 
 _OF_A_SYSTEM = frozenset(("browser", "project", "original_project", "s3_environment", "server"))

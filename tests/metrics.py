@@ -7,10 +7,12 @@ import requests
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import PATIENCE
+
 
 def families(endpoint: str, **options: object) -> dict[str, Metric]:
     """By name, of a scrape with requests' options."""
-    answer = requests.get(f"{endpoint}/metrics", timeout=10, **options)  # type: ignore[arg-type]
+    answer = requests.get(f"{endpoint}/metrics", timeout=PATIENCE, **options)  # type: ignore[arg-type]
     answer.raise_for_status()
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     return parsed(answer.text)

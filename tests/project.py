@@ -79,12 +79,15 @@ def checkout(folder: Path) -> Project:
 
 def reproduced(folder: Path) -> Project:
     """A new project in which all of DVC's stages have run once."""
+    from tests import stores  # takes seconds to import
+
     project = checkout(folder)
     sizes = [text for split in ("train=2", "val=1", "test=1", "dry=1") for text in ("--songs", split)]
     project.run("fxnorm", "demo-data", "data", *sizes, "--seconds", "5", "6")
     project.run("dvc", "add", "-q", "data")
     project.set("train", **TINY)
     project.set("resources", threads=1, loader_workers=0)
+    stores.new_database(folder / "mlflow.db")
     project.commit("start")
     assert project.stages_run(project.run("dvc", "repro")) == list(STAGES)
     return project

@@ -1,14 +1,15 @@
 """Real servers that tests talk to, as processes of their own on ports that are free."""
 
 import contextlib
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,17 +17,36 @@ from typing import Any
 
 import boto3
 import psycopg2
+import requests
 
 from tests import prefork, stores
+from tests.waiting import PATIENCE, until
 
-_PATIENCE = 300  # seconds; in an empty environment a server compiles all that it imports, beside other tests
+_PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to connections and to servers that ask for any."""
+_held: list[int] = []
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nothing listens at, and that no other process of the tests is given.
+
+    No connection gets it meanwhile either, as it may a port that the system itself has chosen a moment ago.
+    """
+    folder = Path(tempfile.gettempdir()) / f"fxnorm-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for port in random.Random(os.urandom(8)).sample(_PORTS, len(_PORTS)):
+        lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:  # another process has it
+            os.close(lock)
+            continue
+        _held.append(lock)  # until this process ends
+        return port
+    raise AssertionError("every port is taken")
 
 
 @contextlib.contextmanager
@@ -44,15 +64,24 @@ def running(
             **process_options,
         )
     try:
-        deadline = time.monotonic() + _PATIENCE
-        while not listens(port):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline, f"port {port}: no answer in time\n{log.read_text(encoding='utf-8')}"
-            time.sleep(0.1)
+        until(
+            lambda: process.poll() is not None or listens(port),
+            lambda: f"port {port}: no answer in time\n{log.read_text(encoding='utf-8')}",
+        )
+        assert process.poll() is None, log.read_text(encoding="utf-8")
         yield
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # its workers too
-        process.wait(_PATIENCE)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGTERM)  # its workers too
+        process.wait(PATIENCE)
+
+
+def answers(address: str) -> bool:
+    """Whether an address is answered well, soon."""
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.RequestException:
+        return False
 
 
 def listens(port: int) -> bool:
@@ -174,14 +203,14 @@ def _postgresql_programs() -> Path:
 
 
 def _wait_for_database(address: str, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
+    def takes_connections() -> bool:
         try:
             psycopg2.connect(address).close()
-            return
         except psycopg2.OperationalError:  # it listens before it has started up
-            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-            time.sleep(0.1)
+            return False
+        return True
+
+    until(takes_connections, lambda: log.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -193,19 +192,34 @@ def test_a_second_run_keeps_what_is_the_same_and_mixes_what_changed(
     assert float(rows(output)["B/One"]["loudness_lufs"]) == pytest.approx(-20, abs=0.1)
 
 
+KILLED = """
+import os, signal
+from fxnorm.catalogue import mix
+from fxnorm.cli import main
+
+begun, open_session = [], mix.open_session
+
+def open_or_die(*arguments, **options):
+    begun.append(arguments)
+    if len(begun) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return open_session(*arguments, **options)
+
+mix.open_session = open_or_die
+main()
+"""
+"""The command, killed as it begins with the third session."""
+
+
 @pytest.mark.system
 def test_a_killed_run_that_goes_on_in_shards_gives_the_same_bytes(
     originals: Path, mixed: Path, mixer_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "fxnorm", "mix-all", str(originals), str(output), "--mixer", str(mixer_folder)]
-    process = subprocess.Popen([*command, "--workers", "1"], stderr=subprocess.DEVNULL, cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while not list((output / ".mixes").glob("[0-9a-f]*.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = ["mix-all", str(originals), str(output), "--mixer", str(mixer_folder), "--workers", "1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], env=environment, cwd=tmp_path, check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert not (output / "mixes.csv").exists()
     done = [run(mixer_folder, originals, output, shard=(number, 3)) for number in (1, 2, 3)]
     assert 1 <= sum(part.kept for part in done) < 4

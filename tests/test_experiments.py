@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import shutil
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +20,10 @@ from tests import servers
 from tests.browser import Browser
 from tests.project import Project
 from tests.test_moved_project import addresses, files
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-PATIENCE_SECONDS = 300
 MODEL = "models:/fxnorm-automix@champion"
 NAMES = {"queued-1": 1, "queued-2": 2, "temporary": 3}
 """DVC's experiments -> their seeds."""
@@ -58,10 +57,12 @@ def moved(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
 
 def wait_for_queue(project: Project) -> None:
     """Until both experiments have ended, and the processes that ran them too."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while project.run("git", "for-each-ref", "refs/exps").count("/queued-") < 2 or processes_in(project.folder):
-        assert time.monotonic() < deadline, project.run("dvc", "queue", "status")
-        time.sleep(0.2)
+
+    def over() -> bool:
+        listed = project.run("git", "for-each-ref", "refs/exps").count("/queued-")
+        return listed >= 2 and not processes_in(project.folder)
+
+    until(over, lambda: project.run("dvc", "queue", "status"))
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -27,9 +27,10 @@ from fxnorm.io import audio
 from fxnorm.listening_test import excerpts
 from fxnorm.listening_test.answers import read_key
 from fxnorm.listening_test.formats import Key, Result
-from tests.browser import PATIENCE, chromium
+from tests.browser import chromium
 from tests.conftest import noise
 from tests.listening import PREFERENCE, SYSTEMS, Person, made_up_answers, write_answers, write_mixes
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -389,12 +390,7 @@ def test_a_hint_stays_while_a_mix_plays_until_something_else_is_left(tmp_path: P
 
 
 def _downloaded(person: Person, folder: Path) -> Path:
-    for _ in range(10 * PATIENCE):
-        found = list(folder.glob("*.json"))
-        if found:
-            return found[0]
-        person.driver.execute_async_script("setTimeout(arguments[0], 100)")
-    raise AssertionError("nothing was downloaded")
+    return until(lambda: list(folder.glob("*.json")))[0]
 
 
 def _analysis_finds_the_preference(key: Key, key_file: Path, real: Path, tmp_path: Path) -> None:

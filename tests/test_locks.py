@@ -30,12 +30,12 @@ from tests.folders import contents
 pytestmark = pytest.mark.system
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from fxnorm.io.locks import held
 with held(Path(sys.argv[1]), *sys.argv[2:]):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()  # until this process is ended
 """
 Fxnorm = Callable[..., Result]
 EFFECTS = (
@@ -49,7 +49,9 @@ EFFECTS = (
 def another_process_holds(place: Path, *part: str) -> Iterator["subprocess.Popen[str]"]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", HOLDER, str(place), *part]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         try:

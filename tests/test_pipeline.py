@@ -6,10 +6,8 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,10 +26,10 @@ from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.io import audio
 from tests import kernels, servers
 from tests.project import REPOSITORY, Project
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
-PATIENCE_SECONDS = 600
 MODEL = "models:/fxnorm-automix@champion"
 
 
@@ -182,9 +180,7 @@ class Endpoint:
 @pytest.fixture(scope="module")
 def server(project: Project) -> Iterator[Endpoint]:
     """A server that serves the champion."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = servers.free_port()
     address = f"http://127.0.0.1:{port}"
     log = project.folder / "server.log"
     # as it is printed, in a shell that knows nothing of the project's environment
@@ -197,19 +193,13 @@ def server(project: Project) -> Iterator[Endpoint]:
             command, cwd=project.folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            answered = False
-            while not answered:
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                with contextlib.suppress(requests.ConnectionError):
-                    answered = requests.get(f"{address}/ping", timeout=5).status_code == requests.codes.ok
-                time.sleep(0.3)
+            until(lambda: server.poll() is not None or servers.answers(f"{address}/ping"), log.read_text)
+            assert server.poll() is None, log.read_text()
             yield Endpoint(port, server)
         finally:
             with contextlib.suppress(ProcessLookupError):  # it has ended
                 os.killpg(server.pid, 15)
-            server.wait(30)
+            server.wait(PATIENCE)
             (project.folder / ".venv").unlink()
 
 
@@ -281,7 +271,7 @@ def test_the_endpoint_answers_bad_requests_with_400_and_goes_on(
     assert said in message
     assert "\n" not in message
     assert "Traceback" not in answer.text
-    assert requests.get(f"{endpoint}/ping", timeout=5).status_code == 200
+    assert requests.get(f"{endpoint}/ping", timeout=PATIENCE).status_code == 200
 
 
 def test_the_command_mixes_with_the_registered_model(project: Project) -> None:
@@ -292,9 +282,5 @@ def test_the_command_mixes_with_the_registered_model(project: Project) -> None:
 
 def test_the_endpoint_ends_with_ctrl_c_and_with_it_what_it_started(server: Endpoint) -> None:
     server.process.send_signal(signal.SIGINT)  # to it alone
-    server.process.wait(60)
-    for _ in range(300):
-        if not servers.listens(server.port):
-            break
-        time.sleep(0.1)
-    assert not servers.listens(server.port)
+    server.process.wait(PATIENCE)
+    until(lambda: not servers.listens(server.port))

@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import prefork, servers
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -21,17 +21,10 @@ def server(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     command = [str(prefork.programs() / "python"), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, text=True)
-    becomes(lambda: servers.listens(port))
+    until(lambda: servers.listens(port))
     yield process, port
     process.kill()
     process.wait()
-
-
-def becomes(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
@@ -40,8 +33,8 @@ def test_a_signal_ends_the_program_behind_what_was_started(
 ) -> None:
     process, port = server
     process.send_signal(number)
-    assert process.wait(60) == status
-    becomes(lambda: not servers.listens(port))
+    assert process.wait(PATIENCE) == status
+    until(lambda: not servers.listens(port))
 
 
 def test_a_program_has_the_status_the_output_and_the_errors_of_a_users(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +18,15 @@ from pathlib import Path
 
 import click
 import pytest
-import requests
 
 from fxnorm.cli import main
 from fxnorm.errors import EXTRAS
 from tests import kernels, pages, prefork, servers
 from tests.project import REPOSITORY, Project, after_make_demo
+from tests.waiting import PATIENCE, until
 
-PATIENCE_SECONDS = 600
+PAGE_SECONDS = 4 * PATIENCE
+"""For all that a page says."""
 PORTS = (5000, 5001)  # that the pages' servers listen at
 SHELL, PYTHON = "sh", "python"
 
@@ -85,7 +85,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str], log: P
             start_new_session=True,
         )
     try:
-        return process.wait(PATIENCE_SECONDS)
+        return process.wait(PAGE_SECONDS)
     finally:
         end_group(process.pid)
         process.wait()
@@ -101,11 +101,6 @@ def end_group(number: int) -> None:
         os.killpg(number, signal.SIGKILL)
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 _TAKES_MINUTES = ("docs/tutorial.md",)  # which goes through all stages once more
 
 
@@ -115,7 +110,7 @@ _TAKES_MINUTES = ("docs/tutorial.md",)  # which goes through all stages once mor
 def test_the_blocks_of_a_page_run_one_after_the_other(
     page: str, folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    taken = [port for port in PORTS if listens(port)]
+    taken = [port for port in PORTS if servers.listens(port)]
     assert not taken, f"another program listens at port {taken}, which the pages' servers need: end it"
     shown = [block for block in pages.blocks(page) if block.not_run is None]
     (folder / ".venv").unlink()
@@ -232,28 +227,14 @@ def test_mlflows_pages_are_served_as_make_demo_says_until_a_signal(
             start_new_session=True,
         )
     try:
-        answers_in_time(server, f"http://127.0.0.1:{port}/health", log)
+        until(lambda: server.poll() is not None or servers.answers(f"http://127.0.0.1:{port}/health"), log.read_text)
+        assert server.poll() is None, log.read_text()
         server.send_signal(signal.SIGTERM)  # to it alone: what it started ends with it
-        server.wait(60)
-        for _ in range(300):
-            if not listens(port):
-                break
-            time.sleep(0.1)
-        assert not listens(port)
+        server.wait(PATIENCE)
+        until(lambda: not servers.listens(port))
     finally:
         end_group(server.pid)
         server.wait()
-
-
-def answers_in_time(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        assert server.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-        with contextlib.suppress(requests.ConnectionError):
-            if requests.get(address, timeout=5).status_code == requests.codes.ok:
-                return
-        time.sleep(0.3)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +297,13 @@ def test_serve_says_in_one_line_what_is_not_there(
 def test_serve_names_a_model_that_the_registry_does_not_have(demo: Project) -> None:
     command = ["fxnorm", "serve", "models:/another@champion"]
     done = subprocess.run(
-        command, cwd=demo.folder, env=demo.environment, capture_output=True, text=True, check=False, timeout=120
+        command,
+        cwd=demo.folder,
+        env=demo.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     (line,) = (line for line in done.stderr.splitlines() if "INFO" not in line)
@@ -387,7 +374,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str) -> tuple[int, str]:
     command = ["make", "--silent", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
     return done.returncode, done.stderr.partition("make: ***")[0].strip()
 
 

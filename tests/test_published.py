@@ -4,6 +4,7 @@ Real HTTP: moto's S3 behind a gate that counts requests, waits, fails, breaks of
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ from fxnorm.training.data import RandomCrops, Sequences
 from fxnorm.training.interruption import Interruption
 from tests.commands import fxnorm
 from tests.conftest import SIZES, noise
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -141,6 +143,12 @@ def same(one: Iterable[tuple[torch.Tensor, ...]], other: Iterable[tuple[torch.Te
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def read_ahead(*examples: RandomCrops | Sequences) -> bool:
+    """Whether all is read that was begun before it is asked for."""
+    begun = [stretches for each in examples for stretches in each._ahead._begun.values()]
+    return all(stretch.done() for stretches in begun for stretch in stretches)
+
+
 def on_disk(cache: BlockCache) -> int:
     total = 0
     for file in cache.folder.rglob("*"):
@@ -175,7 +183,7 @@ def test_crops_and_sequences_are_those_of_the_disk_and_a_warm_cache_reads_nothin
         of_the_disk = Sequences(dataset.songs(local, "val"), SAMPLES)
         assert same(sequences.__getitems__([0, 5, 6]), [of_the_disk[number] for number in (0, 5, 6)])
         assert gate.reads > 0 or again
-        time.sleep(0.5)  # what is read ahead
+        until(functools.partial(read_ahead, ours, sequences))
         gate.clear()
         monkeypatch.setattr(remote, "_heads", remote._Heads())  # as in another process
     assert gate.reads == 0
@@ -221,9 +229,16 @@ def test_a_silence_is_said_once_and_ended_once(
     cache = BlockCache(tmp_path / "cache", 10**9)
     cache.prepare()
     gate.open.clear()
-    threading.Timer(2.0, gate.open.set).start()
+
+    def open_once_it_is_said() -> None:
+        until(lambda: caplog.records)
+        gate.open.set()
+
+    opening = threading.Thread(target=open_once_it_is_said)
+    opening.start()
     with caplog.at_level(logging.WARNING):
         assert same(crops(local).__getitems__([0, 1]), crops(folder, cache).__getitems__([0, 1]))
+    opening.join()
     assert [record.getMessage().count("answers again") for record in caplog.records] == [0, 1]
 
 
@@ -294,12 +309,21 @@ def test_lists_of_shards_become_one(local: Path, tmp_path: Path) -> None:
 
 def test_a_signal_ends_the_wait_for_a_store() -> None:
     with Interruption() as interruption:
-        waiting = threading.Event()
-        endless = iter(lambda: waiting.wait(30), None)
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        began = time.monotonic()
-        assert list(interruption.before_signals(endless)) == []
-        assert time.monotonic() - began < 10 and interruption.signal_number == signal.SIGTERM
+        begun, never = threading.Event(), threading.Event()
+
+        def wait() -> bool:
+            begun.set()
+            return never.wait(PATIENCE)
+
+        def tell() -> None:
+            begun.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        teller = threading.Thread(target=tell)
+        teller.start()
+        assert list(interruption.before_signals(iter(wait, None))) == []
+        teller.join()
+        assert interruption.signal_number == signal.SIGTERM
 
 
 def test_training_from_the_store_is_that_from_the_disk_and_goes_on_with_it(

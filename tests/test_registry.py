@@ -49,6 +49,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
 
 
+@pytest.fixture(autouse=True)
+def _short_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow mixes the example of each model that is registered."""
+    monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)
+
+
 @pytest.fixture
 def settings(store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A registered model of its own for each test."""

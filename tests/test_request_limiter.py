@@ -24,6 +24,7 @@ from fxnorm.serving.request_limiter import RequestLimiter
 from fxnorm.serving.stems import StemReader, refuse_outside
 from tests import servers
 from tests.conftest import noise
+from tests.waiting import PATIENCE
 
 BODY = json.dumps({"dataframe_records": [{"bass": "QUJD"}]}).encode()
 SCOPE = {
@@ -44,11 +45,16 @@ class Client:
         for start in range(0, len(body), size):
             more = start + size < len(body) or not whole
             self._arriving.put_nowait({"type": "http.request", "body": body[start : start + size], "more_body": more})
+        self.asked = 0
         self.status = 0
         self.answer = b""
 
     def leave(self) -> None:
         self._arriving.put_nowait({"type": "http.disconnect"})
+
+    async def _receive(self) -> Message:
+        self.asked += 1
+        return await self._arriving.get()
 
     async def _send(self, message: Message) -> None:
         self.status = message.get("status", self.status)
@@ -56,7 +62,7 @@ class Client:
 
     async def post(self, application: RequestLimiter, content_type: str = "application/json") -> None:
         headers = [(b"content-type", content_type.encode())]
-        await application({**SCOPE, "headers": headers}, self._arriving.get, self._send)
+        await application({**SCOPE, "headers": headers}, self._receive, self._send)
 
 
 class Application:
@@ -96,7 +102,7 @@ def limits(**variables: str) -> Limits:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -204,9 +210,10 @@ def test_a_mix_is_given_up_when_its_client_leaves() -> None:
 def test_time_in_the_line_counts() -> None:
     async def run() -> None:
         application = Application()
-        endpoint = RequestLimiter(application, limits(timeout_seconds="0.2"))
+        endpoint = RequestLimiter(application, limits())
         tasks = [asyncio.create_task(Client().post(endpoint)) for _ in range(2)]
         await until(lambda: len(application.bodies) == 2)
+        endpoint._limits = limits(timeout_seconds="0.2")  # for those that come now
         await (third := Client()).post(endpoint)
         assert third.status == 504
         assert len(application.bodies) == 2
@@ -237,7 +244,7 @@ def test_clients_that_send_nothing_keep_nobody_out() -> None:
         endpoint = RequestLimiter(application, limits(max_waiting="1"))
         idle = [Client(b"") for _ in range(20)]
         tasks = [asyncio.create_task(client.post(endpoint)) for client in idle]
-        await asyncio.sleep(0.01)
+        await until(lambda: all(client.asked for client in idle))
         await (good := Client()).post(endpoint)
         assert good.status == 200
         for client in idle:
@@ -256,7 +263,7 @@ def test_all_bodies_together_are_bounded() -> None:
         endpoint = RequestLimiter(application, limits(max_waiting="1", max_request_mb="1"))
         halves = [Client(b" " * 900_000, whole=False) for _ in range(2)]
         tasks = [asyncio.create_task(half.post(endpoint)) for half in halves]
-        await asyncio.sleep(0.01)
+        await until(lambda: all(half.asked == 2 for half in halves))
         await (third := Client(BODY + b" " * 300_000)).post(endpoint)
         assert third.status == 503
         assert b"too much is being sent at once" in third.answer

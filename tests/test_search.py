@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +32,7 @@ from tests import servers
 from tests.commands import fxnorm, the_line
 from tests.conftest import SIZES
 from tests.project import REPOSITORY
+from tests.waiting import until
 
 TRAIN = {
     "sizes": dict(SIZES),
@@ -44,7 +44,6 @@ TRAIN = {
 }
 RESOURCES = {"checkpoint_every": 1, "loader_workers": 0, "threads": 1}
 RATE = "train.schedule.0.learning_rate"
-_PATIENCE = 240  # seconds; everything here takes a tenth of it on a machine with nothing else to do
 
 
 def space(**content: Any) -> dict[str, Any]:
@@ -405,6 +404,11 @@ def test_normalized_songs_are_shared_by_trials_that_do_not_change_them(
         Songs.of(one, base, ["normalize.effects"])
 
 
+def begun() -> set[str]:
+    """The folders of trials that have a checkpoint."""
+    return {path.parts[2] for path in Path("out/trials").glob("*/checkpoints/*/step-*.pt")}
+
+
 FORKING = """
 import multiprocessing, sys
 import torch._dynamo  # which an optimizer imports
@@ -428,18 +432,17 @@ def test_a_search_whose_processes_are_killed_goes_on_with_each_trial_where_it_wa
     with open("log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + _PATIENCE
-        while len({path.parts[2] for path in Path("out/trials").glob("*/checkpoints/*/step-*.pt")}) < 2:
-            assert time.monotonic() < deadline and process.poll() is None, Path("log").read_text()
-            time.sleep(0.005)
+        until(lambda: process.poll() is not None or len(begun()) >= 2, Path("log").read_text)
+        assert process.poll() is None, Path("log").read_text()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     left = [trial for trial in trials() if trial.state.name == "RUNNING"]
     assert len({trial.user_attrs["owner"] for trial in trials()}) == 2
-    assert left
+    left_begun = begun() & {f"{trial.number:04d}" for trial in left}
     output = search(trials=3)
-    assert output.count("goes on at step") >= len(left)
+    # those with a checkpoint: a process may have taken its next trial meanwhile
+    assert output.count("goes on at step") >= len(left_begun) > 0
     ended = trials()
     assert [trial.state.name for trial in ended] == ["COMPLETE"] * 3
     assert Path("out/importance.png").is_file()

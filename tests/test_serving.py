@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +47,7 @@ from tests.hostile import HOSTILE, Request
 from tests.metrics import dashboard_queries, families, value_of
 from tests.mixers import changed
 from tests.test_request_limiter import CONTENT_TYPES
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -69,7 +69,7 @@ def encoded(samples: np.ndarray, suffix: str = ".wav") -> str:
 
 def post(endpoint: str, rows: list[dict[str, Any]], **params: Any) -> requests.Response:
     content = {"dataframe_records": rows, "params": params}
-    return requests.post(f"{endpoint}/invocations", json=content, headers=AUTHORIZATION, timeout=120)
+    return requests.post(f"{endpoint}/invocations", json=content, headers=AUTHORIZATION, timeout=PATIENCE)
 
 
 def mixed(answer: requests.Response, number: int = 0) -> np.ndarray:
@@ -201,14 +201,14 @@ def test_every_format_holds_the_same_mix(endpoint: str, expected: np.ndarray) ->
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
 def test_json_is_taken_under_each_of_its_names(endpoint: str, content_type: str) -> None:
     body = json.dumps({"dataframe_records": [{"bass": encoded(SONG["bass"])}]})
-    mixed(requests.post(f"{endpoint}/invocations", data=body, headers={"Content-Type": content_type}, timeout=120))
+    mixed(requests.post(f"{endpoint}/invocations", data=body, headers={"Content-Type": content_type}, timeout=PATIENCE))
 
 
 def test_each_row_is_a_song_in_either_of_pandas_orientations(endpoint: str) -> None:
     rows = [{"bass": encoded(SONG["bass"]), "drums": ""}, {"bass": "", "drums": encoded(SONG["drums"])}]
     split = {"columns": ["bass", "drums"], "data": [list(row.values()) for row in rows]}
     by_records = post(endpoint, rows)
-    by_split = requests.post(f"{endpoint}/invocations", json={"dataframe_split": split}, timeout=120)
+    by_split = requests.post(f"{endpoint}/invocations", json={"dataframe_split": split}, timeout=PATIENCE)
     for number in range(2):
         assert np.array_equal(mixed(by_records, number), mixed(by_split, number))
         assert np.array_equal(mixed(by_records, number), mixed(post(endpoint, [rows[number]])))
@@ -217,7 +217,7 @@ def test_each_row_is_a_song_in_either_of_pandas_orientations(endpoint: str) -> N
 def test_the_example_that_travels_with_the_model_is_a_good_request(endpoint: str, model: str) -> None:
     content = (Path(model) / "serving_input_example.json").read_bytes()
     answer = requests.post(
-        f"{endpoint}/invocations", data=content, headers={"Content-Type": "application/json"}, timeout=120
+        f"{endpoint}/invocations", data=content, headers={"Content-Type": "application/json"}, timeout=PATIENCE
     )
     assert mixed(answer).shape == (2, 2 * SAMPLE_RATE)
 
@@ -285,7 +285,7 @@ def test_the_commands_send_options_and_show_what_comes_back(endpoint: str, tmp_p
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         outputs[name] = done.stdout
@@ -375,7 +375,7 @@ def test_the_command_wants_a_mixer_or_an_endpoint_and_not_both() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2
     assert "expected either MIXER or --endpoint" in done.stderr
@@ -387,7 +387,7 @@ def test_a_hostile_request_is_refused_and_the_next_good_one_works(
 ) -> None:
     before = servers.reset_peak_memory(endpoint)
     request: Request = HOSTILE[name]()
-    answer = requests.post(f"{endpoint}/invocations", data=request.body, headers=request.headers, timeout=60)
+    answer = requests.post(f"{endpoint}/invocations", data=request.body, headers=request.headers, timeout=PATIENCE)
     assert 400 <= answer.status_code < 500, answer.text[:500]
     if request.status is not None:
         assert answer.status_code == request.status
@@ -426,7 +426,7 @@ def test_who_asks_for_too_much_or_comes_to_a_full_line_is_told_and_the_server_go
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    assert requests.get(f"{hurried}/ping", timeout=30).status_code == 200
+    assert requests.get(f"{hurried}/ping", timeout=PATIENCE).status_code == 200
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [503, 503, 504, 504]
@@ -438,17 +438,7 @@ def test_who_asks_for_too_much_or_comes_to_a_full_line_is_told_and_the_server_go
 
 def test_health_is_asked_for_where_mlflow_and_kserve_ask(endpoint: str) -> None:
     for path in ("/ping", "/health"):
-        assert requests.get(endpoint + path, timeout=10).status_code == 200
-
-
-def waited_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether something becomes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+        assert requests.get(endpoint + path, timeout=PATIENCE).status_code == 200
 
 
 def test_metrics_count_requests_by_how_they_ended_and_tell_what_they_were_of(endpoint: str) -> None:
@@ -464,7 +454,7 @@ def test_metrics_count_requests_by_how_they_ended_and_tell_what_they_were_of(end
 
     mixed(post(endpoint, [{"bass": encoded(SONG["bass"])}]))
     assert post(endpoint, [{"bass": "QUJD"}]).status_code == 400
-    assert waited_for(counted)
+    until(counted)
     assert grown("fxnorm_requests_total", status="200", reason="mixed") == 1
     assert grown("fxnorm_requests_total", status="400", reason="audio") == 1
     assert grown("fxnorm_requests_total") == grown("fxnorm_request_seconds_count") == 2
@@ -485,12 +475,13 @@ def test_metrics_count_requests_by_how_they_ended_and_tell_what_they_were_of(end
 
 def test_the_request_log_has_a_line_a_request_and_neither_audio_nor_names(endpoint: str, log: Path) -> None:
     secret = "A Very Secret Name"
+    until(lambda: len(RequestLog.read(log).requests) == value_of(families(endpoint), "fxnorm_requests_total"))
     before = len(RequestLog.read(log).requests)
     files = {f"{secret} Bass.wav": encoded(SONG["bass"])}
     answer = post(endpoint, [{"tracks": files}], song=secret)
     (report,) = answer.json()["predictions"]
     post(endpoint, [{f"guitar {secret}": ""}])
-    assert waited_for(lambda: len(RequestLog.read(log).requests) == before + 2)
+    until(lambda: len(RequestLog.read(log).requests) == before + 2)
     found = RequestLog.read(log)
     assert found.damaged == []
     good, refused = found.requests[-2:]
@@ -511,23 +502,23 @@ def test_a_wrong_token_is_refused_before_the_body_is_read_and_a_good_one_lets_in
     head = (
         f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         client.sendall(f"{head}Authorization: Bearer another\r\n\r\n".encode())  # and nothing of the body
         assert client.recv(1_000).startswith(b"HTTP/1.1 401 ")
     before = servers.reset_peak_memory(hurried)
     answer = requests.post(f"{hurried}/invocations", data=b"x" * 100_000_000, headers={
-        "Content-Type": "application/json", "Authorization": "Bearer another"}, timeout=60)  # fmt: skip
+        "Content-Type": "application/json", "Authorization": "Bearer another"}, timeout=PATIENCE)  # fmt: skip
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert "Authorization: Bearer" in answer.json()["message"]
     assert servers.peak_memory(hurried) - before < 20
-    assert requests.get(f"{hurried}/metrics", timeout=10).status_code == 401
+    assert requests.get(f"{hurried}/metrics", timeout=PATIENCE).status_code == 401
 
     def refused() -> float:
         return value_of(families(hurried, headers=AUTHORIZATION), "fxnorm_requests_total", reason="token")
 
-    assert waited_for(lambda: refused() == 2)  # it is counted once the answer has gone
+    until(lambda: refused() == 2)  # it is counted once the answer has gone
     for path in ("/ping", "/health"):
-        assert requests.get(hurried + path, timeout=10).status_code == 200
+        assert requests.get(hurried + path, timeout=PATIENCE).status_code == 200
     mixed(post(hurried, [{"bass": encoded(SONG["bass"])}]))
 
 
@@ -555,11 +546,10 @@ def test_the_other_model_mixes_in_the_shadow_and_the_registry_tells(endpoint: st
     def compared() -> float:
         return value_of(families(endpoint), "fxnorm_shadow_songs_total", outcome="compared")
 
-    assert waited_for(lambda: compared() >= 1)
-    found = families(endpoint)
-    assert value_of(found, "fxnorm_shadow_songs_total", outcome="failed") == 0
-    assert value_of(found, "fxnorm_shadow_difference_count", measure="true_peak_dbtp") >= 1
-    assert waited_for(lambda: TAG in registry.client.get_model_version(NAME, "2").tags)
+    until(lambda: compared() >= 1)
+    until(lambda: value_of(families(endpoint), "fxnorm_shadow_difference_count", measure="true_peak_dbtp") >= 1)
+    assert value_of(families(endpoint), "fxnorm_shadow_songs_total", outcome="failed") == 0
+    until(lambda: TAG in registry.client.get_model_version(NAME, "2").tags)
     tallies = Tally.by_version(registry.client.get_model_version(NAME, "2").tags[TAG])
     assert tallies["1"].measures["side_to_middle_db"].count >= 1
     assert tallies["1"].measures["side_to_middle_db"].mean != 0
@@ -576,9 +566,10 @@ def test_another_champion_takes_over_without_a_dropped_request(endpoint: str, re
     clients = [threading.Thread(target=ask) for _ in range(2)]
     for client in clients:
         client.start()
-    same = requests.post(f"{endpoint}/reload", timeout=60)
+    until(lambda: answers)
+    same = requests.post(f"{endpoint}/reload", timeout=PATIENCE)
     registry.client.set_registered_model_alias(NAME, "champion", "2")
-    taken = requests.post(f"{endpoint}/reload", timeout=60)
+    taken = requests.post(f"{endpoint}/reload", timeout=PATIENCE)
     mixed(post(endpoint, [song]))
     stop.set()
     for client in clients:
@@ -612,7 +603,7 @@ def test_a_version_that_cannot_take_over_leaves_the_one_that_mixes(
         (damaged, 502, f"{WEIGHTS_FILE}: cannot be read"), (other_code, 409, "restart the server to take it"),
     ):  # fmt: skip
         number = registry.add(folder, "champion")
-        answer = requests.post(f"{endpoint}/reload", timeout=60)
+        answer = requests.post(f"{endpoint}/reload", timeout=PATIENCE)
         assert answer.status_code == status, answer.text
         assert said in answer.json()["message"]
         assert f"version {number}" in answer.json()["message"]
@@ -624,10 +615,10 @@ def test_a_version_that_cannot_take_over_leaves_the_one_that_mixes(
 
 def test_only_this_machine_reloads(endpoint: str, hurried: str) -> None:
     page = {"Origin": "http://page.example"}
-    assert requests.post(f"{endpoint}/reload", headers=page, timeout=10).status_code == 403
+    assert requests.post(f"{endpoint}/reload", headers=page, timeout=PATIENCE).status_code == 403
     elsewhere = {"X-Forwarded-For": "203.0.113.5"}  # as a proxy on this machine says it
-    assert requests.post(f"{endpoint}/reload", headers=elsewhere, timeout=10).status_code == 403
-    answer = requests.post(f"{hurried}/reload", json={}, headers=AUTHORIZATION, timeout=10)
+    assert requests.post(f"{endpoint}/reload", headers=elsewhere, timeout=PATIENCE).status_code == 403
+    answer = requests.post(f"{hurried}/reload", json={}, headers=AUTHORIZATION, timeout=PATIENCE)
     assert answer.status_code >= 400, "it is off"
 
 
@@ -645,24 +636,28 @@ def test_a_real_prometheus_answers_every_query_of_dashboard_and_alerts(endpoint:
     api = f"http://127.0.0.1:{port}/api/v1"
 
     def ask(query: str) -> list[dict[str, Any]]:
-        answer = requests.get(f"{api}/query", params={"query": query}, timeout=10).json()
+        answer = requests.get(f"{api}/query", params={"query": query}, timeout=PATIENCE).json()
         assert answer["status"] == "success", (query, answer)
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
     with servers.running(command, port, tmp_path / "log"):
-        assert waited_for(lambda: len(ask('up{job="fxnorm"} == 1')) == 1)
+        until(lambda: len(ask('up{job="fxnorm"} == 1')) == 1)
         mixed(post(endpoint, [{stem: encoded(samples) for stem, samples in SONG.items()}]))
         post(endpoint, [{"bass": "QUJD"}])
-        assert waited_for(lambda: bool(ask("fxnorm_shadow_difference_count > 0")))
-        time.sleep(3)
-        empty = []
+        until(lambda: bool(ask("fxnorm_shadow_difference_count > 0")))
         for written in dashboard_queries(MONITORING):
             query = written.replace("$__rate_interval", "1m").replace("$__range", "1m").replace("$instance", ".*")
-            if not ask(query):
-                empty.append(query)
-        assert empty == []
-        rules = requests.get(f"{api}/rules", timeout=10).json()["data"]["groups"][0]["rules"]
+            until(lambda query=query: ask(query), lambda query=query: f"no answer: {query}")  # type: ignore[misc]
+
+        def rules_of() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = requests.get(f"{api}/rules", timeout=PATIENCE).json()["data"]["groups"][0][
+                "rules"
+            ]
+            return found
+
+        until(lambda: all(rule["health"] != "unknown" for rule in rules_of()))  # each was looked at once
+        rules = rules_of()
         assert [rule["health"] for rule in rules] == ["ok"] * 8
         assert [rule["name"] for rule in rules if rule["state"] != "inactive"] == []
 
@@ -674,17 +669,16 @@ def test_several_workers_count_together_and_take_another_version_together(regist
     variables = environment(**watching, FXNORM_REQUEST_LOG=str(tmp_path / "log"), TMPDIR=str(tmp_path))
     with servers.scoring(f"models:/{NAME}@champion", tmp_path, variables, workers=2) as address:
         # a listening socket is there before both workers are
-        assert waited_for(lambda: value_of(families(address), "fxnorm_serving", version="1") == 2)
+        until(lambda: value_of(families(address), "fxnorm_serving", version="1") == 2)
         for _ in range(6):
             mixed(post(address, [{"bass": encoded(SONG["bass"])}]))
-        assert waited_for(lambda: value_of(families(address), "fxnorm_requests_total", reason="mixed") == 6)
+        until(lambda: value_of(families(address), "fxnorm_requests_total", reason="mixed") == 6)
         found = families(address)
         assert len(found["fxnorm_memory_bytes"].samples) == 2
-        assert waited_for(lambda: len(RequestLog.read(tmp_path / "log").requests) == 6)
+        until(lambda: len(RequestLog.read(tmp_path / "log").requests) == 6)
         registry.client.set_registered_model_alias(NAME, "champion", "2")
-        assert requests.post(f"{address}/reload", timeout=60).json()["outcome"] == "taken"
-        assert waited_for(lambda: value_of(families(address), "fxnorm_serving", version="2") == 2)
-        assert value_of(families(address), "fxnorm_serving", version="1") == 0
+        assert requests.post(f"{address}/reload", timeout=PATIENCE).json()["outcome"] == "taken"
+        until(lambda: [value_of(families(address), "fxnorm_serving", version=each) for each in "12"] == [0, 2])
 
 
 @pytest.mark.slow
@@ -698,7 +692,7 @@ def test_a_variable_that_cannot_be_stops_the_start_with_one_line(model: str, tmp
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode != 0
     assert f"fxnorm: FXNORM_TOKENS_FILE={tmp_path / 'none'}: cannot be read (No such file or directory)" in done.stderr

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from fxnorm.cli import main
 from fxnorm.pipeline.client import TOKEN_VARIABLE
 from tests.kubeflow_server import RECURRING_RUN_ID, RUN_ID, Kubeflow, run, serve, task
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "eyJhbGciOi.c2VjcmV0.signature"
@@ -328,9 +328,10 @@ def test_interrupting_the_command_leaves_the_run_and_the_home_folder_alone(kubef
     assert process.stdout is not None
     while "run: RUNNING" not in (line := process.stdout.readline()):
         assert line, "ended before it waited"
-    time.sleep(0.05)
+    asked = len(kubeflow.requests)
+    until(lambda: len(kubeflow.requests) > asked)  # so it waits
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=PATIENCE)
     link = f"{kubeflow.address}/#/runs/details/{RUN_ID}"
     assert error == f"fxnorm: run {RUN_ID} goes on; watch it at {link}\n"
     assert process.returncode == 130

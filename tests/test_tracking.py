@@ -15,6 +15,7 @@ from fxnorm.tracking import evaluations
 from fxnorm.tracking.runs import MIXER_TAG, RUN_FILE, TrackedRun, file_beside, pack, run_of
 from fxnorm.tracking.system_metrics import SystemMetrics
 from tests import mixers, servers
+from tests.waiting import until
 
 pytestmark = pytest.mark.system
 
@@ -94,6 +95,11 @@ def test_steps_that_are_done_again_after_an_interruption_are_there_once(run: Tra
     assert [point.step for point in history(run, "validation/loss")] == [2, 3, 4]
 
 
+def samples_of(run: TrackedRun) -> list[Metric]:
+    """Of the processor, which are not sent yet."""
+    return [metric for metric in list(run._waiting) if metric.key == "system/cpu_utilization_percentage"]
+
+
 def test_the_machine_is_watched_and_goes_on_counting_after_an_interruption(
     run: TrackedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,10 +112,10 @@ def test_the_machine_is_watched_and_goes_on_counting_after_an_interruption(
             going.go_on()
         with going:
             going.watch_system()
-            threading.Event().wait(0.4)
+            until(lambda going=going: len(samples_of(going)) >= 2)  # type: ignore[misc]
     for name in ("system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"):
         steps = [point.step for point in history(run, name)]
-        assert len(steps) > 2
+        assert len(steps) >= 2 * 3, "and one at the end of each part"
         assert steps == list(range(len(steps))), "each sample once, one after the other"
     assert not [thread for thread in threading.enumerate() if thread.name == "system metrics"]
 

@@ -78,12 +78,14 @@ def served_code(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def _little_code(served_code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is registered in this process carries a third of the files: each takes several requests to the stores.
+    """What is registered in this process carries a third of the files, each of which takes several requests to the
+    stores, and a short example.
 
     What another process registers is whole, as everywhere else.
     """
     contents = served_model.contents
     monkeypatch.setattr(served_model, "contents", lambda mixer: contents(mixer) | {"code_paths": [served_code]})
+    monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)  # which MLflow mixes
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from fxnorm.training.distributed import Processes
 from tests import servers
 from tests.commands import fxnorm
 from tests.conftest import SIZES
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
 
@@ -40,7 +40,6 @@ RESOURCES = {
     "loader_workers": 0,  # a process that reads takes seconds to start; who waits for signals sets one
     "threads": 1,
 }
-_PATIENCE = 240  # seconds; everything here takes a tenth of it on a machine with nothing else to do
 STEPS = 2 + 7 * 4
 
 
@@ -76,7 +75,7 @@ class Project:
 
     def run(self, *command: str) -> str:
         process = self.start(*command)
-        output, _ = process.communicate(timeout=_PATIENCE)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         return output
 
@@ -104,10 +103,9 @@ class Project:
         return max((self.folder / parent).glob("*/step-*.pt"))
 
     def wait_for_step(self, parent: str, step: int) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not list((self.folder / parent).glob(f"*/step-{step:09d}.pt")):
-            assert time.monotonic() < deadline, f"no checkpoint of step {step} in time"
-            time.sleep(0.002)
+        """Until it has a checkpoint of that step or, as the oldest are removed, of a later one."""
+        first = f"step-{step:09d}.pt"
+        until(lambda: any(path.name >= first for path in (self.folder / parent).glob("*/step-*.pt")))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +136,7 @@ def test_a_run_told_to_end_leaves_a_checkpoint_and_no_mixer_and_goes_on(
     process = project.start("-m", "fxnorm", "train", "normalized", "told")
     project.wait_for_step("told-checkpoints", 3)
     os.killpg(process.pid, signal.SIGTERM)  # its readers get it too, as from a batch system
-    output, _ = process.communicate(timeout=_PATIENCE)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "Traceback" not in output
     stopped_at = int(project.checkpoint("told-checkpoints").stem.removeprefix("step-"))
@@ -152,7 +150,7 @@ def test_a_run_told_to_end_leaves_a_checkpoint_and_no_mixer_and_goes_on(
 
 
 TRAINING = """
-import os, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
@@ -186,7 +184,7 @@ def train(processes, output, spoil=lambda network: None, **resources):
 """A training without the stage round it, which takes seconds to start."""
 
 KILLER = """
-import io, random
+import io, random, threading
 import torch._dynamo  # each attempt would import it for itself
 
 def die_while_writing(content, file):
@@ -196,19 +194,26 @@ def die_while_writing(content, file):
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
+def save_and_be_killed_soon(content, file):
+    global left
+    save(content, file)
+    left -= 1
+    if left == 0:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    elif left < 0:  # of a faster machine
+        os.kill(os.getpid(), signal.SIGKILL)
+
 save, generator = torch.save, random.Random(0)
-for step in (1, 3, 6, 10, 18, 24, None, "end"):
+for left in (1, 2, 3, 4, 7, 5, None, "end"):
+    delay = generator.uniform(0, 0.06)  # a step takes some 40 ms, a part of it the checkpoint
     process = os.fork()  # every attempt is a process of its own, spared the imports
     if process == 0:
-        if step is None:
+        if left is None:
             torch.save = die_while_writing
+        elif left != "end":
+            torch.save = save_and_be_killed_soon
         train(Processes(torch.device("cpu")), output)
         os._exit(0)
-    if isinstance(step, int):
-        while not (output / f"step-{step:09d}.pt").exists():
-            time.sleep(0.001)
-        time.sleep(generator.uniform(0, 0.06))  # a step takes some 40 ms, a part of it the checkpoint
-        os.kill(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     print("\\nENDED", status, "half a checkpoint" if list(output.glob(".step-*")) else "")
 """
@@ -290,7 +295,7 @@ def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_s
     script = project.folder / "shared.py"
     script.write_text(TRAINING + SHARED_BATCHES)
     process = project.start(*torchrun(str(script), "two"))
-    output, _ = process.communicate(timeout=_PATIENCE)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0, "the second process ends with status 1"
     assert output.count("SAID: training: the loss is nan at step 1 (songs: ") == 1, output
     assert not list((project.folder / "two/broken").glob("step-*"))
@@ -331,7 +336,7 @@ def test_the_training_of_a_node_with_two_accelerators_is_one_call(
     process = project.start(str(script))
     project.wait_for_step("node-checkpoints", 3)
     os.kill(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=_PATIENCE)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert "SAID: training in 2 processes: stopped, not finished" in output
     assert output.count("fxnorm: training: stopped by SIGTERM after step") == 1, "both had the time to save"
     assert not (project.folder / "node").exists()
@@ -378,10 +383,8 @@ def test_a_killed_run_goes_on_on_another_machine_from_the_checkpoints_in_an_obje
     def stored() -> list[str]:
         return [item["Key"] for item in store.list_objects_v2(Bucket="fxnorm", Prefix="moved/").get("Contents", [])]
 
-    deadline = time.monotonic() + _PATIENCE
-    while not any(key.endswith("/step-000000009.pt") for key in stored()):
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+    until(lambda: process.poll() is not None or any(key.rpartition("/")[2] >= "step-000000009.pt" for key in stored()))
+    assert process.poll() is None, process.communicate()[0]
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     steps = [key for key in stored() if "/step-" in key]

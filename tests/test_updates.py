@@ -1,8 +1,7 @@
 """Another version of the served model, and another model in its shadow, with a registry that tests play."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,10 @@ from fxnorm.serving.watch import Activity
 from fxnorm.serving.watching import Watching
 from tests.conftest import noise
 from tests.metrics import parsed, value_of
+from tests.waiting import PATIENCE, until
 
 ADDRESS = "models:/served@champion"
 CODE = "0.1.0+abc"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Registry:
@@ -92,14 +85,14 @@ def test_a_watch_takes_what_the_alias_names_and_what_it_declined_once_only_when_
     found.begin(0.01)
     try:
         registry.number = "2"
-        eventually(lambda: model.served.origin.version == "2")
+        until(lambda: model.served.origin.version == "2")
         assert model.served.origin.code == CODE
         registry.error = FxnormError("the registry is away")
-        eventually(lambda: count(metrics, "failed") >= 3)
+        until(lambda: count(metrics, "failed") >= 3)
         registry.number, registry.error, before = "3", OtherCodeError("version 3 has other code"), registry.downloads
-        eventually(lambda: count(metrics, "refused") == 1)
+        until(lambda: count(metrics, "refused") == 1)
         looks = count(metrics, "same")
-        eventually(lambda: count(metrics, "same") >= looks + 3)
+        until(lambda: count(metrics, "same") >= looks + 3)
         assert (registry.downloads, model.served.origin.version) == (before + 1, "2")
         assert found.reload() == (
             409,
@@ -127,9 +120,9 @@ def test_a_version_that_one_worker_took_is_taken_by_the_others(
     registry.number = "2"
     status, answer = workers[0].reload()
     assert (status, answer["outcome"]) == (200, "taken")
-    eventually(lambda: models[1].served.origin.version == "2")
+    until(lambda: models[1].served.origin.version == "2")
     workers[2].begin(0)  # one that takes the place of another that ended began with the version of the start
-    eventually(lambda: models[2].served.origin.version == "2")
+    until(lambda: models[2].served.origin.version == "2")
     for worker in workers:
         worker.end()
 
@@ -173,11 +166,11 @@ def test_the_same_model_in_the_shadow_mixes_the_same_and_a_request_ends_its_work
     monkeypatch.setattr(found, "_go_on", disturb)
     found.begin()
     found.offer(lambda: song(Mixer.load(mixer_folder)))
-    assert began.wait(30)
+    assert began.wait(PATIENCE)
     with activity.request():
-        eventually(lambda: disturbed != [])
+        until(lambda: disturbed != [])
         assert outcomes(metrics) == {}
-    eventually(lambda: outcomes(metrics) == {"compared": 1.0})
+    until(lambda: outcomes(metrics) == {"compared": 1.0})
     found.end()
     (tally,) = found._unsent.values()
     assert {measure.total for measure in tally.measures.values()} == {0.0}
@@ -234,11 +227,11 @@ def test_a_registry_that_is_away_costs_one_line_and_nothing_is_lost(
     made = song(Mixer.load(mixer_folder), seconds=0.5)
     for number in (1.0, 2.0):
         found.offer(lambda: made)
-        eventually(lambda number=number: outcomes(metrics) == {"compared": number})  # type: ignore[misc]
-    eventually(lambda: any("no route to host" in record.getMessage() for record in caplog.records))
+        until(lambda number=number: outcomes(metrics) == {"compared": number})  # type: ignore[misc]
+    until(lambda: any("no route to host" in record.getMessage() for record in caplog.records))
     away = False
     found.offer(lambda: made)
-    eventually(lambda: len(Tally.by_version(tags[shadow.TAG])) == 2)
+    until(lambda: len(Tally.by_version(tags[shadow.TAG])) == 2)
     found.end()
     assert sum("no route to host" in record.getMessage() for record in caplog.records) == 1
     tallies = Tally.by_version(tags[shadow.TAG])

@@ -27,6 +27,7 @@ from fxnorm.serving.tokens import Tokens
 from fxnorm.serving.watch import Watch
 from fxnorm.serving.watching import Watching
 from tests.metrics import parsed, value_of
+from tests.waiting import PATIENCE
 
 REPORT = MixReport(-20.0, -1.0, 0.0, 0.0, {"bass": -21.5, "vocals": None}, {"loudness": {"bass": -5.0}}, [])
 
@@ -61,7 +62,11 @@ def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     metrics.serves("1", "0.1.0+abc")
     Watch(metrics).note(record())
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=metrics.text(), capture_output=True, check=False, timeout=60
+        ["promtool", "check", "metrics"],
+        input=metrics.text(),
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
@@ -92,11 +97,11 @@ def test_a_scrape_of_one_worker_tells_of_all_of_them(tmp_path: Path) -> None:
     while lines[-1] and "fxnorm_memory_bytes{" not in lines[-1]:
         lines.append(first.stdout.readline())
     second = start()
-    out, _ = second.communicate("\n", timeout=120)  # both are there for its first text
+    out, _ = second.communicate("\n", timeout=PATIENCE)  # both are there for its first text
     together = parsed(out.split("# HELP fxnorm_memory_bytes")[0])
     assert value_of(together, "fxnorm_requests_total", reason="mixed") == 2
     assert value_of(together, "fxnorm_requests_waiting") == value_of(together, "fxnorm_serving") == 2
-    rest, _ = first.communicate("\n", timeout=120)
+    rest, _ = first.communicate("\n", timeout=PATIENCE)
     alone = parsed(rest[rest.index("# HELP") :])
     assert value_of(alone, "fxnorm_requests_total", reason="mixed") == 2, "what the other counted stays"
     assert value_of(alone, "fxnorm_requests_waiting") == value_of(alone, "fxnorm_serving") == 1, "what it was does not"
@@ -217,7 +222,7 @@ async def exchange(limiter: RequestLimiter, method: str, path: str, **headers: s
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": encoded, "client": ("127.0.0.1", 1)}
     task = asyncio.create_task(limiter(scope, asyncio.Queue[Any]().get, send))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await whole.wait()
     task.cancel()
     return status, answer
