@@ -232,6 +232,7 @@ def test_what_is_heard_is_what_the_faders_say(browser: Browser, address: str, fo
     page = Page(browser, address)
     page.upload(folder)
     page.mix()
+    assert not browser.find("#overs").text
     added = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _TAP})
     browser.driver.refresh()
     page.click('.fader[data-stem="bass"] .mute')
@@ -241,6 +242,11 @@ def test_what_is_heard_is_what_the_faders_say(browser: Browser, address: str, fo
     page.play()
     browser.wait(lambda: browser.find("#player").get_attribute("data-playing") != "true", "the end of the song")
     blocks = np.asarray(browser.run("return window.blocks"), np.float32)
+    assert not browser.find("#overs").text
+    for stem in ("vocals", "drums", "other"):
+        page.find(f'.fader[data-stem="{stem}"] input').send_keys(Keys.END)
+    page.play()
+    browser.wait(lambda: "full scale" in browser.find("#overs").text, "that peaks pass full scale")
     browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     state = page.state()
@@ -260,6 +266,33 @@ def _distance(block: np.ndarray, song: np.ndarray) -> float:
     alike = scipy.signal.correlate(song[0], block[0], "valid")
     place = int(np.argmax(alike))
     return float(np.abs(song[:, place : place + block.shape[1]] - block).max())
+
+
+def test_what_plays_and_pairs_are_chosen_by_hand(browser: Browser, address: str, folder: Path) -> None:
+    page = Page(browser, address)
+    page.upload(folder)
+
+    def track(name: str) -> dict[str, Any]:
+        state = page.state()
+        file = next(entry["id"] for entry in state["files"] if entry["name"] == f"{name}.wav")
+        found: dict[str, Any] = next(row for row in state["table"]["tracks"] if row["file"] == file)
+        return found
+
+    first, second = "01_Kick", "05_Tom"
+    page.click(f"{page.row(first)} .unfold button")
+    source = page.find("#tracks .details .plays")
+    source.send_keys(Keys.CONTROL, "a")
+    source.send_keys("low drums", Keys.TAB)
+    browser.wait(lambda: track(first)["source"] == "low drums", "another source")
+    assert track(first)["by"] == "hand"
+    page.find(f"#tracks .details .half option[value='{track(second)['file']}']").click()
+    browser.wait(lambda: track(first)["pair"] == track(second)["file"], "a pair")
+    assert (track(first)["side"], track(second)["side"]) == ("left", "right")
+    assert track(second)["source"] == "low drums"
+    page.click("#tracks .details .swap")
+    browser.wait(lambda: (track(first)["side"], track(second)["side"]) == ("right", "left"), "the sides swapped")
+    page.find("#tracks .details .half option[value='']").click()
+    browser.wait(lambda: track(second)["pair"] is None, "no pair")
 
 
 def test_an_accessibility_checker_finds_nothing_serious(browser: Browser, address: str, folder: Path) -> None:

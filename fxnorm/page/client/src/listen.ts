@@ -76,6 +76,11 @@ export class Listen {
     return this.mix !== null && this.mix.parts.length > 0 && isSilent(this.faders, this.mix.parts);
   }
 
+  /** The sum of the parts passes full scale, about where it plays. */
+  get passesFullScale(): boolean {
+    return this.source === MIX && this.isMoved && this.player.passesFullScale;
+  }
+
   /** Let this source be heard, at the same place. */
   choose(source: string): void {
     this.source = source;

@@ -129,6 +129,11 @@ export function fadersView(listen: Listen): View {
             : `At rest, the parts add up to the mix.`}</span
       >
     </div>
+    <p class="mark" role="status" id="overs">
+      ${listen.passesFullScale
+        ? "Peaks pass full scale here; the file that you take away is held under its true peak."
+        : ""}
+    </p>
   </div>`;
 
   function faderView(listen: Listen, part: Group): View {

@@ -2,10 +2,11 @@
  * The page: a session is dropped, its tracks are looked over, a mix is made, heard, and taken away.
  *
  * What tests hold on to: #files, #folder and #reference-file (file inputs); #tracks with a row [data-file][data-name]
- * [data-group][data-by] a track, in it radio buttons by [value], .use input, .gain input, .problem; [data-choice=dry],
+ * [data-group][data-by] a track, in it radio buttons by [value], .use input, .gain input, .problem, .unfold button, and
+ * below it .details[data-of] with .plays and .half; [data-choice=dry],
  * [data-choice=balance]; #options with #target-loudness, #true-peak, #keep, #alternatives, #reference; #make; #mixes with
  * [data-mix][data-state] and #cancel; #player[data-position][data-playing][data-source], #play, #song, [data-source];
- * .fader[data-stem] with input, .mute, .solo; #reset; [data-chart]; [data-export], #made; #connection; #notice.
+ * .fader[data-stem] with input, .mute, .solo; #overs; #reset; [data-chart]; [data-export], #made; #connection; #notice.
  */
 
 import { html, nothing, render } from "lit-html";

@@ -6,6 +6,7 @@
  * Only some seconds around the position are held, so that memory does not grow with the song.
  */
 
+import { highest } from "./peaks";
 import { type Bring, PIECE_SAMPLES, Pieces, type Wish } from "./pieces";
 import { type Loop, type PieceSpan, Timeline } from "./timeline";
 
@@ -15,6 +16,9 @@ const AHEAD_SECONDS = 10; // that are held of what is heard
 const OTHERS_AHEAD_SECONDS = 4; // and of what may be heard next
 const TICK_MILLISECONDS = 100;
 const ENOUGH_SECONDS = 0.4; // of sound to begin with
+const LOOK_AHEAD_SECONDS = 0.3; // of what is heard, for peaks: longer than a tick is late
+const HOLD_SECONDS = 3; // that a peak is told of, so that it can be read
+const FULL_SCALE = 1;
 
 export interface Song {
   /** Hz */
@@ -45,6 +49,7 @@ export class Player {
   /** Told to play, and not to stop since then. */
   private wanted = false;
   private timer = 0;
+  private over = false;
 
   /** Take this song in place of another, stopped and at its beginning. */
   load(song: Song): void {
@@ -79,6 +84,11 @@ export class Player {
   /** Sound shall be heard, and has not come yet. */
   get waiting(): boolean {
     return this.wanted && this.run === null;
+  }
+
+  /** What is heard passes full scale, here or some seconds ago. */
+  get passesFullScale(): boolean {
+    return this.over;
   }
 
   /** Seconds. */
@@ -137,6 +147,7 @@ export class Player {
   setLevels(levels: Levels): void {
     this.levels = levels;
     this.run?.ramp(levels);
+    this.run?.measureAnew();
     this.tick();
   }
 
@@ -167,6 +178,12 @@ export class Player {
     if (this.run === null && this.wanted && context.state === "running" && this.isReady) {
       this.run = new Run(context, song.streams, this.levels, new Timeline(this.offset, song.samples, this.loop));
       this.run.schedule(pieces, song.streams, this.heard);
+      this.onChange();
+    }
+    this.run?.measure(pieces, this.levels);
+    const over = this.run?.passesFullScale ?? false;
+    if (over !== this.over) {
+      this.over = over;
       this.onChange();
     }
     pieces.want(this.wishes());
@@ -212,6 +229,9 @@ class Run {
   private readonly sounding = new Set<AudioBufferSourceNode>();
   private readonly scheduled = new Set<string>();
   private fadedUntil = 1;
+  private measuredUntil = 0;
+  /** When full scale was passed last, as samples since the start. */
+  private overAt = -Infinity;
 
   constructor(
     private readonly context: AudioContext,
@@ -269,6 +289,34 @@ class Run {
 
   ramp(levels: Levels): void {
     for (const [stream, outlet] of this.outlets) outlet.ramp(levels[stream] ?? 0);
+  }
+
+  /** Forget what was measured: other levels are heard. */
+  measureAnew(): void {
+    this.measuredUntil = this.elapsed;
+    this.overAt = -Infinity;
+  }
+
+  /** Look at the peaks of what is heard until a moment from now. */
+  measure(pieces: Pieces, levels: Levels): void {
+    const until = this.elapsed + LOOK_AHEAD_SECONDS * this.context.sampleRate;
+    const from = Math.max(this.measuredUntil, this.elapsed);
+    const heard = Object.entries(levels).filter(([, level]) => level > 0);
+    for (const { at, from: sample, count, piece } of this.timeline.pieces(from, until, PIECE_SAMPLES)) {
+      const parts = heard.flatMap(([stream, level]) => {
+        const buffer = pieces.get(stream, piece);
+        return buffer === undefined ? [] : [{ buffer, level }];
+      });
+      const skipped = Math.max(0, from - at);
+      const length = Math.min(count, Math.ceil(until - at)) - skipped;
+      const first = sample + skipped - piece * PIECE_SAMPLES;
+      if (length > 0 && highest(parts, first, length) > FULL_SCALE) this.overAt = at + skipped + length;
+    }
+    this.measuredUntil = Math.max(this.measuredUntil, until);
+  }
+
+  get passesFullScale(): boolean {
+    return this.elapsed < this.overAt + HOLD_SECONDS * this.context.sampleRate;
   }
 
   /** Fade out and let go. */

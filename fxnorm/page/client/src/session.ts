@@ -15,6 +15,8 @@ export class Session {
   waveforms: Waveforms = {};
   /** Files in the order of the table's rows. */
   order: string[] = [];
+  /** Files whose details are shown in the table. */
+  readonly unfolded = new Set<string>();
   /** What the server found wrong with the table as it was edited. */
   tableProblems: Problem[] = [];
   /** What went wrong otherwise, in words, until the next attempt. */
@@ -108,6 +110,11 @@ export class Session {
   get incomplete(): SessionFile[] {
     const sent = new Set(this.uploads.all.filter(({ state }) => state !== "failed").map(({ name }) => name));
     return this.state?.files.filter(({ name, received, bytes }) => received < bytes && !sent.has(name)) ?? [];
+  }
+
+  unfold(file: string): void {
+    if (!this.unfolded.delete(file)) this.unfolded.add(file);
+    this.onChange();
   }
 
   /** Change the table, now on the page and soon on the server. */

@@ -6,14 +6,15 @@ import { repeat } from "lit-html/directives/repeat.js";
 
 import { type Group, GROUPS, type SessionFile, type Table, type Track } from "./api";
 import type { Session } from "./session";
-import { confirmed, needsAnEye, summary, unpaired, withChange, withGroup } from "./tracks";
-import { choices, inputOf, numberIn, problem, type View, wave } from "./view";
+import { confirmed, needsAnEye, paired, summary, swapped, unpaired, withChange, withGroup, withSource } from "./tracks";
+import { breakable, choices, icon, inputOf, numberIn, options, problem, selectOf, type View, wave } from "./view";
 import { besides, capital, clock, count, decibels, kilohertz, lastName, sentence } from "./words";
 
 const KEYS: Record<string, Group> = { v: "vocals", b: "bass", d: "drums", o: "other" };
 const GROUP_CHOICES = GROUPS.map((group) => [group, capital(group)] as const);
 const BY: Record<Track["by"], string> = { guess: "a guess", heard: "by its sound", word: "by its name", hand: "by you" };
 const MOST_GAIN_DB = 60;
+const LONGEST_SOURCE = 200;
 
 export function tableView(session: Session, open: boolean): View {
   const { table } = session;
@@ -30,8 +31,8 @@ export function tableView(session: Session, open: boolean): View {
     ${session.tableProblems.filter(({ file }) => file === null).map(({ text }) => problem(text))}
     <table class="tracks" role="table" id="tracks" ?hidden=${!open} @keydown=${(event: KeyboardEvent) => pressed(session, event)}>
       <caption class="hidden">
-        Tracks. On a focused row V, B, D and O choose the group, U leaves it out or takes it in, Enter keeps a guess, and the
-        arrow keys go to other rows.
+        Tracks. On a focused row V, B, D and O choose the group, U leaves it out or takes it in, Enter keeps a guess, E
+        shows what plays and its pair, and the arrow keys go to other rows.
       </caption>
       <thead role="rowgroup">
         <tr role="row">
@@ -39,22 +40,23 @@ export function tableView(session: Session, open: boolean): View {
           <th role="columnheader" scope="col">Track</th>
           <th role="columnheader" scope="col"><span class="hidden">Waveform</span></th>
           <th role="columnheader" scope="col">Group</th>
-          <th role="columnheader" scope="col">How it was found</th>
+          <th role="columnheader" scope="col">How found</th>
           <th role="columnheader" scope="col" class="figure">Gain</th>
           <th role="columnheader" scope="col" class="figure">Level and length</th>
+          <th role="columnheader" scope="col"><span class="hidden">Details</span></th>
         </tr>
       </thead>
       <tbody role="rowgroup">
         ${repeat(
           tracks,
           ({ file }) => file,
-          (track, index) => row(session, table, track, index === 0),
+          (track, index) => html`${row(session, table, track, index === 0)}${detailsView(session, table, track)}`,
         )}
       </tbody>
     </table>
     <p class="hint keys" ?hidden=${!open}>
       <kbd>↑</kbd> <kbd>↓</kbd> rows <kbd>V</kbd> <kbd>B</kbd> <kbd>D</kbd> <kbd>O</kbd> group <kbd>U</kbd> use
-      <kbd>Enter</kbd> keep a guess
+      <kbd>Enter</kbd> keep a guess <kbd>E</kbd> details
     </p>
   </div>`;
 }
@@ -68,7 +70,6 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
   const text = [...(file.problem === null ? [] : [file.problem]), ...problems]
     .map((words) => sentence(besides(file.name, words)))
     .join(" ");
-  const edit = (change: Parameters<typeof withChange>[2]) => session.edit((now) => withChange(now, track.file, change));
   const peaks = session.waveforms[track.file]?.peaks;
   const words = track.use ? `${track.group}, ${BY[track.by]}` : "left out";
   return html`<tr
@@ -86,11 +87,11 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
         type="checkbox"
         .checked=${live(track.use)}
         aria-label=${`Use ${name}`}
-        @change=${(event: Event) => edit({ use: inputOf(event).checked })}
+        @change=${(event: Event) => session.edit((now) => withChange(now, track.file, { use: inputOf(event).checked }))}
       />
     </td>
     <td role="cell" class="track">
-      <span class="name" title=${file.name}><span class="folder">${folder}</span>${name}</span>
+      <span class="name" title=${file.name}><span class="folder">${breakable(folder)}</span>${breakable(name)}</span>
       ${track.pair === null ? nothing : pairView(session, table, track)}
       ${track.why && !text ? html`<span class="why">${capital(track.why)}</span>` : nothing} ${problem(text)}
     </td>
@@ -119,19 +120,102 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
             </button>`
         : html`<span class="hint">${track.use ? capital(BY[track.by]) : "Left out"}</span>`}
     </td>
-    <td role="cell" class="gain figure">
-      <input
-        type="number"
-        min=${-MOST_GAIN_DB}
-        max=${MOST_GAIN_DB}
-        step="0.5"
-        .value=${live(String(track.gain_db))}
-        aria-label=${`Gain of ${name} in dB`}
-        @change=${(event: Event) => edit({ gain_db: numberIn(inputOf(event)) ?? 0 })}
-      /><span class="unit" aria-hidden="true">dB</span>
-    </td>
+    <td role="cell" class="gain figure">${gainView(session, track, name)}</td>
     <td role="cell" class="level figure">${levelView(file)}</td>
+    <td role="cell" class="unfold">
+      <button
+        type="button"
+        class="quiet"
+        aria-label=${`Details of ${name}`}
+        aria-expanded=${session.unfolded.has(track.file)}
+        aria-controls=${`details-${track.file}`}
+        @click=${() => session.unfold(track.file)}
+      >
+        ${icon("chevron")}
+      </button>
+    </td>
   </tr>`;
+}
+
+function gainView(session: Session, track: Track, name: string): View {
+  return html`<input
+      type="number"
+      min=${-MOST_GAIN_DB}
+      max=${MOST_GAIN_DB}
+      step="0.5"
+      .value=${live(String(track.gain_db))}
+      aria-label=${`Gain of ${name} in dB`}
+      @change=${(event: Event) =>
+        session.edit((now) => withChange(now, track.file, { gain_db: numberIn(inputOf(event)) ?? 0 }))}
+    /><span class="unit" aria-hidden="true">dB</span>`;
+}
+
+/** What is seldom changed; on a narrow page also what has no room in the row. */
+function detailsView(session: Session, table: Table, track: Track): View {
+  const file = session.file(track.file);
+  if (file === undefined || !session.unfolded.has(track.file)) return nothing;
+  const name = lastName(file.name);
+  return html`<tr role="row" class="details" id=${`details-${track.file}`} data-of=${track.file}>
+    <td role="cell" colspan="8">
+      <div class="fields">
+        <label class="field"
+          ><span>What plays</span>
+          <input
+            class="plays"
+            maxlength=${LONGEST_SOURCE}
+            placeholder="as its name says"
+            .value=${live(track.source)}
+            @change=${(event: Event) => session.edit((now) => withSource(now, track.file, inputOf(event).value.trim()))}
+          />
+          <span class="hint">tracks of one source are summed, such as the microphones of a drum</span></label
+        >
+        ${halvesView(session, table, track)}
+        <div class="field narrow" data-group=${track.group}>
+          <span aria-hidden="true">Gain</span>
+          <span class="unit-field gain">${gainView(session, track, name)}</span>
+        </div>
+        <p class="hint narrow">${factsView(track, file)}</p>
+      </div>
+    </td>
+  </tr>`;
+}
+
+/** All that a wide page says of a track in its row. */
+function factsView(track: Track, file: SessionFile): View {
+  const found = [track.use ? BY[track.by] : "left out", track.why].filter(Boolean).map((words) => sentence(capital(words)));
+  return html`${file.name}<br />${found.join(" ")}<br />${levelView(file)}`;
+}
+
+/** Mono tracks that stand alone can be the other half of a pair. */
+function halvesView(session: Session, table: Table, track: Track): View {
+  const nameOf = (file: string) => session.file(file)?.name ?? "";
+  if (session.file(track.file)?.channels !== 1) return nothing;
+  const free = table.tracks.filter(
+    ({ file, pair, use }) =>
+      file !== track.file && (file === track.pair || (use && pair === null && session.file(file)?.channels === 1)),
+  );
+  if (free.length === 0) return nothing;
+  const pairWith = (other: string) =>
+    session.edit((now) =>
+      other === ""
+        ? unpaired(now, track.file)
+        : paired(now, track.file, other, { file: nameOf(track.file), other: nameOf(other) }),
+    );
+  const choicesOfHalves = [["", "none"], ...free.map(({ file }) => [file, lastName(nameOf(file))])] as [string, string][];
+  return html`<div class="field">
+    <label for=${`half-${track.file}`}>Other half of its stereo pair</label>
+    <select id=${`half-${track.file}`} class="half" @change=${(event: Event) => pairWith(selectOf(event).value)}>
+      ${options(choicesOfHalves, track.pair ?? "")}
+    </select>
+    ${track.pair === null
+      ? nothing
+      : html`<span class="hint"
+          >This is the ${track.side} one.
+          <button type="button" class="link swap" @click=${() => session.edit((now) => swapped(now, track.file))}>
+            Swap the sides
+          </button></span
+        >`}
+  </div>`;
 }
 
 function levelView({ seconds, sample_rate, channels, loudness_lufs }: SessionFile): View {
@@ -172,6 +256,7 @@ function pressed(session: Session, event: KeyboardEvent): void {
   const group = KEYS[event.key.toLowerCase()];
   if (group !== undefined) session.edit((table) => withGroup(table, file, group));
   else if (event.key.toLowerCase() === "u") session.edit((table) => withChange(table, file, { use: !isUsed(table, file) }));
+  else if (event.key.toLowerCase() === "e") session.unfold(file);
   else if (event.key === "Enter" && target === row) session.edit((table) => confirmed(table, file));
   else if (target !== row || !goTo(row, event.key)) return;
   event.preventDefault();

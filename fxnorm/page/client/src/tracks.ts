@@ -52,6 +52,39 @@ export function confirmed(table: Table, file: string): Table {
   return track === undefined ? table : withGroup(table, file, track.group);
 }
 
+/** What plays; the halves of a pair are one source. */
+export function withSource(table: Table, file: string, source: string): Table {
+  return mapped(table, (track) => (track.file === file || track.pair === file ? { ...track, source, by: "hand" } : track));
+}
+
+/** A stereo pair of two tracks, of the group and source of the first; their sides are those that a name tells. */
+export function paired(table: Table, file: string, other: string, names: Record<"file" | "other", string>): Table {
+  const first = table.tracks.find((track) => track.file === file);
+  if (first === undefined) return table;
+  const isRight = sideIn(names.file) === "right" || (sideIn(names.file) === null && sideIn(names.other) === "left");
+  const { group, source } = first;
+  const half = (pair: string, right: boolean) =>
+    ({ group, source, pair, side: right ? "right" : "left", by: "hand" }) satisfies Partial<Track>;
+  return mapped(unpaired(table, file), (track) => {
+    if (track.file === file) return { ...track, ...half(other, isRight) };
+    return track.file === other ? { ...track, ...half(file, !isRight) } : track;
+  });
+}
+
+/** The left half of a pair is the right one. */
+export function swapped(table: Table, file: string): Table {
+  return mapped(table, (track) => {
+    if (track.file !== file && track.pair !== file) return track;
+    return { ...track, side: track.side === "left" ? "right" : "left", by: "hand" };
+  });
+}
+
+function sideIn(name: string): "left" | "right" | null {
+  const words = name.replace(/\.[^.]+$/, "").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase().split(/[^a-z]+/);
+  const last = words.filter((word) => ["l", "r", "left", "right"].includes(word)).at(-1);
+  return last === undefined ? null : last.startsWith("l") ? "left" : "right";
+}
+
 /** Two tracks instead of a stereo pair. */
 export function unpaired(table: Table, file: string): Table {
   return mapped(table, (track) =>

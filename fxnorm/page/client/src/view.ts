@@ -52,6 +52,11 @@ export function selectOf(event: Event): HTMLSelectElement {
   return event.currentTarget as HTMLSelectElement;
 }
 
+/** A name that breaks between its words only, as long as there is room for each of them. */
+export function breakable(name: string): View {
+  return html`${name.split(/(?<=[_\-/ ])|(?<=[a-z])(?=[A-Z])/).map((word) => html`${word}<wbr />`)}`;
+}
+
 /** What a person typed into a field for numbers, within its bounds; null where it is empty or no number. */
 export function numberIn(input: HTMLInputElement): number | null {
   const value = input.valueAsNumber;
