@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from fxnorm.page.limits import Limits
 from fxnorm.page.making import Engine
 from fxnorm.page.server import hosts_of
 from fxnorm.page.store import Store
-
-PATIENCE = 300.0  # seconds, for what takes one on a machine that has nothing else to do
+from tests.waiting import PATIENCE, until
 
 
 @contextlib.contextmanager
@@ -36,21 +34,12 @@ def served(engine: Engine, folder: Path, limits: Limits | None = None) -> Iterat
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
-            wait_for(lambda: server.started, "the server's start")
+            until(lambda: server.started)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
             thread.join()
             store.close()
-
-
-def wait_for(condition: Any, what: str) -> Any:
-    """The first true value of ``condition``."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-    return value
 
 
 class User:
@@ -101,7 +90,7 @@ class User:
     def listen(self, session: str) -> dict[str, Any]:
         """Have the tracks sorted; the state then."""
         self.ask("POST", f"sessions/{session}/listen", 202, json={})
-        wait_for(lambda: self.state(session)["listening"] is None, "sorting")
+        until(lambda: self.state(session)["listening"] is None)
         return self.state(session)
 
     def table(self, session: str) -> dict[str, Any]:
@@ -113,7 +102,7 @@ class User:
     def mix(self, session: str, **options: Any) -> dict[str, Any]:
         """A mix that was made, or failed."""
         self.ask("POST", f"sessions/{session}/mixes", 202, json=options)
-        return wait_for(lambda: self._ended(session), "a mix")
+        return until(lambda: self._ended(session)) or {}
 
     def _ended(self, session: str) -> dict[str, Any] | None:
         mix: dict[str, Any] = self.state(session)["mixes"][-1]

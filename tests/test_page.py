@@ -41,7 +41,8 @@ from fxnorm.sessions.stems import sum_groups
 from tests.commands import fxnorm, the_line
 from tests.conftest import noise
 from tests.hostile import HOSTILE
-from tests.page_server import User, served, wait_for
+from tests.page_server import User, served
+from tests.waiting import until
 
 pytestmark = pytest.mark.system
 
@@ -237,7 +238,7 @@ def test_an_upload_goes_on_where_it_was_interrupted(address: str) -> None:
     )
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + content[:20_000])  # and then the connection is lost
-    wait_for(lambda: user.state(session)["files"][0]["received"] == 20_000, "the end of the request")
+    until(lambda: user.state(session)["files"][0]["received"] == 20_000)
     refused = user.send(session, file, 0, content, 409)
     assert (refused["received"], refused["file"]) == (20_000, file)
     again = user.ask("POST", f"sessions/{session}/files", 200, json=announced)
@@ -347,11 +348,11 @@ def test_a_mix_can_be_cancelled_while_it_waits_and_while_it_is_made(address: str
     mixes = [mix["id"] for mix in user.state(session)["mixes"]]
     user.ask("POST", f"sessions/{session}/mixes/{mixes[1]}/cancel", 202, json={})
     user.ask("POST", f"sessions/{session}/mixes/{mixes[0]}/cancel", 202, json={})
-    wait_for(lambda: user.state(session)["mixes"][0]["state"] != "running", "the end of the first")
+    until(lambda: user.state(session)["mixes"][0]["state"] != "running")
     states = [mix["state"] for mix in user.state(session)["mixes"]]
     assert states[:2] == ["cancelled", "cancelled"]
     user.ask("DELETE", f"sessions/{session}/mixes/{mixes[1]}", 204)
-    wait_for(lambda: user.state(session)["mixes"][-1]["state"] == "done", "the last one")
+    until(lambda: user.state(session)["mixes"][-1]["state"] == "done")
 
 
 def test_a_reference_song_shapes_the_mix_and_is_heard(address: str) -> None:
@@ -769,7 +770,7 @@ def test_a_queue_does_jobs_in_order_and_outlives_one_that_fails() -> None:
 
     jobs = [Job(work(number), lambda: None) for number in range(4)]
     queue.add(jobs[0])
-    wait_for(lambda: jobs[0].is_running, "the first")
+    until(lambda: jobs[0].is_running)
     for job in jobs[1:]:
         queue.add(job)
     assert [job.position for job in jobs] == [0, 1, 2, 3]
