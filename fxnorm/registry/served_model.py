@@ -4,6 +4,7 @@ The model's code and the library travel inside, and every package that mixing an
 it depends on in turn. Of MLflow that is mlflow-skinny: its server without the tracking server's packages.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -140,6 +141,11 @@ def pinned_requirements() -> list[str]:
 
     Local build labels such as ``+cpu``, which no index has, are left out.
     """
+    return list(_pinned())
+
+
+@functools.cache  # a registration asks three times, and the metadata of a hundred packages takes a while to read
+def _pinned() -> tuple[str, ...]:
     pinned: set[tuple[str, str]] = set()
     waiting = [(name, "") for name in _SERVED_PACKAGES]
     while waiting:
@@ -152,7 +158,7 @@ def pinned_requirements() -> list[str]:
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 waiting += [(canonicalize_name(needed.name), needed_extra) for needed_extra in ("", *needed.extras)]
     names = sorted({name for name, _ in pinned})
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
+    return tuple(f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names)
 
 
 def _pyfunc_file() -> Path:
