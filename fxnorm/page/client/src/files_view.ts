@@ -79,7 +79,7 @@ function overall({ uploads }: Session): View {
   const left = lost ? "the connection is lost, trying again" : secondsLeft === null ? "" : timeLeft(secondsLeft);
   return html`<p class="row">
       <strong id="upload-label">Sending ${count(done + active.length, "file")}</strong>
-      <span class="hint">${megabytes(sent)} of ${megabytes(total)}${left ? `, ${left}` : ""}</span>
+      <span class="hint">${done} sent, ${megabytes(sent)} of ${megabytes(total)}${left ? `, ${left}` : ""}</span>
     </p>
     <progress id="upload-progress" max="1" .value=${total > 0 ? sent / total : 0} aria-labelledby="upload-label"></progress>`;
 }

@@ -64,7 +64,7 @@ export class Listen {
       streams: [...mix.sources.map(({ id }) => id), ...mix.parts.map(streamOf)],
       bring: (stream, start, count, signal) => session.api.audio(mix.id, stream, start, count, signal),
     });
-    this.player.setLevels(this.levels);
+    this.setLevels();
     void this.bringFigures(session, mix, this.ended.signal);
   }
 
@@ -84,7 +84,7 @@ export class Listen {
   /** Let this source be heard, at the same place. */
   choose(source: string): void {
     this.source = source;
-    this.player.setLevels(this.levels);
+    this.setLevels();
     this.onChange();
   }
 
@@ -118,14 +118,22 @@ export class Listen {
     return `${this.session!.id}/${this.mix!.id}/faders`;
   }
 
+  /** Full scale is the file's, which is not turned down to the loudness of the other sources. */
+  private setLevels(): void {
+    this.player.setLevels(this.levels, Math.min(1, this.gain(MIX)));
+  }
+
+  private gain(id: string): number {
+    return 10 ** ((this.mix?.sources.find((source) => source.id === id)?.gain_db ?? 0) / 20);
+  }
+
   /** All sources at one loudness; the parts at the mix's gain, since together they are the mix. */
   private get levels(): Levels {
     const { mix } = this;
     if (mix === null) return {};
-    const gain = (id: string) => 10 ** ((mix.sources.find((source) => source.id === id)?.gain_db ?? 0) / 20);
-    if (this.source !== MIX || !this.isMoved) return { [this.source]: gain(this.source) };
+    if (this.source !== MIX || !this.isMoved) return { [this.source]: this.gain(this.source) };
     const parts = factors(this.faders, mix.parts);
-    return Object.fromEntries(mix.parts.map((part) => [streamOf(part), gain(MIX) * parts[part]!]));
+    return Object.fromEntries(mix.parts.map((part) => [streamOf(part), this.gain(MIX) * parts[part]!]));
   }
 
   private async bringFigures(session: Session, mix: Mix, signal: AbortSignal): Promise<void> {

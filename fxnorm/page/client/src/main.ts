@@ -168,10 +168,10 @@ function tracksView(session: Session): View {
   </section>`;
 }
 
-/** What is wrong with the session as a whole; what is wrong with a file stands beside it. */
+/** What has to be decided; where it is about a file it also stands in its row. */
 function problemsView(session: Session): View {
   const { unreadable } = session;
-  const texts = session.state?.problems.filter(({ file }) => file === null).map(({ text }) => sentence(capital(text))) ?? [];
+  const texts = session.state?.problems.map(({ text }) => sentence(capital(text))) ?? [];
   if (unreadable.length > 0) {
     const names = list(unreadable.map(({ name }) => lastName(name)));
     texts.push(`${names} cannot be read: leave ${unreadable.length === 1 ? "it" : "them"} out, or drop a sound copy.`);

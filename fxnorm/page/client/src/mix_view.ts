@@ -174,7 +174,8 @@ function obstacleOf(session: Session): string | null {
   if (uploads.active.length > 0) return "When all files are sent.";
   if (session.incomplete.length > 0) return "Some files are incomplete.";
   if (session.isListening) return "When the tracks are listened to.";
-  if (table === null || !table.tracks.some(({ use }) => use)) return "There are no tracks yet.";
+  if (table === null) return "There are no tracks yet.";
+  if (!table.tracks.some(({ use }) => use)) return "All tracks are left out.";
   if (session.tableProblems.length > 0) return "The table of tracks has to be corrected first.";
   if (session.unreadable.length > 0) return "First leave out what cannot be read, or replace it.";
   return null;

@@ -18,7 +18,6 @@ const TICK_MILLISECONDS = 100;
 const ENOUGH_SECONDS = 0.4; // of sound to begin with
 const LOOK_AHEAD_SECONDS = 0.3; // of what is heard, for peaks: longer than a tick is late
 const HOLD_SECONDS = 3; // that a peak is told of, so that it can be read
-const FULL_SCALE = 1;
 
 export interface Song {
   /** Hz */
@@ -43,6 +42,7 @@ export class Player {
   private pieces: Pieces | null = null;
   private run: Run | null = null;
   private levels: Levels = {};
+  private fullScale = 1;
   private loop: Loop | null = null;
   /** The song's sample that is heard next, while nothing plays. */
   private offset = 0;
@@ -143,9 +143,10 @@ export class Player {
     this.onChange();
   }
 
-  /** What is heard from now on. */
-  setLevels(levels: Levels): void {
+  /** What is heard from now on, and the value that is told of when it is passed. */
+  setLevels(levels: Levels, fullScale: number): void {
     this.levels = levels;
+    this.fullScale = fullScale;
     this.run?.ramp(levels);
     this.run?.measureAnew();
     this.tick();
@@ -180,7 +181,7 @@ export class Player {
       this.run.schedule(pieces, song.streams, this.heard);
       this.onChange();
     }
-    this.run?.measure(pieces, this.levels);
+    this.run?.measure(pieces, this.levels, this.fullScale);
     const over = this.run?.passesFullScale ?? false;
     if (over !== this.over) {
       this.over = over;
@@ -298,7 +299,7 @@ class Run {
   }
 
   /** Look at the peaks of what is heard until a moment from now. */
-  measure(pieces: Pieces, levels: Levels): void {
+  measure(pieces: Pieces, levels: Levels, fullScale: number): void {
     const until = this.elapsed + LOOK_AHEAD_SECONDS * this.context.sampleRate;
     const from = Math.max(this.measuredUntil, this.elapsed);
     const heard = Object.entries(levels).filter(([, level]) => level > 0);
@@ -310,7 +311,7 @@ class Run {
       const skipped = Math.max(0, from - at);
       const length = Math.min(count, Math.ceil(until - at)) - skipped;
       const first = sample + skipped - piece * PIECE_SAMPLES;
-      if (length > 0 && highest(parts, first, length) > FULL_SCALE) this.overAt = at + skipped + length;
+      if (length > 0 && highest(parts, first, length) > fullScale) this.overAt = at + skipped + length;
     }
     this.measuredUntil = Math.max(this.measuredUntil, until);
   }

@@ -66,7 +66,8 @@ function row(session: Session, table: Table, track: Track, first: boolean): View
   if (file === undefined) return nothing;
   const name = lastName(file.name);
   const folder = file.name.slice(0, -name.length);
-  const problems = session.tableProblems.filter((each) => each.file === track.file).map(({ text }) => text);
+  const undecided = [...(session.state?.problems ?? []), ...session.tableProblems];
+  const problems = undecided.filter((each) => each.file === track.file).map(({ text }) => text);
   const text = [...(file.problem === null ? [] : [file.problem]), ...problems]
     .map((words) => sentence(besides(file.name, words)))
     .join(" ");
@@ -174,6 +175,7 @@ function detailsView(session: Session, table: Table, track: Track): View {
           <span aria-hidden="true">Gain</span>
           <span class="unit-field gain">${gainView(session, track, name)}</span>
         </div>
+        <button type="button" class="small remove" @click=${() => session.removeFiles([track.file])}>Remove the file</button>
         <p class="hint narrow">${factsView(track, file)}</p>
       </div>
     </td>

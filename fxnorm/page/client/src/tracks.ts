@@ -106,5 +106,6 @@ export function groupsInWords(tracks: readonly Track[]): string {
 export function summary(tracks: readonly Track[]): string {
   const used = tracks.filter(({ use }) => use).length;
   const aside = tracks.length - used;
+  if (used === 0) return `All ${count(aside, "track")} left out`;
   return `${count(used, "track")}: ${groupsInWords(tracks)}${aside > 0 ? `; ${aside} left out` : ""}`;
 }
