@@ -15,6 +15,7 @@ const LEAD_SECONDS = 0.03; // so that all streams are ready when their common st
 const AHEAD_SECONDS = 10; // that are held of what is heard
 const OTHERS_AHEAD_SECONDS = 4; // and of what may be heard next
 const TICK_MILLISECONDS = 100;
+const STARTED_MILLISECONDS = 5000; // longer than a browser takes to start its sound
 const ENOUGH_SECONDS = 0.4; // of sound to begin with
 const LOOK_AHEAD_SECONDS = 0.3; // of what is heard, for peaks: longer than a tick is late
 const HOLD_SECONDS = 3; // that a peak is told of, so that it can be read
@@ -111,7 +112,13 @@ export class Player {
     this.wanted = true;
     if (this.offset >= this.song.samples) this.offset = this.loop?.start ?? 0;
     this.onChange();
-    await this.context.resume();
+    const { context } = this;
+    const silent = window.setTimeout(() => {
+      if (this.waiting) this.onTrouble(new Error("The browser cannot start its sound. Has it an output that it can use?"));
+    }, STARTED_MILLISECONDS);
+    await context.resume(); // for ever, in some browsers, where there is no output
+    window.clearTimeout(silent);
+    this.onTrouble(null);
     this.tick();
   }
 
