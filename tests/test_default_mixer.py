@@ -12,7 +12,7 @@ import pytest
 from fxnorm import Mixer
 from fxnorm.cli.endpoint import serve_command
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.effects import loudness
+from fxnorm.effects import loudness, width
 from fxnorm.errors import ModelError
 from fxnorm.io import audio
 from fxnorm.mixing import shipped
@@ -63,10 +63,22 @@ def test_music_that_is_not_in_four_stems_gets_a_mix_like_its_normalized_sum(
     mix = mixer.mix_normalized(normalized)
     total = normalized.reshape(len(STEMS), 2, -1).sum(axis=0)
     assert np.abs(mix).max() <= 1
-    assert -30 <= loudness.measure(mix, SAMPLE_RATE) <= -6
+    assert abs(loudness.measure(mix, SAMPLE_RATE) - loudness.measure(total, SAMPLE_RATE)) <= 12
     # a band without anything to hear may be turned down further
     heard = octave_levels(total) > -15
     assert np.abs(octave_levels(mix) - octave_levels(total))[heard].max() <= 9
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_what_is_in_the_middle_stays_there(mixer: Mixer, stems: Mapping[str, np.ndarray], dry: bool) -> None:
+    mono = {stem: samples.mean(axis=0, keepdims=True) for stem, samples in stems.items()}
+    assert abs(width.right_to_left_db(mixer.mix(mono, SAMPLE_RATE, dry))) < 0.5
+    # a stem that is louder on one side is brought to the middle, as its normalization does; what it sounds like stays
+    other = np.concatenate([mono["other"], 0.5 * mono["other"]])
+    assert abs(width.right_to_left_db(mixer.mix(mono | {"other": other}, SAMPLE_RATE, dry))) < 0.5
+    mirrored = {stem: samples[::-1] for stem, samples in stems.items()}
+    mixes = [mixer.mix(song, SAMPLE_RATE) for song in (stems, mirrored)]
+    assert np.abs(mixes[0] - mixes[1][::-1]).max() < 1e-4
 
 
 def test_the_command_takes_it_where_no_mixer_is_named(tmp_path: Path, stems: Mapping[str, np.ndarray]) -> None:
