@@ -274,7 +274,7 @@
           @change=${o=>i.set({target_loudness:ft(P(o))})}
         /><span class="unit">LUFS</span></span
       >
-      <span class="hint">empty: ${n.reference===null?"as the songs it was trained on":"as the reference"}</span></label
+      <span class="hint">empty: ${n.reference===null?"as the Mixer gives it":"as the reference"}</span></label
     >
     <label class="field"
       ><span>Highest true peak</span>

@@ -60,7 +60,7 @@ export function optionsView(app: App, session: Session, options: MixOptions, eve
           @change=${(event: Event) => events.set({ target_loudness: numberIn(inputOf(event)) })}
         /><span class="unit">LUFS</span></span
       >
-      <span class="hint">empty: ${options.reference === null ? "as the songs it was trained on" : "as the reference"}</span></label
+      <span class="hint">empty: ${options.reference === null ? "as the Mixer gives it" : "as the reference"}</span></label
     >
     <label class="field"
       ><span>Highest true peak</span>
