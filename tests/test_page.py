@@ -1,6 +1,7 @@
 """The page's server: what goes in, what comes out, and what it does not do."""
 
 import base64
+import errno
 import io
 import json
 import os
@@ -34,6 +35,7 @@ from fxnorm.page.limits import CHUNK_BYTES, JSON_BYTES, Limits
 from fxnorm.page.making import Engine
 from fxnorm.page.refusal import Refused
 from fxnorm.page.server import hosts_of, is_loopback
+from fxnorm.page.session import Receiver
 from fxnorm.page.store import Store, is_token, new_token, owner_of
 from fxnorm.sessions import table as tables
 from fxnorm.sessions.session import open_session
@@ -466,6 +468,24 @@ def test_two_files_for_one_side_of_a_pair_are_left_to_a_person(address: str) -> 
     (problem,) = user.state(session)["problems"]
     assert "more files for one side of a stereo pair" in problem["text"]
     assert user.ask("PUT", f"sessions/{session}/table", json=user.table(session))["problems"] == []
+
+
+def test_a_full_disk_is_told_and_loses_nothing(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = User(address)
+    session = user.session()
+    content = FILES["01_Kick.wav"]
+    announced = {"name": "01_Kick.wav", "bytes": len(content)}
+    file = user.ask("POST", f"sessions/{session}/files", 201, json=announced)["file"]
+    user.send(session, file, 0, content[:10_000])
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(Receiver, "write", refuse)
+        refused = user.send(session, file, 10_000, content[10_000:], 507)
+        assert refused["error"] == "the server cannot store this (No space left on device)"
+    assert user.send(session, file, 10_000, content[10_000:])["received"] == len(content)
 
 
 _NOBODY = {"Cookie": ""}

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fxnorm.errors import FxnormError, first_line, printable
+from fxnorm.errors import FxnormError, OutputError, first_line, printable, system_reason
 from fxnorm.mixing.alternatives import MOST
 from fxnorm.mixing.delivery import BITS
 from fxnorm.page import labels, making
@@ -133,7 +133,12 @@ def application(store: Store, hosts: frozenset[str]) -> Application:
             )
         ),
     ]
-    handlers: Any = {HTTPException: _http_error, Refused: _refused, FxnormError: _user_error}
+    handlers: Any = {
+        HTTPException: _http_error,
+        Refused: _refused,
+        FxnormError: _user_error,
+        OSError: _system_error,
+    }
     return Guard(Starlette(routes=routes, lifespan=life, exception_handlers=handlers), hosts)
 
 
@@ -470,7 +475,17 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _user_error(_: Request, error: Exception) -> Response:
+    if isinstance(error, OutputError):  # whose text names a folder of the server's
+        _logger.error("%s", error)
+        return JSONResponse({"error": "the server cannot store this", "file": None}, 507)
     return JSONResponse({"error": first_line(error), "file": None}, 422)
+
+
+async def _system_error(_: Request, error: Exception) -> Response:
+    """The disk is full, mostly: what was received so far stays."""
+    assert isinstance(error, OSError)
+    _logger.error("The system refused: %s", error)
+    return JSONResponse({"error": f"the server cannot store this ({system_reason(error)})", "file": None}, 507)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
