@@ -642,6 +642,8 @@ def test_a_real_prometheus_answers_every_query_of_dashboard_and_alerts(endpoint:
         return found
 
     with servers.running(command, port, tmp_path / "log"):
+        # it listens before it has opened its store, and answers 503 until then
+        until(lambda: requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=PATIENCE).status_code == 200)
         until(lambda: len(ask('up{job="fxnorm"} == 1')) == 1)
         mixed(post(endpoint, [{stem: encoded(samples) for stem, samples in SONG.items()}]))
         post(endpoint, [{"bass": "QUJD"}])
