@@ -20,6 +20,7 @@ import psutil
 from sessions import write_session
 
 from tests.browser import Browser, chromium
+from tests.waiting import until
 
 BLOCK = 1_024
 _TAP = f"""
@@ -88,11 +89,11 @@ def _measure(browser: Browser, address: str, session: Path, server: int) -> None
     print(f"first contentful paint, five times   {', '.join(f'{paint:.0f}' for paint in paints)} ms (target 1000)")
     start = time.perf_counter()
     browser.find("#folder").send_keys(str(session))
-    _wait(browser, lambda: browser.find_all("#tracks [data-file]"), "the table")
+    until(lambda: browser.find_all("#tracks [data-file]"), seconds=1_800)
     print(f"upload and sorting                   {time.perf_counter() - start:.0f} s")
     start = time.perf_counter()
     browser.run("document.querySelector('#make').click()")
-    _wait(browser, lambda: browser.find_all("#mixes [data-state=done]"), "the mix")
+    until(lambda: browser.find_all("#mixes [data-state=done]"), seconds=1_800)
     print(f"mix                                  {time.perf_counter() - start:.0f} s")
     browser.open(address)
     browser.wait(lambda: browser.find_all("#player[data-position]"), "the player")
@@ -128,13 +129,6 @@ for (const type of ["pointerdown", "pointerup", "click"]) {
   arguments[0].dispatchEvent(new PointerEvent(type, {...at, pointerId: 1, button: 0}));
 }
 """
-
-
-def _wait(browser: Browser, condition: object, what: str) -> None:
-    """Longer than tests wait."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    WebDriverWait(browser.driver, 1_800, 0.2).until(lambda _: condition(), what)  # type: ignore[operator]
 
 
 if __name__ == "__main__":

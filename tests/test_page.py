@@ -29,6 +29,7 @@ from fxnorm.constants import SAMPLE_RATE
 from fxnorm.effects import loudness
 from fxnorm.errors import SettingsError
 from fxnorm.io import audio
+from fxnorm.io.folders import is_foreign_path
 from fxnorm.page import labels, rows
 from fxnorm.page.jobs import Job, Queue
 from fxnorm.page.limits import CHUNK_BYTES, JSON_BYTES, Limits
@@ -697,7 +698,7 @@ def test_names_are_labels() -> None:
     assert labels.label("Drums\\Kick.wav") == "Drums/Kick.wav"
     assert labels.download_name('a/b\\c:"<>|?*', ".wav") == "a_b_c_______.wav"
     assert labels.download_name("...", ".wav") == "mix.wav"
-    assert labels.is_foreign("__MACOSX/x.wav") and labels.is_foreign("a/.x/b.wav") and not labels.is_foreign("a/b.wav")
+    assert is_foreign_path("__MACOSX/x.wav") and is_foreign_path("a/.x/b.wav") and not is_foreign_path("a/b.wav")
 
 
 def test_names_of_the_server_are_known_with_and_without_port() -> None:

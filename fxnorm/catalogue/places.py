@@ -15,7 +15,7 @@ from fxnorm.catalogue.targets import RECORDS
 from fxnorm.data.dataset import file_digest
 from fxnorm.errors import DatasetError, OutputError, printable
 from fxnorm.io import files, object_store
-from fxnorm.io.folders import files_below, is_foreign, is_litter
+from fxnorm.io.folders import files_below, is_foreign_path, is_litter
 from fxnorm.sessions import table as tables
 from fxnorm.sessions.table import TABLE_FILE
 
@@ -54,7 +54,8 @@ class Source:
             return [
                 File(stored.name, stored.size, stored.tag)
                 for stored in _store(self.address).below()
-                if is_listed(stored.name) and not _is_foreign(stored.name)
+                # what leaves the folder is told, not passed over
+                if is_listed(stored.name) and not is_foreign_path(stored.name)
             ]
         root = Path(self.address)
         if not root.is_dir():
@@ -223,12 +224,6 @@ def _refuse_leaving(folder: Path, session: Found) -> None:
         named = tables.read(folder / TABLE_FILE).folder
         if "\0" not in named and not Path(os.path.realpath(folder / named)).is_relative_to(real):
             raise DatasetError(f"{TABLE_FILE}: folder: {printable(named, _SHOWN)} leaves the session's folder")
-
-
-def _is_foreign(name: str) -> bool:
-    *folders, file = name.split("/")
-    # what leaves the folder is told, not passed over
-    return any(is_foreign(part, folder=True) for part in folders if part not in (".", "..")) or is_foreign(file)
 
 
 def _visible(folder: Path) -> Iterator[str]:

@@ -45,11 +45,14 @@ MAX_DBFS = 60.0
 """The highest peak that is read or written. No recording comes near; samples close to float32's own limit give a mix
 that is not finite, and somewhere above +80 dBFS the MP3 encoder ends the process."""
 
+RATES = (8_000, 192_000)
+"""Lowest and highest sample rate in Hz of untrusted files: outside of these a short file would be resampled to a very
+long one, or slowly."""
+
 _FORMATS = ("WAV", "FLAC", "MP3")
 """Formats of untrusted files. libsndfile reads dozens of others, which were not tested with hostile files."""
 _QUALITY = "HQ"  # of soxr
 _BLOCK = 2**18  # frames that are read at once
-_RATES = (8_000, 192_000)  # Hz: outside of these a short file would be resampled to a very long one, or a slow one
 _WAV_HEADER = 128  # bytes, of WAV as it is written here
 _UNKNOWN_FRAMES = 2**62  # libsndfile reports more for a file whose header lacks the number of samples
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".mp3": "MPEG_LAYER_III"}
@@ -563,7 +566,7 @@ def _refuse_beyond(
     limits: DecodingLimits, sound: soundfile.SoundFile, samples: int, target_rate: int, name: str
 ) -> None:
     """Refuse a file of ``samples`` samples that is beyond the limits, before they are decoded."""
-    lowest, highest = _RATES
+    lowest, highest = RATES
     if sound.channels > limits.channels:
         raise AudioError(f"{name}: {sound.channels} channels, expected at most {limits.channels}")
     if not lowest <= sound.samplerate <= highest:

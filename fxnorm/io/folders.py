@@ -10,7 +10,7 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _NAMES = frozenset({
     "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
@@ -56,6 +56,16 @@ def is_foreign(name: str, folder: bool = False) -> bool:
     if folder:
         return False
     return plain.startswith(_FILE_STARTS) or plain.endswith(_FILE_ENDS) or (plain[:1] == "#" and plain[-1:] == "#")
+
+
+def is_foreign_path(path: str) -> bool:
+    """Whether :func:`is_foreign` holds for a file or for a folder above it.
+
+    Args:
+        path: parts with ``/`` between; ``.`` and ``..`` are no folders.
+    """
+    *above, file = PurePosixPath(path).parts
+    return is_foreign(file) or any(is_foreign(part, folder=True) for part in above if part not in (".", ".."))
 
 
 def cache_folder() -> Path:

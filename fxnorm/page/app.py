@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import soundfile
@@ -45,7 +45,6 @@ _QUIET_SECONDS = 15.0  # after which it says that it is still there
 _SWEEP_SECONDS = 60.0
 _STREAMS = 8  # of one user
 _KEPT_EXPORTS = 10  # of a mix
-_RATES = (44_100, 48_000, 88_200, 96_000)
 
 _logger = logging.getLogger(__name__)
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -208,7 +207,7 @@ class _Page:
             },
             "suffixes": list(limits.suffixes),
             "bits": {suffix[1:]: list(bits) for suffix, bits in BITS.items()},
-            "sample_rates": list(_RATES),
+            "sample_rates": list(get_args(making.Rate)),
             "most_alternatives": 1 if engine.mixer is None else min(MOST, 4),
         })  # fmt: skip
 

@@ -1,18 +1,17 @@
 """Files out of a zip archive that came from a browser: as many and as large as the limits allow, whatever it says."""
 
-import shutil
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from fxnorm.errors import printable
+from fxnorm.data.importers.archives import extract
+from fxnorm.errors import DatasetError, first_line, printable
 from fxnorm.io import bounded
+from fxnorm.io.folders import is_foreign_path
 from fxnorm.page import labels
 from fxnorm.page.refusal import Refused
 
 _ENTRY_BYTES = 1_200  # of an entry in an archive's directory: its name, and some more
-_PIECE = 2**20
 
 
 def unpack(archive: Path, most_files: int, most_bytes: int, place_of: Callable[[str, int], Path | None]) -> None:
@@ -31,15 +30,9 @@ def unpack(archive: Path, most_files: int, most_bytes: int, place_of: Callable[[
         with open(archive, "rb") as file:
             bounded.refuse_large_directory(file, _ENTRY_BYTES * most_files)
             with zipfile.ZipFile(file) as opened:
-                _unpack(opened, most_files, most_bytes, place_of)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise Refused(422, f"not readable as a zip archive ({printable(str(error), 200)})") from error
-
-
-def _unpack(
-    opened: zipfile.ZipFile, most_files: int, most_bytes: int, place_of: Callable[[str, int], Path | None]
-) -> None:
-    members = [member for member in opened.infolist() if not member.is_dir()]
+                members = [member for member in opened.infolist() if not member.is_dir()]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise Refused(422, f"not readable as a zip archive ({printable(first_line(error), 200)})") from error
     if len(members) > most_files:
         raise Refused(422, f"{len(members)} files, expected at most {most_files}")
     if (total := sum(member.file_size for member in members)) > most_bytes:
@@ -49,14 +42,15 @@ def _unpack(
         place = place_of(name, member.file_size)
         if place is None:
             continue
-        with opened.open(member) as source, open(place, "wb") as target:
-            # zipfile ends where the directory says that the member does, and checks its sum
-            shutil.copyfileobj(source, target, _PIECE)
+        try:
+            extract(archive, member.filename, place)
+        except DatasetError as error:
+            raise Refused(422, str(error).removeprefix(f"{archive}: ")) from error
 
 
 def _below_common_folder(names: list[str]) -> list[str]:
     """The names without the folder that all of them lie in, as a dropped folder's are; ``__MACOSX`` is beside it."""
-    tops = {name.partition("/")[0] for name in names if "/" in name and not labels.is_foreign(name)}
-    if len(tops) != 1 or any("/" not in name for name in names if not labels.is_foreign(name)):
+    tops = {name.partition("/")[0] for name in names if "/" in name and not is_foreign_path(name)}
+    if len(tops) != 1 or any("/" not in name for name in names if not is_foreign_path(name)):
         return names
     return [name.removeprefix(f"{next(iter(tops))}/") for name in names]

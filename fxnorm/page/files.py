@@ -1,7 +1,8 @@
 """A file of a session: received in pieces under a name of the server's own, then read as a recording."""
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
@@ -13,7 +14,7 @@ from fxnorm.data.recordings import Take
 from fxnorm.effects import loudness
 from fxnorm.errors import AudioError
 from fxnorm.io import audio
-from fxnorm.page.labels import is_foreign
+from fxnorm.io.folders import is_foreign_path
 from fxnorm.page.limits import Limits
 from fxnorm.page.refusal import Refused
 from fxnorm.sessions.recordings import Recording
@@ -25,7 +26,6 @@ WAVEFORM = 240
 """Values of a track's waveform."""
 
 _ZIP = ".zip"
-_RATES = (8_000, 192_000)  # Hz, as at the endpoint: outside of these a short file becomes a very long one
 _FULL = 255  # what full scale is in a waveform
 
 
@@ -115,14 +115,14 @@ class SessionFile(BaseModel):
                 rate = self._length(path)[1]
             else:
                 rate = self._checked_rate(path, limits)
-                with _Named(self.name, path):
+                with _named(self.name, path):
                     content = audio.read(path)[0]
             if noted is not None:
                 noted(Facts.of(content, rate))
             return content
 
         def take() -> Take:
-            with _Named(self.name, path):
+            with _named(self.name, path):
                 return Take(audio.time_reference(path), lambda: self._length(path))
 
         return Recording(read, take)
@@ -130,14 +130,15 @@ class SessionFile(BaseModel):
     def _checked_rate(self, path: Path, limits: Limits) -> int:
         """The rate of a file that is within the limits, before it is decoded."""
         samples, rate = self._length(path)
-        if not _RATES[0] <= rate <= _RATES[1]:
-            raise AudioError(f"{self.name}: {rate} Hz, expected a sample rate from {_RATES[0]} to {_RATES[1]} Hz")
+        lowest, highest = audio.RATES
+        if not lowest <= rate <= highest:
+            raise AudioError(f"{self.name}: {rate} Hz, expected a sample rate from {lowest} to {highest} Hz")
         if samples > limits.seconds * rate:
             raise AudioError(f"{self.name}: {samples / rate:.0f} s, expected at most {limits.seconds:g} s")
         return rate
 
     def _length(self, path: Path) -> tuple[int, int]:
-        with _Named(self.name, path):
+        with _named(self.name, path):
             return audio.length(path)
 
 
@@ -148,7 +149,7 @@ def kind_of(name: str, is_reference: bool, limits: Limits) -> Kind:
         Refused: it is nothing that the page has a use for.
     """
     suffix = PurePosixPath(name).suffix.lower()
-    if not is_foreign(name):
+    if not is_foreign_path(name):
         if suffix in limits.suffixes:
             return "reference" if is_reference else "track"
         if suffix == _ZIP and not is_reference:
@@ -167,16 +168,10 @@ def waveform(samples: np.ndarray, values: int) -> list[int]:
     return [min(_FULL, round(_FULL * value)) for value in found]
 
 
-class _Named:
+@contextlib.contextmanager
+def _named(name: str, path: Path) -> Iterator[None]:
     """Errors within the block call the file by its label."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        self._name = name
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AudioError):
-            raise AudioError(f"{self._name}: {str(error).removeprefix(f'{self._path}: ')}") from error
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"{name}: {str(error).removeprefix(f'{path}: ')}") from error

@@ -41,6 +41,7 @@ class Guard:
     def __init__(self, application: Application, hosts: frozenset[str]) -> None:
         self._application = application
         self._hosts = hosts
+        self._origins = frozenset(f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
@@ -78,8 +79,7 @@ class Guard:
         }
         if len(named[b"host"]) != 1 or named[b"host"][0].lower() not in self._hosts:
             return 421, "this server is not called so; 'fxnorm page --allow-host NAME' lets it be called NAME"
-        origins = {f"{scheme}://{host}" for scheme in ("http", "https") for host in self._hosts}
-        if any(origin.lower() not in origins for origin in named[b"origin"]):
+        if any(origin.lower() not in self._origins for origin in named[b"origin"]):
             return 403, "another page's requests are not carried out"
         if scope["method"] not in _SAFE and any(site != "same-origin" for site in named[b"sec-fetch-site"]):
             return 403, "another page's requests are not carried out"

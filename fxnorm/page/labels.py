@@ -1,10 +1,8 @@
 """What the browser calls a file: a label to sort by and to show. No path on this machine is ever made of one."""
 
 import re
-from pathlib import PurePosixPath
 
 from fxnorm.errors import printable
-from fxnorm.io import folders
 from fxnorm.page.refusal import Refused
 
 _LONGEST = 1_024
@@ -26,12 +24,6 @@ def label(name: str) -> str:
     if ".." in parts or _DRIVE.match(parts[0]):
         raise Refused(422, f"{shown}: leaves the folder")
     return "/".join(parts)
-
-
-def is_foreign(name: str) -> bool:
-    """Whether a system, an editor or a download left it in the folder: ``.DS_Store``, ``__MACOSX/…``."""
-    *above, file = PurePosixPath(name).parts
-    return folders.is_foreign(file) or any(folders.is_foreign(part, folder=True) for part in above)
 
 
 def download_name(session: str, suffix: str) -> str:

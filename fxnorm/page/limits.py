@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fxnorm.io.audio import AUDIO_SUFFIXES, DecodingLimits
+from fxnorm.io.audio import AUDIO_SUFFIXES, RATES, DecodingLimits
 
 CHUNK_BYTES = 4 * 2**20
 """The most that one request uploads."""
@@ -14,7 +14,6 @@ MOST_SAMPLES = 2**20
 """Samples of one piece of audio."""
 
 _TRIED_SUFFIXES = (".wav", ".flac", ".mp3")
-_HIGHEST_RATE = 192_000  # Hz
 _FRAME_BYTES = 8  # two channels of float32
 
 
@@ -57,4 +56,4 @@ class Limits:
     @property
     def decoding(self) -> DecodingLimits:
         """Of one track."""
-        return DecodingLimits(self.seconds, round(self.seconds * _HIGHEST_RATE * _FRAME_BYTES))
+        return DecodingLimits(self.seconds, round(self.seconds * max(RATES) * _FRAME_BYTES))

@@ -22,12 +22,16 @@ from fxnorm.mixing.mix_files import FileMix, PartsOut, mix_samples
 from fxnorm.mixing.mixer import Mixer, refuse_unusable
 from fxnorm.mixing.options import Keep, MixOptions
 from fxnorm.mixing.reference import Reference
+from fxnorm.models.network import Progress
 from fxnorm.page import curves
 from fxnorm.page.refusal import Refused
 from fxnorm.sessions.recordings import Recording
 from fxnorm.sessions.stems import SessionStems, sum_groups
 from fxnorm.sessions.table import Table
 from fxnorm.statistics import DatasetStatistics
+
+Rate = Literal[44_100, 48_000, 88_200, 96_000]
+"""Sample rates of a mix in Hz."""
 
 PARTS_FOLDER = "parts"
 MIX_FILE = "mix.wav"
@@ -56,7 +60,7 @@ class Request(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     target_loudness: Annotated[float, Field(ge=-70, le=0, allow_inf_nan=False)] | None = None
     true_peak: Annotated[float, Field(ge=-20, le=0, allow_inf_nan=False)] = -1.0
-    sample_rate: Literal[44_100, 48_000, 88_200, 96_000] = 44_100
+    sample_rate: Rate = 44_100
     alternatives: Annotated[int, Field(ge=1, le=MOST)] = 1
     reference: Annotated[str, Field(max_length=20)] | None = None
 
@@ -191,19 +195,22 @@ class _HeardMixer(Mixer):
     heard: Callable[[np.ndarray], None]
     _stems: int = field(default=0)
 
-    def normalize(self, *arguments: Any, **options: Any) -> np.ndarray:
-        """As the Mixer's."""
+    def normalize(  # type: ignore[override]  # the rest by name
+        self,
+        stems: Mapping[str, np.ndarray],
+        dry: bool = False,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """As the Mixer's, whose progress says nothing of this part."""
         first = self._stems == 0
 
-        def progress(_: float) -> None:  # called before each stem
+        def begins(_: float) -> None:  # called before each stem
             self.began(self._stems / len(STEMS) if first else 1.0)
             self._stems += 1
 
-        if len(arguments) < 4:
-            options["progress"] = progress
-        else:
-            arguments = (*arguments[:3], progress, *arguments[4:])
-        normalized = super().normalize(*arguments, **options)
+        normalized = super().normalize(stems, dry, seed, begins, **options)
         if first:
             self.heard(normalized)
         return normalized
@@ -234,7 +241,7 @@ def make(engine: Engine, order: Order, folder: Path, most_samples: int, report: 
     files = {"mix": MIX_FILE, "sum": "sum.wav"}
     labels = {"mix": "Mix", "sum": "Plain sum"}
     if engine.mixer is not None:
-        mixed, others = _mixed_here(engine.mixer, engine, order, sums, folder, report)
+        mixed, others = _mixed_here(engine.mixer, engine.name, order, sums, folder, report)
         files["normalized"], labels["normalized"] = "normalized.wav", "Normalized sum"
         for number, (file, label) in enumerate(others, 2):
             files[f"alternative-{number}"], labels[f"alternative-{number}"] = file, label
@@ -266,7 +273,7 @@ def file_of(source: str, made: Made, folder: Path) -> Path | None:
 
 
 def _mixed_here(
-    mixer: Mixer, engine: Engine, order: Order, sums: SessionStems, folder: Path, report: _Report
+    mixer: Mixer, name: str, order: Order, sums: SessionStems, folder: Path, report: _Report
 ) -> tuple[FileMix, list[tuple[str, str]]]:
     """The mix, and file and label of each alternative."""
     request = order.request
@@ -285,7 +292,7 @@ def _mixed_here(
 
     heard_mixer = _HeardMixer(mixer.recipe, mixer.network, mixer.run_in_seconds, mixer.device, normalizing, heard)
     groups = {track.file: (str(track.group), sums.gains_db[track.file]) for track in order.table.used}
-    out = PartsOut(folder / PARTS_FOLDER, engine.name, session=True, tracks=groups) if engine.has_parts else None
+    out = PartsOut(folder / PARTS_FOLDER, name, session=True, tracks=groups) if mixer.network.has_parts else None
     sources = dict.fromkeys(sums.stems, order.name)
     reference = None if order.reference is None else order.reference.measured
     given = (out, sources, reference)

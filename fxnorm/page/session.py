@@ -305,12 +305,14 @@ class Session:
                     self._drop(file)
                 self._refuse_more(len(added), sum(file.bytes for file in added))
                 self._stored.files += added
-        except Refused as refused:
+        except (Refused, OSError) as error:  # the system's: a full disk
             for file in added:
                 (self._folder / _FILES / file.stored_name).unlink(missing_ok=True)
             with self._changing(), contextlib.suppress(Refused):
                 self._drop(self._file(file_id))
-            raise Refused(refused.status, f"{archive.name}: {refused}") from refused
+            if isinstance(error, Refused):
+                raise Refused(error.status, f"{archive.name}: {error}") from error
+            raise
 
     def remove_file(self, file_id: str) -> None:
         """Remove a file, and its row of the table.

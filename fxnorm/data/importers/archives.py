@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fxnorm.errors import DatasetError, first_line, printable, system_reason
-from fxnorm.io.folders import is_foreign
+from fxnorm.io.folders import is_foreign_path
 
 _MOST_ENTRIES = 10_000
 _MOST_BYTES = 2**36  # 64 GiB: 120 stereo tracks of ten minutes at 96 kHz and 24 bit take 39 GiB
@@ -63,7 +63,11 @@ def entries(path: Path) -> list[Entry]:
                 raise DatasetError(f"{path}: {printable(info.filename, 200)} is there twice")
             names.add(info.filename)
     return sorted(
-        (Entry(info.filename, info.file_size) for info in found if not info.is_dir() and not _is_foreign(info)),
+        (
+            Entry(info.filename, info.file_size)
+            for info in found
+            if not info.is_dir() and not is_foreign_path(info.filename)
+        ),
         key=lambda entry: entry.name,
     )
 
@@ -123,11 +127,6 @@ def _refuse(path: Path, info: zipfile.ZipInfo) -> None:
         raise DatasetError(f"{path}: {printable(info.filename, 200)} is encrypted; unpack the archive yourself")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise DatasetError(f"{path}: {printable(info.filename, 200)} is a link; expected files")
-
-
-def _is_foreign(info: zipfile.ZipInfo) -> bool:
-    *folders, name = PurePosixPath(info.filename).parts
-    return is_foreign(name) or any(is_foreign(folder, folder=True) for folder in folders)
 
 
 def _blocks(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
