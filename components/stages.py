@@ -480,6 +480,8 @@ def search_trial(
     Gives the trial's number, -1 if there was none to do.
     """
     import math
+    import os
+    import tempfile
     from pathlib import Path
 
     from fxnorm.search import tasks
@@ -490,8 +492,10 @@ def search_trial(
         "train": train_settings,
         "resources": resources_settings,
     }
-    with tasks.planned(space, sections, Path(songs.path), output, name, storage, slot=f"{run}/{trial}") as plan:
-        number, loss = tasks.one(plan)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ.setdefault("XDG_CACHE_HOME", cache)  # of songs in a store, on the disk for temporary files
+        with tasks.planned(space, sections, Path(songs.path), output, name, storage, slot=f"{run}/{trial}") as plan:
+            number, loss = tasks.one(plan)
     if math.isfinite(loss):
         metrics.log_metric("validation.best_loss", loss)
     return number

@@ -43,6 +43,18 @@ class _Of(BaseModel):
         return self.pipeline
 
 
+def _store(place: str) -> str:
+    return _on_all_nodes(place) if place else place
+
+
+def _on_all_nodes(place: str) -> str:
+    if object_store.is_address(place):
+        object_store.split(place)
+    elif not place.startswith("models:/") and not PurePosixPath(place).is_absolute():
+        raise ValueError("expected s3://BUCKET/PREFIX, or an absolute path that all tasks see")
+    return place
+
+
 class _OfSongs(_Of):
     """Parameters of a pipeline that trains, with the sections of ``params.yaml`` together as ``settings``."""
 
@@ -56,6 +68,10 @@ class _OfSongs(_Of):
     """Name of the DVC remote; empty for the repository's default."""
     shards: Annotated[int, Field(gt=0)] = 4
     """Into how many parts statistics and normalization divide the songs."""
+    store: Annotated[str, AfterValidator(_store)] = ""
+    """``s3://BUCKET/PREFIX``, or an absolute path of a folder that all tasks see, for normalized songs: a training
+    reads them from there through a cache with a bound. If empty, they are artifacts of Kubeflow, and a training brings
+    all of them to its node."""
     settings: dict[str, Any] = {}
     """The sections of ``params.yaml``."""
 
@@ -123,18 +139,6 @@ class _OfSongs(_Of):
         return arguments | {f"{section}_settings": values or {} for section, values in self.settings.items()}
 
 
-def _store(place: str) -> str:
-    return _on_all_nodes(place) if place else place
-
-
-def _on_all_nodes(place: str) -> str:
-    if object_store.is_address(place):
-        object_store.split(place)
-    elif not place.startswith("models:/") and not PurePosixPath(place).is_absolute():
-        raise ValueError("expected s3://BUCKET/PREFIX, or an absolute path that all tasks see")
-    return place
-
-
 Place = Annotated[str, Field(min_length=1), AfterValidator(_on_all_nodes)]
 
 
@@ -145,10 +149,6 @@ class Parameters(_OfSongs):
 
     checkpoints: str = ""
     """A folder, or ``s3://BUCKET/KEY``, from which a training goes on when its node was taken away."""
-    store: Annotated[str, AfterValidator(_store)] = ""
-    """``s3://BUCKET/PREFIX``, or an absolute path of a folder that all tasks see, for normalized songs: a training
-    reads them from there through a cache with a bound. If empty, they are artifacts of Kubeflow, and a training brings
-    all of them to its node."""
     pretraining: dict[str, Any] = {}
     """How CRAFx2's front-end is trained alone first, as the section ``train`` of ``params.yaml`` has it; the training
     begins with its weights. If empty, there is no such task. Kubeflow's cache keeps its result."""

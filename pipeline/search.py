@@ -29,6 +29,7 @@ def build(cluster: Cluster) -> BaseComponent:
         path: str = "data",
         remote: str = "",
         shards: int = 4,
+        store: str = "",
         check_settings: dict = {},  # noqa: B006  compiled, never called
         statistics_settings: dict = {},  # noqa: B006
         normalize_settings: dict = {},  # noqa: B006
@@ -47,6 +48,8 @@ def build(cluster: Cluster) -> BaseComponent:
             path: the tracked folder with ``wet``, ``dry`` and ``impulse_responses``.
             remote: name of the DVC remote; the repository's default one if empty.
             shards: parts that statistics and normalization are done in.
+            store: ``s3://BUCKET/PREFIX``, or a folder that all tasks see, for normalized songs; artifacts of Kubeflow
+                if empty.
             check_settings: a section of ``params.yaml``; what is left out has its default.
             statistics_settings: likewise.
             normalize_settings: likewise.
@@ -64,6 +67,7 @@ def build(cluster: Cluster) -> BaseComponent:
                 check_settings,
                 statistics_settings,
                 normalize_settings,
+                store=store,
             )
             study = {
                 "space": space, "statistics_settings": statistics_settings, "normalize_settings": normalize_settings,

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -247,42 +248,56 @@ def test_a_candidate_is_registered_where_evaluate_returns_true() -> None:
     assert list(pipeline["components"][f"comp-{condition}"]["dag"]["tasks"]) == ["register"]
 
 
-def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(project: Project, tmp_path: Path) -> None:
-    with servers.s3(tmp_path / "s3.log", "fxnorm") as s3, surroundings(project, tmp_path, s3) as around:
-        around.run("subprocess", "--cache")
-        version, run = around.champion()
-        expected = around.reproduced_metrics()
-        assert {name: run.data.metrics[name] for name in expected} == expected
-        tracked = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"][0]["md5"]
-        recipe = json.loads((project.folder / "artifacts/mixer/normalization.json").read_text())
-        assert {name.partition(".")[2]: run.data.tags[name] for name in ("data.dvc", "data.digest")} == recipe["data"]
-        assert run.data.tags["data.dvc"] == tracked
-        assert run.info.status == "FINISHED"
-        assert version.run_id == run.info.run_id
-        tracked_files = json.loads((project.folder / ".dvc/cache/files/md5" / tracked[:2] / tracked[2:]).read_bytes())
-
-        def assert_read(times: dict[str, int]) -> None:
-            read = servers.objects_read(tmp_path / "s3.log", "/fxnorm/dvc/files/md5/")
-            assert read.pop(tracked) == 1
-            kinds = {file["md5"]: "/".join(file["relpath"].split("/")[:2]) for file in tracked_files}
-            assert read == {md5: times[kind] for md5, kind in kinds.items() if kind in times}
-
-        # once by the check and by each stage that needs it; impulse responses by each of two shards
-        by_stages = {"wet/train": 3, "wet/val": 2, "wet/test": 2, "dry/test": 1}
-        by_stages |= dict.fromkeys(("impulse_responses/reverb", "impulse_responses/pre_reverb"), 2)
-        assert_read(by_stages)
-        begins_with_a_front_end(around)
-        # by the evaluation and, as their place is another, by the normalization; the rest is taken over
-        again = {"wet/train": 4, "wet/val": 3, "wet/test": 3, "dry/test": 2}
-        assert_read(again | dict.fromkeys(("impulse_responses/reverb", "impulse_responses/pre_reverb"), 4))
+@pytest.fixture(scope="module")
+def around(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    """What the tasks talk to, after a whole run."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with servers.s3(folder / "s3.log", "fxnorm") as s3, surroundings(project, folder, s3) as made:
+        made.run("subprocess", "--cache")
+        yield made
 
 
-def begins_with_a_front_end(around: Surroundings) -> None:
-    """The same songs in a store, a front-end first: trainings as on one machine, and the first tasks not done again."""
+def assert_read(around: Surroundings, times: dict[str, int]) -> None:
+    """Each object of the data set was read so many times, by its kind; others not once."""
+    (tracked,) = yaml.safe_load((around.project.folder / "data.dvc").read_text())["outs"]
+    digest = tracked["md5"]
+    listed = json.loads((around.project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).read_bytes())
+    kinds = {file["md5"]: "/".join(file["relpath"].split("/")[:2]) for file in listed}
+    read = servers.objects_read(around.folder / "s3.log", "/fxnorm/dvc/files/md5/")
+    assert read.pop(digest) == 1
+    assert read == {md5: times[kind] for md5, kind in kinds.items() if kind in times}
+
+
+RESPONSES = ("impulse_responses/reverb", "impulse_responses/pre_reverb")
+
+
+def test_a_whole_run_registers_a_model_with_the_metrics_of_dvc_repro(around: Surroundings) -> None:
+    # once by the check and by each stage that needs it; impulse responses by each of two shards
+    by_stages = {"wet/train": 3, "wet/val": 2, "wet/test": 2, "dry/test": 1}
+    assert_read(around, by_stages | dict.fromkeys(RESPONSES, 2))
+    version, run = around.champion()
+    expected = around.reproduced_metrics()
+    assert {name: run.data.metrics[name] for name in expected} == expected
+    folder = around.project.folder
+    tracked = yaml.safe_load((folder / "data.dvc").read_text())["outs"][0]["md5"]
+    recipe = json.loads((folder / "artifacts/mixer/normalization.json").read_text())
+    assert {name.partition(".")[2]: run.data.tags[name] for name in ("data.dvc", "data.digest")} == recipe["data"]
+    assert run.data.tags["data.dvc"] == tracked
+    assert run.info.status == "FINISHED"
+    assert version.run_id == run.info.run_id
+
+
+@pytest.mark.slow  # a minute of processor time
+def test_a_run_with_a_front_end_first_trains_as_one_machine_does_and_takes_over_what_is_done(
+    around: Surroundings,
+) -> None:
     first: dict[str, object] = {**TINY, "task": "front_end", "batch_size": 1, "schedule": TINY["schedule"]}
     songs = around.folder / "songs"
     output = around.run("subprocess", "--cache", pretraining=first, store=str(songs))
     assert "pretrain" in output
+    # by the evaluation and, as their place is another, by the normalization; the rest is taken over
+    again = {"wet/train": 4, "wet/val": 3, "wet/test": 3, "dry/test": 2}
+    assert_read(around, again | dict.fromkeys(RESPONSES, 4))
     published = [path for path in (around.folder / "runs").rglob("stored.json") if "normalize" in str(path)]
     assert len(published) == 2
     assert not [path for one in published for path in one.parent.glob("*/*/*.wav")]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from fxnorm.search.space import Choices, Space
 from fxnorm.search.storage import Storage, address
 from fxnorm.search.study import Study
 from fxnorm.settings import Settings
+from fxnorm.stages import normalize
 from tests import servers
 from tests.commands import fxnorm, the_line
 from tests.conftest import SIZES
@@ -460,11 +462,19 @@ def test_a_search_whose_processes_are_killed_goes_on_with_each_trial_where_it_wa
 
 @pytest.mark.system
 def test_the_tasks_of_a_pipeline_do_a_trial_each_and_bring_the_best_mixer(
-    normalized_folder: Path, s3_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    normalized_folder: Path,
+    s3_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, value in (s3_environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}).items():
+    tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for name, value in (s3_environment | tracking).items():
         monkeypatch.setenv(name, value)
+    part = tmp_path / "part"
+    shutil.copytree(normalized_folder, part)
+    for song in part.glob("[tv]*/*"):
+        (song / "digest").write_text("of what it was made\n")
     monkeypatch.setenv("FXNORM_SEARCH_STORAGE", str(tmp_path / "study.db"))
 
     def artifact(name: str) -> Any:
@@ -482,9 +492,15 @@ def test_the_tasks_of_a_pipeline_do_a_trial_each_and_bring_the_best_mixer(
         "name": "pipeline",
         "storage": "",
     }
-    parts = [SimpleNamespace(path=str(normalized_folder))]
-    names = components.begin_search.python_func(normalized=parts, songs=songs, **given)
+    parts = [SimpleNamespace(path=str(part))]
+    begin = components.begin_search.python_func
+    assert begin(normalized=parts, songs=songs, **given) == ["0", "1"]
+    assert len([*Path(songs.path).glob("[tv]*/*/*.wav")]) == 25, "songs in artifacts"
+    normalize.publish(part, "s3://fxnorm/songs")
+    songs, given["name"] = artifact("stored"), "stored"
+    names = begin(normalized=parts, songs=songs, **given)
     assert names == ["0", "1"]
+    assert not [*Path(songs.path).glob("[tv]*/*/*.wav")], "they stay in the store"
     trial = components.search_trial.python_func
     metrics = [artifact("metrics") for _ in names]
     done = [
