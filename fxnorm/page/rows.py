@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fxnorm.errors import DatasetError
 from fxnorm.sessions import table as tables
 from fxnorm.sessions.table import Table, Track
 
@@ -51,23 +50,39 @@ def with_given(given: Table, proposed: Table) -> Table:
 
 
 def with_hand(proposed: Table, before: Table) -> Table:
-    """A table with the rows that a person decided before, and the gains and choices of all."""
-    names = {track.file for track in proposed.tracks}
+    """A table with the rows that a person decided before, and the gains and choices of all.
+
+    A pair that a person made or parted stays so: where the proposal has one with the same file, that one is left out.
+    """
     known = {track.file: track for track in before.tracks}
-    rows = []
+    found = []
     for track in proposed.tracks:
         old = known.get(track.file)
         if old is None:
-            rows.append(track)
+            found.append(track)
         elif old.by == "hand":
-            rows.append(old if old.pair in names else old.model_copy(update={"pair": None}))
+            found.append(old)
         else:
-            rows.append(track.model_copy(update={"gain_db": old.gain_db, "use": track.use and old.use}))
-    changed = {"tracks": [row.model_dump() for row in rows], "balance": before.balance, "mixture": proposed.mixture}
-    try:
-        return tables.parse(changed, "table")
-    except DatasetError:  # pairs that do not fit any more
-        return proposed
+            found.append(track.model_copy(update={"gain_db": old.gain_db, "use": track.use and old.use}))
+    paired = _with_pairs(found)
+    changed = {"tracks": [row.model_dump() for row in paired], "balance": before.balance, "mixture": proposed.mixture}
+    return tables.parse(changed, "table")
+
+
+def _with_pairs(tracks: list[Track]) -> list[Track]:
+    """Tracks whose pairs name each other: first those of a person, then others that are left."""
+    by_file = {track.file: track for track in tracks}
+    updates: dict[str, dict[str, Any]] = {track.file: {"pair": None} for track in tracks}
+    for track in sorted(tracks, key=lambda track: track.by != "hand"):
+        other = by_file.get(track.pair or "")
+        if other is None or other.group != track.group or updates[track.file]["pair"] or updates[other.file]["pair"]:
+            continue
+        # a row that a person decided is in no pair that it does not name
+        if other.pair == track.file or (track.by == "hand" and other.by != "hand"):
+            sides = {"left": ("left", "right"), "right": ("right", "left")}.get(track.side or "", (None, None))
+            updates[track.file] = {"pair": other.file, "side": sides[0]}
+            updates[other.file] = {"pair": track.file, "side": sides[1]}
+    return [track.model_copy(update=updates[track.file]) for track in tracks]
 
 
 def mix_alike(first: Table, second: Table) -> bool:
