@@ -1,13 +1,16 @@
-"""Mixers that differ, and reports on them, for tests of the registry."""
+"""Mixers that differ, reports on them, and what is registered beside them, for tests of the registry."""
 
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fxnorm.data.versions import files_of
 from fxnorm.evaluation.catalogue import DECISIVE, RESIDUAL
 from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.results import (
@@ -19,6 +22,30 @@ from fxnorm.evaluation.results import (
     write_table,
 )
 from fxnorm.mixing.mixer import WEIGHTS_FILE, mixer_digest
+from fxnorm.registry import served_model
+from tests.project import REPOSITORY
+
+
+def carry_little(monkeypatch: pytest.MonkeyPatch, folder: Path, example: bool = True) -> None:
+    """Let what this process registers have a third of the package's files and a short example.
+
+    What another process registers is whole, as everywhere else.
+
+    Args:
+        monkeypatch: puts everything back.
+        folder: where the part of the package that a server imports is, or is to be.
+        example: whether there is one, which MLflow mixes before a version is there.
+    """
+    package = folder / "fxnorm"
+    if not package.is_dir():
+        for name in files_of("fxnorm.serving.pyfunc", whole=True):
+            target = package / name.removeprefix("fxnorm/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, target)
+    contents = served_model.contents
+    fewer: dict[str, Any] = {"code_paths": [str(package)]} | ({} if example else {"input_example": None})
+    monkeypatch.setattr(served_model, "contents", lambda mixer: contents(mixer) | fewer)
+    monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)
 
 
 def changed(mixer: Path, target: Path, seed: int) -> Path:
