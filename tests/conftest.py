@@ -281,3 +281,16 @@ def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Pa
     (folder / "recipe").mkdir()
     Recipe.load(mixer_folder).save(folder / "recipe")
     return folder
+
+
+@pytest.fixture
+def empty_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is evaluated in this process has songs' pictures with nothing in them, which take most of its time."""
+    from fxnorm.evaluation import songs
+
+    def write(_: object, folder: Path) -> None:
+        (folder / songs.PICTURES).mkdir()
+        for name in ("spectra", "panning", "loudness", "waveforms"):
+            (folder / songs.PICTURES / f"{name}.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+
+    monkeypatch.setattr(songs, "write_pictures", write)

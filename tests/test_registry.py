@@ -84,6 +84,7 @@ def at(settings: Settings, alias: str) -> Version:
     return found
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     settings: Settings, mixer_folder: Path, make_song: MakeSong
 ) -> None:
