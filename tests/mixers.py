@@ -1,4 +1,4 @@
-"""Mixers that differ, reports on them, and what is registered beside them, for tests of the registry."""
+"""Mixers that differ, reports on them, and what stands beside them in a registry or before them in a pipeline."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -56,6 +57,16 @@ def changed(mixer: Path, target: Path, seed: int) -> Path:
     noisy = {name: values + 0.05 * torch.randn(values.shape, generator=generator) for name, values in weights.items()}
     save_file(noisy, target / WEIGHTS_FILE)
     return target
+
+
+def keep_averages(statistics: Path, target: Path) -> None:
+    """Write the averages of statistics alone, as published ones are.
+
+    The sums behind them take longer to read and to write than a song of a second to normalize.
+    """
+    with np.load(statistics) as arrays:
+        averages = {name: arrays[name] for name in arrays if name.count("/") == 1}
+    np.savez(target, **averages)
 
 
 def report(

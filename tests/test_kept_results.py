@@ -35,7 +35,7 @@ from fxnorm.training.tasks import task
 from tests import prefork, stores
 from tests.conftest import SIZES, noise
 from tests.folders import contents
-from tests.mixers import changed
+from tests.mixers import changed, keep_averages
 from tests.project import REPOSITORY
 
 pytestmark = pytest.mark.system
@@ -66,11 +66,8 @@ def wet(make_song: MakeSong, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def targets(mixer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Averages alone, as published ones are: the sums behind them take longer to read and write than a song."""
-    with np.load(mixer_folder / "statistics.npz") as arrays:
-        averages = {name: arrays[name] for name in arrays if name.count("/") == 1}
     file = tmp_path_factory.mktemp("targets") / "statistics.npz"
-    np.savez(file, **averages)
+    keep_averages(mixer_folder / "statistics.npz", file)
     return file
 
 
