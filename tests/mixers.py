@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fxnorm.data.versions import files_of
 from fxnorm.evaluation.catalogue import DECISIVE, RESIDUAL
 from fxnorm.evaluation.comparison import SplitMetrics
 from fxnorm.evaluation.results import (
@@ -28,25 +28,25 @@ from tests.project import REPOSITORY
 
 
 def carry_little(monkeypatch: pytest.MonkeyPatch, folder: Path, example: bool = True) -> None:
-    """Let what this process registers have a third of the package's files and a short example.
+    """Let what this process registers have few of the package's files and a short example.
 
-    What another process registers is whole, as everywhere else.
+    It loads again what it registers, and has imported the other files. What another process registers is whole, as
+    everywhere else.
 
     Args:
-        monkeypatch: puts everything back.
-        folder: where the part of the package that a server imports is, or is to be.
+        monkeypatch: puts everything back, and the path on which loaded models have found their code.
+        folder: where the few are, or are to be.
         example: whether there is one, which MLflow mixes before a version is there.
     """
     package = folder / "fxnorm"
     if not package.is_dir():
-        for name in files_of("fxnorm.serving.pyfunc", whole=True):
-            target = package / name.removeprefix("fxnorm/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, target)
+        shutil.copytree(REPOSITORY / "serving", package / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+        (package / "__init__.py").touch()
     contents = served_model.contents
     fewer: dict[str, Any] = {"code_paths": [str(package)]} | ({} if example else {"input_example": None})
     monkeypatch.setattr(served_model, "contents", lambda mixer: contents(mixer) | fewer)
     monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def changed(mixer: Path, target: Path, seed: int) -> Path:
