@@ -30,7 +30,7 @@ from fxnorm.statistics import DatasetStatistics
 from fxnorm.tracking import runs
 from tests.commands import the_line
 from tests.conftest import noise
-from tests.mixers import changed
+from tests.mixers import carry_little, changed
 
 pytestmark = pytest.mark.system
 
@@ -114,8 +114,9 @@ def test_a_system_that_cannot_be_compared_is_named_before_anything_is_mixed(
 
 @pytest.mark.usefixtures("empty_pictures")
 def test_a_registered_version_and_mixers_of_the_settings_are_compared(
-    data: Path, mixer_folder: Path, wave_u_net: Path, tmp_path: Path
+    data: Path, mixer_folder: Path, wave_u_net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    carry_little(monkeypatch, tmp_path / "code", example=False)
     tracking_uri = mlflow.get_tracking_uri()
     try:
         mlflow.set_tracking_uri("sqlite:///mlflow.db")
