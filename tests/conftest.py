@@ -309,3 +309,20 @@ def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Pa
     (folder / "recipe").mkdir()
     Recipe.load(mixer_folder).save(folder / "recipe")
     return folder
+
+
+@pytest.fixture
+def empty_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is evaluated in this process has pictures with nothing in them: drawing takes most of the time."""
+    from fxnorm.evaluation import plots, songs
+
+    def of_song(_: object, folder: Path) -> None:
+        for name in ("spectra", "panning", "loudness", "waveforms"):
+            of_split(None, folder / songs.PICTURES / f"{name}.svg")
+
+    def of_split(_: object, path: Path, *__: object) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+
+    monkeypatch.setattr(songs, "write_pictures", of_song)
+    monkeypatch.setattr(plots, "plot_metrics", of_split)

@@ -1,10 +1,14 @@
-"""Mixers that differ, and reports on them, for tests of the registry."""
+"""Mixers that differ, reports on them, and what stands beside them in a registry or before them in a pipeline."""
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -19,6 +23,30 @@ from fxnorm.evaluation.results import (
     write_table,
 )
 from fxnorm.mixing.mixer import WEIGHTS_FILE, mixer_digest
+from fxnorm.registry import served_model
+from tests.project import REPOSITORY
+
+
+def carry_little(monkeypatch: pytest.MonkeyPatch, folder: Path, example: bool = True) -> None:
+    """Let what this process registers have few of the package's files and a short example.
+
+    It loads again what it registers, and has imported the other files. What another process registers is whole, as
+    everywhere else.
+
+    Args:
+        monkeypatch: puts everything back, and the path on which loaded models have found their code.
+        folder: where the few are, or are to be.
+        example: whether there is one, which MLflow mixes before a version is there.
+    """
+    package = folder / "fxnorm"
+    if not package.is_dir():
+        shutil.copytree(REPOSITORY / "serving", package / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+        (package / "__init__.py").touch()
+    contents = served_model.contents
+    fewer: dict[str, Any] = {"code_paths": [str(package)]} | ({} if example else {"input_example": None})
+    monkeypatch.setattr(served_model, "contents", lambda mixer: contents(mixer) | fewer)
+    monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def changed(mixer: Path, target: Path, seed: int) -> Path:
@@ -29,6 +57,16 @@ def changed(mixer: Path, target: Path, seed: int) -> Path:
     noisy = {name: values + 0.05 * torch.randn(values.shape, generator=generator) for name, values in weights.items()}
     save_file(noisy, target / WEIGHTS_FILE)
     return target
+
+
+def keep_averages(statistics: Path, target: Path) -> None:
+    """Write the averages of statistics alone, as published ones are.
+
+    The sums behind them take longer to read and to write than a song of a second to normalize.
+    """
+    with np.load(statistics) as arrays:
+        averages = {name: arrays[name] for name in arrays if name.count("/") == 1}
+    np.savez(target, **averages)
 
 
 def report(

@@ -1,4 +1,8 @@
-"""MLflow's tables in SQLite: made once in a process, because its migrations take a second."""
+"""What MLflow does anew for each store or model, done once in a process.
+
+The tables of a new SQLite file, whose migrations take a second; and the versions of the packages that a model asks for,
+which MLflow reads of a hundred packages whenever it saves or loads one.
+"""
 
 import atexit
 import contextlib
@@ -10,9 +14,11 @@ from pathlib import Path
 
 import sqlalchemy
 from mlflow.store.db import utils
+from mlflow.utils import requirements_utils
 
 # Read in MLflow 3.17.2; tests/test_private_interfaces.py names what is used of it.
 _migrate = utils._initialize_tables
+_installed_version = functools.cache(requirements_utils._get_installed_version)
 
 
 def new_database(file: Path) -> None:
@@ -22,8 +28,11 @@ def new_database(file: Path) -> None:
 
 
 def make_them_quickly() -> None:
-    """From now on, MLflow in this process copies the tables into new SQLite files instead of migrating each."""
+    """From now on, MLflow in this process copies the tables into new SQLite files instead of migrating each, and looks
+    up a package's version once.
+    """
     utils._initialize_tables = _initialize
+    requirements_utils._get_installed_version = _installed_version
 
 
 def _initialize(engine: sqlalchemy.Engine) -> None:

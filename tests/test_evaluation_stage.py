@@ -30,7 +30,7 @@ from fxnorm.statistics import DatasetStatistics
 from fxnorm.tracking import runs
 from tests.commands import the_line
 from tests.conftest import noise
-from tests.mixers import changed
+from tests.mixers import carry_little, changed
 
 pytestmark = pytest.mark.system
 
@@ -38,7 +38,9 @@ MakeSong = Callable[..., Path]
 
 
 def fxnorm_evaluate(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["evaluate", *(str(argument) for argument in arguments)])
+    """With short excerpts, which are encoded for each song and system."""
+    options = ("--set", "evaluate.excerpt_seconds=0.5")
+    return CliRunner().invoke(main, ["evaluate", *(str(argument) for argument in arguments), *options])
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +112,11 @@ def test_a_system_that_cannot_be_compared_is_named_before_anything_is_mixed(
     assert not Path("reports").exists()
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_registered_version_and_mixers_of_the_settings_are_compared(
-    data: Path, mixer_folder: Path, wave_u_net: Path, tmp_path: Path
+    data: Path, mixer_folder: Path, wave_u_net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    carry_little(monkeypatch, tmp_path / "code", example=False)
     tracking_uri = mlflow.get_tracking_uri()
     try:
         mlflow.set_tracking_uri("sqlite:///mlflow.db")
@@ -134,6 +138,7 @@ def stamps(folder: Path) -> set[int]:
     return {path.stat().st_mtime_ns for path in folder.rglob("crafx2.flac")}
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_stopped_evaluation_goes_on_with_the_songs_it_has_not_finished(
     data: Path, mixer_folder: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +165,7 @@ def test_any_number_of_processes_gives_the_same_bytes(data: Path, mixer_folder: 
     assert again == first
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_what_was_mixed_is_kept_when_the_tracking_server_fails(
     data: Path, mixer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +193,7 @@ def test_a_mix_without_a_metric_does_not_better_its_system() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_the_sum_of_wet_stems_is_left_out_where_it_is_the_reference_but_for_rounding(
     data: Path, mixer_folder: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +226,7 @@ def test_mixes_shorter_than_a_frame_are_measured() -> None:
     assert all(np.isfinite(value) for value in found["crafx2"].values())
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_song_is_done_again_when_what_its_mixes_depend_on_changes(
     data: Path, mixer_folder: Path, wave_u_net: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +276,7 @@ def test_level_does_not_decide_about_matched_metrics(data: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_mixer_with_a_static_mix_has_it_as_a_system(data: Path, mixer_folder: Path, tmp_path: Path) -> None:
     mixer = shutil.copytree(mixer_folder, tmp_path / "mixer")
     StaticMix(np.ones((4, 2, 29)), 3).save(mixer)

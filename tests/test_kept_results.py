@@ -32,10 +32,10 @@ from fxnorm.training.checkpoints import Checkpoints
 from fxnorm.training.distributed import Processes
 from fxnorm.training.interruption import Interruption
 from fxnorm.training.tasks import task
-from tests import prefork
+from tests import prefork, stores
 from tests.conftest import SIZES, noise
 from tests.folders import contents
-from tests.mixers import changed
+from tests.mixers import changed, keep_averages
 from tests.project import REPOSITORY
 
 pytestmark = pytest.mark.system
@@ -64,9 +64,11 @@ def wet(make_song: MakeSong, tmp_path: Path) -> Path:
     return tmp_path / "wet"
 
 
-@pytest.fixture
-def targets(mixer_folder: Path) -> Path:
-    return mixer_folder / "statistics.npz"
+@pytest.fixture(scope="module")
+def targets(mixer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("targets") / "statistics.npz"
+    keep_averages(mixer_folder / "statistics.npz", file)
+    return file
 
 
 def normalized(wet: Path, targets: Path, output: Path, settings: NormalizeSettings = QUICK, **options: Any) -> set[str]:
@@ -347,6 +349,7 @@ class Library:
         self.folder = folder
         # with what Numba compiled
         shutil.copytree(REPOSITORY / "fxnorm", folder / "library/fxnorm", ignore=shutil.ignore_patterns("node_modules"))
+        stores.new_database(folder / "mlflow.db")
 
     def change(self, name: str, old: str, new: str) -> None:
         file = self.folder / "library/fxnorm" / name

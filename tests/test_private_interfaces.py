@@ -23,6 +23,7 @@ from kfp.local.docker_task_handler import DockerTaskHandler
 from mlflow.entities import RunData
 from mlflow.store.db import utils
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.utils import requirements_utils
 from starlette.applications import Starlette
 
 from fxnorm.pipeline import client
@@ -127,6 +128,11 @@ PRIVATE = [
         "mlflow.store.db.utils._initialize_tables and _is_empty_database", "mlflow", "3.17.2",
         lambda: all(hasattr(utils, name) for name in ("_initialize_tables", "_is_empty_database")),
         "tests.stores: the tables of each test's database are made by MLflow's migrations, a second each",
+    ),
+    Private(
+        "mlflow.utils.requirements_utils._get_installed_version", "mlflow", "3.17.2",
+        lambda: _uses(requirements_utils._check_requirement_satisfied, "_get_installed_version"),
+        "tests.stores: MLflow reads the versions of a hundred packages for each model that a test registers",
     ),
     Private(
         "mlflow.store.db.utils.MAX_RETRY_COUNT", "mlflow", "3.17.2",

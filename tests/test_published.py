@@ -39,6 +39,7 @@ from fxnorm.training.data import RandomCrops, Sequences
 from fxnorm.training.interruption import Interruption
 from tests.commands import fxnorm
 from tests.conftest import SIZES, noise
+from tests.mixers import keep_averages
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
@@ -122,6 +123,7 @@ def local(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Path:
         (folder / song / "digest").write_text(f"{number:064} flac\n")
     (folder / "recipe").mkdir()
     Recipe.load(mixer_folder).save(folder / "recipe")
+    keep_averages(folder / "recipe/statistics.npz", folder / "recipe/statistics.npz")
     return folder
 
 
@@ -350,8 +352,9 @@ def test_normalize_does_published_songs_not_again_and_flac_has_the_samples_of_wa
     make_song: Callable[..., Path], tmp_path: Path
 ) -> None:
     for name, seed in (("train/A", 1), ("train/B", 2), ("val/C", 3)):
-        make_song(f"dataset/{name}", seconds=3.0, seed=seed)
+        make_song(f"dataset/{name}", seconds=1.0, seed=seed)
     fxnorm("statistics", tmp_path / "dataset", tmp_path / "s.npz")
+    keep_averages(tmp_path / "s.npz", tmp_path / "s.npz")
     command = ("normalize", tmp_path / "dataset", tmp_path / "s.npz")
     options = ("--set", "normalize.effects=[loudness]")
     fxnorm(*command, tmp_path / "wav", *options)

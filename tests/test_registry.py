@@ -49,10 +49,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
 
 
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("code")
+
+
 @pytest.fixture(autouse=True)
-def _short_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow mixes the example of each model that is registered."""
-    monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)
+def _little_is_carried(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered beside a Mixer takes longer than all else here; test_tracking_servers.py has the example."""
+    mixers.carry_little(monkeypatch, code, example=False)
 
 
 @pytest.fixture
@@ -79,6 +84,7 @@ def at(settings: Settings, alias: str) -> Version:
     return found
 
 
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_champion_of_other_songs_is_measured_again_on_the_candidates(
     settings: Settings, mixer_folder: Path, make_song: MakeSong
 ) -> None:

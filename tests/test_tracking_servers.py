@@ -18,16 +18,14 @@ from fxnorm import Mixer
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE
 from fxnorm.data import dataset
-from fxnorm.data.versions import files_of
 from fxnorm.io import audio
-from fxnorm.registry import aliases, served_model
+from fxnorm.registry import aliases
 from fxnorm.registry.registered import open_mixer
 from fxnorm.settings import Settings
 from fxnorm.stages import register
 from fxnorm.tracking.runs import RUN_FILE
 from tests import mixers, prefork, servers
 from tests.conftest import noise
-from tests.project import REPOSITORY
 
 pytestmark = pytest.mark.system
 
@@ -66,26 +64,14 @@ def directly(database: str, through_the_server: Store, logs: Path, s3_environmen
 
 
 @pytest.fixture(scope="module")
-def served_code(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The part of the package that a server imports, as a package."""
-    folder = tmp_path_factory.mktemp("code") / "fxnorm"
-    for name in files_of("fxnorm.serving.pyfunc", whole=True):
-        target = folder / name.removeprefix("fxnorm/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, target)
-    return str(folder)
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("code")
 
 
 @pytest.fixture(autouse=True)
-def _little_code(served_code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is registered in this process carries a third of the files, each of which takes several requests to the
-    stores, and a short example.
-
-    What another process registers is whole, as everywhere else.
-    """
-    contents = served_model.contents
-    monkeypatch.setattr(served_model, "contents", lambda mixer: contents(mixer) | {"code_paths": [served_code]})
-    monkeypatch.setattr(served_model, "_EXAMPLE_SECONDS", 0.25)  # which MLflow mixes
+def _little_is_carried(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file takes several requests to the stores."""
+    mixers.carry_little(monkeypatch, code)
 
 
 @pytest.fixture

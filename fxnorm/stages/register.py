@@ -1,6 +1,7 @@
 """Stage 5: the acceptance rule (the settings ``register``), then the MLflow registry."""
 
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -194,8 +195,7 @@ class _Shown:
     @classmethod
     def of(cls, candidate: _Values, other: _Values, rule: RegisterSettings) -> "_Shown":
         songs = sorted(candidate.keys() & other.keys())
-        differences = np.array([candidate[song] - other[song] + rule.margin for song in songs])
-        return cls(len(songs), significance.p_value_of_lower(differences), rule)
+        return cls(len(songs), _p_value(tuple(candidate[song] - other[song] + rule.margin for song in songs)), rule)
 
     @property
     def _needed(self) -> int:
@@ -402,6 +402,11 @@ def _look_up(metrics: Metrics, split: str, system: str, metric: str, file: Path)
         return metrics[split][system][metric]
     except KeyError as error:
         raise DatasetError(f"{file}: expected {split}.{system}.{metric}, found no {error.args[0]!r}") from error
+
+
+@functools.lru_cache  # a registration asks twice: before it begins, and when aliases move
+def _p_value(differences: tuple[float, ...]) -> float:
+    return significance.p_value_of_lower(np.array(differences))
 
 
 def _better(value: float, other: float, rule: RegisterSettings) -> bool:
