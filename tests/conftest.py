@@ -5,6 +5,7 @@ used.
 """
 
 import contextlib
+import dataclasses
 import inspect
 import os
 import shutil
@@ -295,9 +296,13 @@ def mixer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Path) -> Path:
-    """What ``fxnorm normalize`` leaves, of short songs, each not the sum of its stems; not to be written to."""
+    """What ``fxnorm normalize`` leaves, of short songs, each not the sum of its stems; not to be written to.
+
+    Its statistics are averages alone, as the published ones: each training reads and writes them.
+    """
     from fxnorm.io import audio
     from fxnorm.normalization.recipe import Recipe
+    from fxnorm.statistics import DatasetStatistics
 
     folder = tmp_path_factory.mktemp("normalized")
     for number, song in enumerate(("train/A", "train/B", "val/C", "val/D", "val/E")):
@@ -307,7 +312,9 @@ def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Pa
         mixture = stems["bass"] + 1.5 * stems["vocals"] + 0.3 * stems["drums"]
         audio.write(folder / song / "mixture.wav", mixture)
     (folder / "recipe").mkdir()
-    Recipe.load(mixer_folder).save(folder / "recipe")
+    recipe = Recipe.load(mixer_folder)
+    averages = {key: recipe.statistics.mean(*key) for key in recipe.statistics}
+    dataclasses.replace(recipe, statistics=DatasetStatistics.of_averages(averages)).save(folder / "recipe")
     return folder
 
 

@@ -58,6 +58,8 @@ _PROGRAMS = {
     "uvicorn": _OF_SERVERS,
     "moto.server": ("moto.moto_server.werkzeug_app", "moto.s3.responses"),
     "kfp.dsl.executor_main": _OF_FXNORM,  # kfp itself imports less in a task than elsewhere: it stays to be imported
+    "torch.distributed.run": (*_OF_FXNORM, "torch.distributed.launcher.api"),
+    "runpy": _OF_FXNORM,  # any module of a test's own, as its first argument
 }
 """Modules that are run as ``python -m`` runs them -> what takes seconds to import for them, and is not this project's.
 
@@ -143,9 +145,11 @@ def _start(folder: Path, owner: int) -> None:
     (folder / "bin").mkdir()
     for name in _BY_NAME:
         _write_program(folder / "bin" / name, f"{client} '{_number(name)}' \"$@\"\n")
-    asked = "".join(f"'-m {name}') shift 2; {client} '{_number(name)} -m' \"$@\";;\n" for name in _PROGRAMS)
-    asked += f"'-P -m') [ \"$3\" != mlflow ] || {{ shift 3; {client} '{_number('mlflow')}' \"$@\"; }};;\n"
-    _write_program(folder / "bin/python", f'case "$1 $2" in\n{asked}esac\nexec \'{sys.executable}\' "$@"\n')
+    asked = f"'-P -m mlflow') shift 3; {client} '{_number('mlflow')}' \"$@\";;\n"
+    for name in _PROGRAMS:
+        asked += f"'-m {name} '*) shift 2; {client} '{_number(name)} -m' \"$@\";;\n"
+        asked += f"'-u -m {name}') shift 3; {client} '{_number(name)} -u -m' \"$@\";;\n"
+    _write_program(folder / "bin/python", f'case "$1 $2 $3" in\n{asked}esac\nexec \'{sys.executable}\' "$@"\n')
 
 
 def _number(name: str) -> int:
@@ -249,6 +253,9 @@ def _become(request: dict[str, Any], files: "array.array[int]", address: str) ->
     os.environ.update(request["environment"])
     paths = [text for text in os.environ.get("PYTHONPATH", "").split(os.pathsep) if text]
     sys.path[:0] = [os.getcwd(), *paths] if request["options"] else paths
+    if "-u" in request["options"] or os.environ.get("PYTHONUNBUFFERED"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[attr-defined, union-attr]
     sys.argv = ["", *request["arguments"]]
     sys.executable = str(Path(address).with_name("bin") / "python")
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from fxnorm import Mixer
 from fxnorm.errors import FxnormError, SettingsError
+from fxnorm.io import locks
 from fxnorm.settings import Settings
 from fxnorm.stages import train
 from fxnorm.training.distributed import Processes
-from tests import servers
+from tests import prefork, servers, stores
 from tests.commands import fxnorm
 from tests.conftest import SIZES
 from tests.waiting import PATIENCE, until
@@ -64,7 +65,7 @@ class Project:
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, *command],
+            [str(prefork.programs() / "python"), *command],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -112,6 +113,7 @@ class Project:
 def project(tmp_path_factory: pytest.TempPathFactory, normalized_folder: Path) -> Project:
     folder = tmp_path_factory.mktemp("project")
     (folder / "normalized").symlink_to(normalized_folder)
+    stores.new_database(folder / "mlflow.db")
     return Project(folder)
 
 
@@ -135,7 +137,8 @@ def test_a_run_told_to_end_leaves_a_checkpoint_and_no_mixer_and_goes_on(
     project.set(loader_workers=1)
     process = project.start("-m", "fxnorm", "train", "normalized", "told")
     project.wait_for_step("told-checkpoints", 3)
-    os.killpg(process.pid, signal.SIGTERM)  # its readers get it too, as from a batch system
+    training = int(locks.lock_file(project.folder / "told").read_text().split()[1])
+    os.killpg(training, signal.SIGTERM)  # its readers get it too, as from a batch system
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "Traceback" not in output
@@ -223,7 +226,8 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(
     project: Project, undisturbed: dict[str, Tensor]
 ) -> None:
     project.set()
-    output = project.run("-c", TRAINING + KILLER, "killed")
+    (project.folder / "killer.py").write_text(TRAINING + KILLER)
+    output = project.run("-m", "runpy", "killer", "killed")
     ends = [line for line in output.splitlines() if line.startswith("ENDED")]
     assert len(ends) == 8
     assert all(line.startswith("ENDED -9") for line in ends[:-1]), "killed before it ended"
@@ -292,9 +296,8 @@ def test_two_processes_take_the_gradient_that_one_takes_and_stop_together_at_a_s
         weight_decay=0.0,
         loader_workers=0,
     )
-    script = project.folder / "shared.py"
-    script.write_text(TRAINING + SHARED_BATCHES)
-    process = project.start(*torchrun(str(script), "two"))
+    (project.folder / "shared.py").write_text(TRAINING + SHARED_BATCHES)
+    process = project.start(*torchrun("-m", "runpy", "shared", "two"))
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0, "the second process ends with status 1"
     assert output.count("SAID: training: the loss is nan at step 1 (songs: ") == 1, output
@@ -328,12 +331,11 @@ except FxnormError as error:
 
 
 def test_the_training_of_a_node_with_two_accelerators_is_one_call(
-    project: Project, capfd: pytest.CaptureFixture[str]
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = project.folder / "node.py"
-    script.write_text(TRAIN_ON_TWO)
+    (project.folder / "node.py").write_text(TRAIN_ON_TWO)
     project.set()
-    process = project.start(str(script))
+    process = project.start("-m", "runpy", "node")
     project.wait_for_step("node-checkpoints", 3)
     os.kill(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
@@ -342,6 +344,7 @@ def test_the_training_of_a_node_with_two_accelerators_is_one_call(
     assert not (project.folder / "node").exists()
     capfd.readouterr()
     places = (Path("normalized"), Path("node"), "node-checkpoints", Path("node.csv"))
+    monkeypatch.setattr(sys, "executable", str(prefork.programs() / "python"))
     with project.here():
         best = train.run_processes(Settings.load("params.yaml"), *places, 2)
     assert sum(text.count("goes on at step") for text in capfd.readouterr()) == 1

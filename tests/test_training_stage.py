@@ -1,9 +1,11 @@
 """``fxnorm train``: its tasks and settings, what it starts from, what it tells MLflow, and what it says of mistakes."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,18 @@ TINY = {
 RESOURCES = {"checkpoint_every": 2, "loader_workers": 0}
 
 Train = Callable[..., Result]
+Trained = Callable[[str], str]
+
+
+def run(output: str, status: int = 0, source: str = "normalized", **settings: Any) -> Result:
+    """``fxnorm train SOURCE OUTPUT`` in this folder, with tiny settings."""
+    resources = {key: settings.pop(key) for key in ResourcesSettings.model_fields if key in settings}
+    content = {"train": TINY | settings, "resources": RESOURCES | resources}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    result = CliRunner().invoke(main, ["train", source, output])
+    assert result.exit_code == status, result.output
+    assert Path(output).exists() == (status == 0)
+    return result
 
 
 @pytest.fixture
@@ -53,17 +67,40 @@ def train(normalized_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     Path("normalized").symlink_to(normalized_folder)
-
-    def run(output: str, status: int = 0, source: str = "normalized", **settings: Any) -> Result:
-        resources = {key: settings.pop(key) for key in ResourcesSettings.model_fields if key in settings}
-        content = {"train": TINY | settings, "resources": RESOURCES | resources}
-        Path("params.yaml").write_text(yaml.safe_dump(content))
-        result = CliRunner().invoke(main, ["train", source, output])
-        assert result.exit_code == status, result.output
-        assert Path(output).exists() == (status == 0)
-        return result
-
     return run
+
+
+@pytest.fixture(scope="module")
+def made(normalized_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which such a training has ended, of a Mixer ``out``, and what it said."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setattr(torch, "compile", lambda *_, **options: pytest.fail("on a processor nothing is compiled"))
+        Path("normalized").symlink_to(normalized_folder)
+        return folder, run("out").output
+
+
+@pytest.fixture
+def trained(made: tuple[Path, str], train: Train) -> Trained:
+    """``train(OUT)`` as the first of a test, without the seconds; gives what it says."""
+    folder, said = made
+
+    def copy(output: str) -> str:
+        database, old, new = Path("mlflow.db"), str(folder), str(Path.cwd())
+        shutil.copy(folder / database, database)
+        with contextlib.closing(sqlite3.connect(database)) as store, store:
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))
+        shutil.copytree(folder / "mlartifacts", "mlartifacts")
+        for name in ("", "-checkpoints", "-loss.csv", "-run.json"):
+            found = folder / f"out{name}"
+            (shutil.copytree if found.is_dir() else shutil.copy)(found, f"{output}{name}")
+        runs.configure()  # clients that the test makes are of its own store
+        return said
+
+    return copy
 
 
 def curve(output: str) -> list[list[str]]:
@@ -108,8 +145,8 @@ def test_a_front_end_learns_to_rebuild_stems_and_a_network_takes_it_over(train: 
     assert not torch.equal(taken["front_end.filters"], fresh["front_end.filters"])
 
 
-def test_a_network_starts_from_another_runs_weights(train: Train, normalized_folder: Path) -> None:
-    train("first")
+def test_a_network_starts_from_another_runs_weights(train: Train, trained: Trained, normalized_folder: Path) -> None:
+    trained("first")
     assert not Path("first", provenance.TRAINED_ON_FILE).exists(), "of unknown origin"
     Path("noted").mkdir()
     for name in ("train", "val"):
@@ -156,9 +193,9 @@ def test_what_does_not_fit_is_said_in_one_line(
 
 
 def test_a_training_of_the_demos_sizes_says_so_unless_it_learns_from_the_demos_songs(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (line,) = [line for line in train("out").output.splitlines() if line.startswith("warning: ")]
+    (line,) = [line for line in trained("out").splitlines() if line.startswith("warning: ")]
     assert "for 7 steps; the published one has 2,752,817, for 497,600 steps" in line
     assert "'fxnorm settings --output params.yaml' writes the published ones" in line
     before = weights("out")
@@ -168,7 +205,7 @@ def test_a_training_of_the_demos_sizes_says_so_unless_it_learns_from_the_demos_s
     assert same(weights("out"), before)
 
 
-def test_dvc_is_told_which_weights_a_training_begins_with(mixer_folder: Path, train: Train) -> None:
+def test_dvc_is_told_which_weights_a_training_begins_with(mixer_folder: Path, trained: Trained) -> None:
     def noted(path: Path | None) -> str:
         chosen = "null" if path is None else path
         result = fxnorm("initial-weights", "weights.json", "--set", f"train.initial_weights={chosen}")
@@ -177,7 +214,8 @@ def test_dvc_is_told_which_weights_a_training_begins_with(mixer_folder: Path, tr
 
     copy = Path(shutil.copytree(mixer_folder, "copy"))
     assert noted(None) != noted(mixer_folder) == noted(copy) == noted(copy / "weights.safetensors")
-    train("copy")
+    shutil.rmtree(copy)
+    trained("copy")
     assert noted(copy) != noted(mixer_folder)
     missing = fxnorm("initial-weights", "weights.json", "--set", "train.initial_weights=nowhere")
     assert the_line(missing) == "fxnorm: train.initial_weights: nowhere: no such file"
@@ -197,7 +235,7 @@ def test_training_ends_when_some_epochs_have_not_made_it_better(train: Train) ->
 
 
 def test_a_compiled_network_leaves_the_same_names_and_goes_on_uncompiled(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[object] = []
     compile_for_real = torch.compile
@@ -207,8 +245,7 @@ def test_a_compiled_network_leaves_the_same_names_and_goes_on_uncompiled(
         return compile_for_real(function, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", compile_without_a_compiler)
-    train("plain")
-    assert not compiled
+    trained("plain")
     train("compiled", compile=True)
     assert compiled
     ours, theirs = weights("plain"), weights("compiled")
@@ -220,8 +257,10 @@ def test_a_compiled_network_leaves_the_same_names_and_goes_on_uncompiled(
     assert "goes on at step 6" in train("compiled", compile=False).output
 
 
-def test_bfloat16_rounds_the_networks_arithmetic_and_leaves_weights_and_loss_alone(train: Train) -> None:
-    train("exact")
+def test_bfloat16_rounds_the_networks_arithmetic_and_leaves_weights_and_loss_alone(
+    train: Train, trained: Trained
+) -> None:
+    trained("exact")
     train("rounded", precision="bfloat16")
     exact, rounded = float(curve("exact")[-1][-1]), float(curve("rounded")[-1][-1])
     assert 0 < abs(exact - rounded) < 0.05 * exact
@@ -245,8 +284,8 @@ def test_the_newest_checkpoints_are_kept_as_many_as_are_wanted(train: Train) -> 
     assert checkpoints("out") == [5, 6, 7]
 
 
-def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(train: Train) -> None:
-    train("out")
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(train: Train, trained: Trained) -> None:
+    trained("out")
     before = weights("out")
     (newest,) = Path("out-checkpoints").glob("*/step-000000007.pt")
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -277,9 +316,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.mark.parametrize(("method", "step"), [("_train_step", 1), ("_validation_loss", 1)])
 def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
-    train: Train, interrupt: Callable[[str], None], method: str, step: int
+    train: Train, trained: Trained, interrupt: Callable[[str], None], method: str, step: int
 ) -> None:
-    train("whole")
+    trained("whole")
     interrupt(method)
     assert f"stopped by SIGINT after step {step} of 7, not finished" in the_line(train("out", status=130, seed=0), 130)
     client = mlflow.MlflowClient()
@@ -296,8 +335,10 @@ def test_an_interrupted_training_goes_on_in_the_same_mlflow_run(
         assert len(client.get_metric_history(run.info.run_id, name)) == 7
 
 
-def test_a_training_that_is_repeated_is_the_same_run_and_the_same_mixer_in_any_run(train: Train) -> None:
-    train("out")
+def test_a_training_that_is_repeated_is_the_same_run_and_the_same_mixer_in_any_run(
+    train: Train, trained: Trained
+) -> None:
+    trained("out")
     client = mlflow.MlflowClient()
     first, content = run_id_of("out"), files_in("out")
     ended = client.get_run(first).info
@@ -347,8 +388,8 @@ def test_a_tracking_server_that_does_not_answer_for_a_while_stops_nothing_and_mi
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 8))
 
 
-def test_other_settings_are_another_run_and_leave_the_first_ones_checkpoints(train: Train) -> None:
-    train("out")
+def test_other_settings_are_another_run_and_leave_the_first_ones_checkpoints(train: Train, trained: Trained) -> None:
+    trained("out")
     first = weights("out")
     shutil.rmtree("out")
     assert "goes on" not in train("out", seed=1).output
@@ -376,8 +417,8 @@ def test_a_file_that_vanishes_during_the_training_is_named_in_one_line(train: Tr
     assert "bass.wav: cannot be read any more" in line
 
 
-def test_reverberation_on_the_fly_is_learnt_with(train: Train) -> None:
-    train("dry")
+def test_reverberation_on_the_fly_is_learnt_with(train: Train, trained: Trained) -> None:
+    trained("dry")
     train("reverberated", reverberation=1.0)
     assert not same(weights("dry"), weights("reverberated"))
 

@@ -6,6 +6,7 @@ front-end for that network (``train.task: front_end``), whose result is what ``t
 
 import contextlib
 import csv
+import functools
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -272,8 +273,7 @@ def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
     if train.network not in _PUBLISHED_STEPS:
         return
     steps = len(loop.learning_rates(train))
-    with torch.random.fork_rng(devices=[]):  # draws weights, which those of this training must not depend on
-        published = _parameters(models.build(train.network))
+    published = _published_parameters(train.network)
     if _parameters(network) >= _SMALL_NETWORK * published or steps >= _SHORT_TRAINING * _PUBLISHED_STEPS[train.network]:
         return
     _log.warning(
@@ -286,6 +286,12 @@ def _warn_of_small(train: TrainSettings, network: MixingNetwork) -> None:
         f"{_PUBLISHED_STEPS[train.network]:,}",
         _PUBLISHED_SETTINGS[train.network],
     )
+
+
+@functools.cache
+def _published_parameters(network: str) -> int:
+    with torch.random.fork_rng(devices=[]):  # draws weights, which those of a training must not depend on
+        return _parameters(models.build(network))
 
 
 def _parameters(network: MixingNetwork) -> int:
