@@ -255,7 +255,7 @@ def _become(request: dict[str, Any], files: "array.array[int]", address: str) ->
     sys.path[:0] = [os.getcwd(), *paths] if request["options"] else paths
     if "-u" in request["options"] or os.environ.get("PYTHONUNBUFFERED"):
         for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(line_buffering=True)  # type: ignore[attr-defined, union-attr]
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = ["", *request["arguments"]]
     sys.executable = str(Path(address).with_name("bin") / "python")
 

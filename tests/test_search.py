@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from fxnorm.search.storage import Storage, address
 from fxnorm.search.study import Study
 from fxnorm.settings import Settings
 from fxnorm.stages import normalize
-from tests import servers
+from tests import prefork, servers
 from tests.commands import fxnorm, the_line
 from tests.conftest import SIZES
 from tests.project import REPOSITORY
@@ -413,7 +412,6 @@ def begun() -> set[str]:
 
 FORKING = """
 import multiprocessing, sys
-import torch._dynamo  # which an optimizer imports
 from fxnorm.search import run
 from fxnorm.cli import main
 
@@ -429,16 +427,18 @@ def test_a_search_whose_processes_are_killed_goes_on_with_each_trial_where_it_wa
 ) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({"train": TRAIN | {"batches_per_epoch": 6}, "resources": RESOURCES}))
     Path("space.yaml").write_text(yaml.safe_dump(space(trials=3)))
-    command = [sys.executable, "-c", FORKING, "space.yaml", "normalized", "out", "--workers", "2"]
+    Path("forking.py").write_text(FORKING)
+    command = [str(prefork.programs() / "python"), "-m", "runpy", "forking", "space.yaml", "normalized", "out"]
+    command += ["--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     with open("log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
     try:
         until(lambda: process.poll() is not None or len(begun()) >= 2, Path("log").read_text)
         assert process.poll() is None, Path("log").read_text()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()  # until none is left that could write
     left = [trial for trial in trials() if trial.state.name == "RUNNING"]
     assert len({trial.user_attrs["owner"] for trial in trials()}) == 2
     left_begun = begun() & {f"{trial.number:04d}" for trial in left}

@@ -131,7 +131,7 @@ def checkpoints(output: str) -> list[int]:
 
 
 def test_a_front_end_learns_to_rebuild_stems_and_a_network_takes_it_over(train: Train) -> None:
-    train("front_end", task="front_end", batches_per_epoch=20, schedule=[{"epochs": 3, "learning_rate": 3e-3}])
+    train("front_end", task="front_end", batches_per_epoch=8, schedule=[{"epochs": 3, "learning_rate": 1e-2}])
     losses = [float(row[-1]) for row in curve("front_end")]
     assert losses[-1] < 0.95 * losses[0]
     learnt = weights("front_end")
