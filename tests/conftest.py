@@ -137,16 +137,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """Clear away what a test that passed wrote: all of them write gigabytes.
 
-    The folder itself stays, so that no other test gets its name: MLflow keeps its connection to a store of that name.
+    The folder itself stays, so that no other test gets its name, and so do MLflow's databases: MLflow keeps its
+    connection to one, and by a relative name later tests reach it too.
     """
     yield
-    folder = getattr(item, "funcargs", {}).get("tmp_path")
-    if folder is not None and item.stash.get(_PASSED, False):
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)  # a process that ends may still write
-            else:
-                path.unlink(missing_ok=True)
+    top = getattr(item, "funcargs", {}).get("tmp_path")
+    if top is not None and item.stash.get(_PASSED, False):
+        for folder, folders, files in os.walk(top, topdown=False):
+            links = [name for name in folders if Path(folder, name).is_symlink()]
+            for name in [*files, *links]:
+                if not name.startswith("mlflow.db"):
+                    with contextlib.suppress(OSError):  # nobody may write in its folder
+                        Path(folder, name).unlink()
+            for name in set(folders).difference(links):
+                with contextlib.suppress(OSError):  # something is left in it, or a process that ends still writes
+                    Path(folder, name).rmdir()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
