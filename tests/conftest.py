@@ -307,7 +307,7 @@ def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Pa
     """
     from fxnorm.io import audio
     from fxnorm.normalization.recipe import Recipe
-    from fxnorm.statistics import DatasetStatistics
+    from tests.mixers import averages_of
 
     folder = tmp_path_factory.mktemp("normalized")
     for number, song in enumerate(("train/A", "train/B", "val/C", "val/D", "val/E")):
@@ -318,8 +318,7 @@ def normalized_folder(tmp_path_factory: pytest.TempPathFactory, mixer_folder: Pa
         audio.write(folder / song / "mixture.wav", mixture)
     (folder / "recipe").mkdir()
     recipe = Recipe.load(mixer_folder)
-    averages = {key: recipe.statistics.mean(*key) for key in recipe.statistics}
-    dataclasses.replace(recipe, statistics=DatasetStatistics.of_averages(averages)).save(folder / "recipe")
+    dataclasses.replace(recipe, statistics=averages_of(recipe.statistics)).save(folder / "recipe")
     return folder
 
 

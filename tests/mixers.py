@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,6 +23,7 @@ from fxnorm.evaluation.results import (
 )
 from fxnorm.mixing.mixer import WEIGHTS_FILE, mixer_digest
 from fxnorm.registry import served_model
+from fxnorm.statistics import DatasetStatistics
 from tests.project import REPOSITORY
 
 
@@ -59,14 +59,17 @@ def changed(mixer: Path, target: Path, seed: int) -> Path:
     return target
 
 
-def keep_averages(statistics: Path, target: Path) -> None:
-    """Write the averages of statistics alone, as published ones are.
+def averages_of(statistics: DatasetStatistics) -> DatasetStatistics:
+    """The averages of statistics alone, as published ones are.
 
     The sums behind them take longer to read and to write than a song of a second to normalize.
     """
-    with np.load(statistics) as arrays:
-        averages = {name: arrays[name] for name in arrays if name.count("/") == 1}
-    np.savez(target, **averages)
+    return DatasetStatistics.of_averages({key: statistics.mean(*key) for key in statistics})
+
+
+def keep_averages(statistics: Path, target: Path) -> None:
+    """Write those of a file."""
+    averages_of(DatasetStatistics.load(statistics)).save(target)
 
 
 def report(

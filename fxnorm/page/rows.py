@@ -5,6 +5,8 @@ from typing import Any
 from fxnorm.sessions import table as tables
 from fxnorm.sessions.table import Table, Track
 
+_OPPOSITE = {"left": "right", "right": "left"}
+
 
 def as_json(table: Table | None, ids: dict[str, str]) -> dict[str, Any] | None:
     """A table as the page reads it, with the files' ids for their names."""
@@ -79,9 +81,8 @@ def _with_pairs(tracks: list[Track]) -> list[Track]:
             continue
         # a row that a person decided is in no pair that it does not name
         if other.pair == track.file or (track.by == "hand" and other.by != "hand"):
-            sides = {"left": ("left", "right"), "right": ("right", "left")}.get(track.side or "", (None, None))
-            updates[track.file] = {"pair": other.file, "side": sides[0]}
-            updates[other.file] = {"pair": track.file, "side": sides[1]}
+            updates[track.file]["pair"] = other.file
+            updates[other.file] = {"pair": track.file, "side": _OPPOSITE.get(track.side or "")}
     return [track.model_copy(update=updates[track.file]) for track in tracks]
 
 

@@ -101,8 +101,6 @@ class _Sums:
 
     @functools.cached_property
     def standard_deviation(self) -> np.ndarray:
-        if self.count == 1:
-            return np.zeros(self.mean.shape)
         # unbounded integers, since the difference of the two is far smaller than they are
         total, high, mixed, low = self._exact()
         squares = (high << 2 * _HALF_BITS) + (mixed << _HALF_BITS + 1) + low
