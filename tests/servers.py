@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import random
 import shutil
@@ -10,17 +11,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import psycopg2
 import requests
+from werkzeug.serving import make_server
 
 from tests import prefork, stores
 from tests.waiting import PATIENCE, until
+
+Gate = TypeVar("Gate", bound=Callable[..., Iterable[bytes]])
 
 _PORTS = range(20_000, 32_000)
 """Below those that Linux gives to connections and to servers that ask for any."""
@@ -109,6 +114,29 @@ def s3(log: Path, *buckets: str) -> Iterator[dict[str, str]]:
         for bucket in buckets:
             s3_client(environment).create_bucket(Bucket=bucket)
         yield environment
+
+
+@contextlib.contextmanager
+def s3_behind(gate: Callable[[Any], Gate]) -> Iterator[tuple[Gate, str]]:
+    """An S3 store without buckets in this process; what ``gate`` makes of it answers requests, at the address given.
+
+    The stores of one process hold the same objects, so that each begins by forgetting those of earlier tests.
+    """
+    from moto.server import DomainDispatcherApplication, create_backend_app
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    store = DomainDispatcherApplication(create_backend_app)
+    answered = gate(store)
+    server = make_server("127.0.0.1", 0, answered, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        requests.post(f"{address}/moto-api/reset", timeout=PATIENCE).raise_for_status()
+        yield answered, address
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 def s3_client(environment: Mapping[str, str]) -> Any:

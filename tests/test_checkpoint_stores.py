@@ -5,19 +5,17 @@ what is at stake, and if it answers and refuses, ends the work with what there i
 gate that refuses what other stores refuse.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
 
 from fxnorm.errors import FxnormError, ModelError, StoreError
 from fxnorm.io import object_store
 from fxnorm.training.checkpoints import StoredCheckpoints, opened
+from tests.servers import s3_behind
 
 pytestmark = pytest.mark.system
 
@@ -53,13 +51,8 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Gate, str]]:
-    gate = Gate(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, gate, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield gate, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
+    with s3_behind(Gate) as gate_and_address:
+        yield gate_and_address
 
 
 @pytest.fixture

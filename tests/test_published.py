@@ -22,9 +22,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from moto.server import DomainDispatcherApplication, create_backend_app
 from torch.utils.data import DataLoader
-from werkzeug.serving import make_server
 
 from fxnorm.cli import main
 from fxnorm.constants import SAMPLE_RATE
@@ -40,6 +38,7 @@ from fxnorm.training.interruption import Interruption
 from tests.commands import fxnorm
 from tests.conftest import SIZES, noise
 from tests.mixers import keep_averages
+from tests.servers import s3_behind
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.system
@@ -83,15 +82,9 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Gate, str]]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    gate = Gate(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, gate, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield gate, f"http://127.0.0.1:{server.server_port}"
-    gate.open.set()
-    server.shutdown()
-    thread.join()
+    with s3_behind(Gate) as (gate, address):
+        yield gate, address
+        gate.open.set()
 
 
 @pytest.fixture
