@@ -1,7 +1,7 @@
 """How training reads normalized songs: WAV and FLAC, from the disk and from an object store.
 
     python benchmarks/reading.py [--seconds 240] [--songs 4] [--crops 40] [--crop-seconds 10] [--delay 0.2]
-    python benchmarks/reading.py --train 40 --songs 16 --seconds 30
+    python benchmarks/reading.py --train 8 --songs 16 --seconds 30
 
 Songs are a rendered demo song, repeated and at the loudness of normalized ones. The store is a process of its own that
 serves files in ranges as S3 does and does nothing else: moto's test server takes more of the processor than training.
@@ -9,25 +9,19 @@ Times are of the reader's processor, and by the clock, which counts the store's 
 """
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import re
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -46,7 +40,7 @@ from fxnorm.training.data import RandomCrops
 
 BATCH = 4
 _SKIPPED = 12  # steps: what the reader holds of the next
-_STORES: set[int] = set()
+_CATCHING_UP, _TURN = 3, 8  # steps
 LEVELS = {"vocals": -25.0, "bass": -30.0, "drums": -28.0, "other": -30.0, MIXTURE: -14.0}  # LUFS
 
 
@@ -168,14 +162,13 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=40)
     parser.add_argument("--crop-seconds", type=float, default=10.0)
     parser.add_argument("--delay", type=float, default=0.2)
-    parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="train instead, at the demo's size")
+    parser.add_argument("--train", type=int, default=0, metavar="TURNS", help="train instead, at the demo's size")
     arguments = parser.parse_args()
     samples = round(arguments.crop_seconds * SAMPLE_RATE)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         stores = {delay: started(work / "store", delay) for delay in (0.0, arguments.delay)}
         made = songs(work / "demo", arguments.songs, arguments.seconds)
-        _STORES.update(process.pid for process, _ in stores.values() if process.pid is not None)
         if arguments.train:
             trainings(made, work, stores, arguments.train)
         for suffix in () if arguments.train else (".wav", ".flac"):
@@ -199,90 +192,92 @@ def main() -> None:
             process.terminate()
 
 
-def train(name: str, folder: Path, cache: BlockCache | None, steps: int) -> None:
-    """Train as the demo's settings say; prints what a step takes, and how much of it is waiting for the songs.
+class Training:
+    """A training as the demo's settings say, in turns with others, so that what else the machine does meets all.
 
-    What was read ahead before the first step is learnt from first, and does not count.
+    Args:
+        folder: of normalized songs.
+        cache: of those in a store.
     """
-    settings = Settings.load(Path(__file__).parents[1] / "params.yaml")
-    samples = round(settings.train.sequence_seconds * SAMPLE_RATE)
-    network = models.build(settings.train.network, **settings.train.sizes)
-    loss_of, optimizer = StereoLoss(settings.train.loss), torch.optim.Adam(network.parameters(), 1e-3, amsgrad=True)
-    crops = RandomCrops(read_splits(folder, ("train",), cache)["train"], samples, 0, True)
-    numbers = range(BATCH * (steps + 3 * _SKIPPED))  # so that there is something to read ahead up to the last step
-    loader = DataLoader(crops, BATCH, sampler=numbers, num_workers=1, multiprocessing_context="spawn")
-    batches, waits, times, own, readers = iter(loader), [], [], 0.0, 0.0
-    for step in range(steps + _SKIPPED):
-        if step == _SKIPPED:
-            own, readers = time.process_time(), of_readers()
-        began = time.perf_counter()
-        stems, mixture = next(batches)
-        learnt = time.perf_counter()
-        optimizer.zero_grad()
-        loss_of(network(stems), mixture).backward()
-        optimizer.step()
-        if step >= _SKIPPED:
-            waits.append(learnt - began)
-            times.append(time.perf_counter() - began)
-    own, readers = (1e3 * seconds / steps for seconds in (time.process_time() - own, of_readers() - readers))
-    print(
-        f"{name:26} {1e3 * statistics.mean(times):6.0f} ms a step, of which {100 * sum(waits) / sum(times):5.2f} % are"
-        f" waiting for songs; of the processor, a step takes {own:6.0f} ms and reading for it {readers:6.0f} ms"
-    )
+
+    def __init__(self, folder: Path, cache: BlockCache | None) -> None:
+        settings = Settings.load(Path(__file__).parents[1] / "params.yaml")
+        samples = round(settings.train.sequence_seconds * SAMPLE_RATE)
+        self._network = models.build(settings.train.network, **settings.train.sizes)
+        self._loss = StereoLoss(settings.train.loss)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), 1e-3, amsgrad=True)
+        crops = RandomCrops(read_splits(folder, ("train",), cache)["train"], samples, 0, True)
+        # more than are asked for: there is something to read ahead up to the last step
+        loader = DataLoader(crops, BATCH, sampler=range(10**6), num_workers=1, multiprocessing_context="spawn")
+        others = set(multiprocessing.active_children())
+        self._batches = iter(loader)
+        (self._reader,) = set(multiprocessing.active_children()) - others
+        self.waits: list[float] = []
+        self.times: list[float] = []
+        self.processor: list[float] = []
+
+    def turn(self, steps: int) -> float:
+        """Train, after some steps in which the reader catches up; the mean seconds of a step."""
+        for step in range(-_CATCHING_UP, steps):
+            if step == 0:
+                processor = self._used()
+            began = time.perf_counter()
+            stems, mixture = next(self._batches)
+            learnt = time.perf_counter()
+            self._optimizer.zero_grad()
+            self._loss(self._network(stems), mixture).backward()
+            self._optimizer.step()
+            if step >= 0:
+                self.waits.append(learnt - began)
+                self.times.append(time.perf_counter() - began)
+        self.processor.append((self._used() - processor) / steps)
+        return statistics.mean(self.times[-steps:])
+
+    def _used(self) -> float:
+        """Seconds of the processor of this process and the reader."""
+        fields = Path(f"/proc/{self._reader.pid}/stat").read_text().rpartition(")")[2].split()
+        return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def of_readers() -> float:
-    """Seconds of the processor of the processes that read for this one."""
-    total, ticks = 0.0, os.sysconf("SC_CLK_TCK")
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid() and int(stat.parent.name) not in _STORES:
-                total += (int(fields[11]) + int(fields[12])) / ticks
-    return total
+def trainings(made: list[dict[str, np.ndarray]], work: Path, stores: dict[float, Any], turns: int) -> None:
+    """Train from the disk and from the stores, with a cache of a tenth of the songs, by turns.
 
-
-@contextlib.contextmanager
-def moto() -> Iterator[str]:
-    """moto's server as a process; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _STORES.add(process.pid)
-    try:
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-
-
-def trainings(made: list[dict[str, np.ndarray]], work: Path, stores: dict[float, Any], steps: int) -> None:
-    """Train from the disk, from the store that waits, and from moto's, with a cache of a tenth of the songs."""
-    folder = work / "train.wav"
-    written(made, folder, ".wav")
-    train("disk", folder, None, steps)
-    at_moto = work / "moto.wav"
-    shutil.copytree(folder, at_moto)
-    publish(folder, work / "store")
-    size = sum(file.stat().st_size for file in at_moto.rglob("*.wav"))
-    delay, (_, address) = max(stores.items())
-    use(address)
-    cache = BlockCache(work / f"training{delay}", size // 10)
-    cache.prepare()
-    train(f"store, {1e3 * delay:.0f} ms", folder, cache, steps)
-    with moto() as address:
-        use(address)
-        boto3.client("s3").create_bucket(Bucket="bench")
-        published.upload(at_moto, "s3://bench/songs", "0" * 64, dict.fromkeys((at_moto / "train").iterdir(), "x"))
-        cache = BlockCache(work / "training moto", size // 10)
+    The stores have a core of their own, as they are elsewhere: the trainings and their readers have the others.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    local = work / "train.wav"
+    written(made, local, ".wav")
+    size = sum(file.stat().st_size for file in local.rglob("*.wav"))
+    folders = {delay: work / f"published{delay}" for delay in stores}
+    for delay, folder in folders.items():
+        shutil.copytree(local, folder)
+        publish(folder, work / "store")
+        process = stores[delay][0]
+        os.sched_setaffinity(process.pid, cores[-1:])
+    os.sched_setaffinity(0, cores[:-1])
+    torch.set_num_threads(len(cores) - 1)
+    disk, remotes = Training(local, None), {}
+    disk.turn(_SKIPPED)
+    for delay, folder in folders.items():
+        use(stores[delay][1])
+        cache = BlockCache(work / f"training{delay}", size // 10)
         cache.prepare()
-        train("moto's server", at_moto, cache, steps)
+        remotes[delay] = Training(folder, cache)
+        remotes[delay].turn(_SKIPPED)  # its reader is a process that has the address now
+    shares: dict[float, list[float]] = {delay: [] for delay in stores}
+    for _ in range(turns):
+        for delay, training in remotes.items():
+            before, there, after = disk.turn(_TURN), training.turn(_TURN), disk.turn(_TURN)
+            shares[delay].append((before + after) / 2 / there)
+    for delay, training in remotes.items():
+        share, all_shares = statistics.median(shares[delay]), " ".join(f"{100 * s:.1f}" for s in sorted(shares[delay]))
+        processor = statistics.median(training.processor) / statistics.median(disk.processor)
+        print(
+            f"store, {1e3 * delay:.0f} ms: {100 * share:5.1f} % of the disk's speed (median of {all_shares}), with"
+            f" {100 * processor:.1f} % of its processor time;"
+            f" {100 * sum(training.waits) / sum(training.times):.2f} % of a step are waiting for songs,"
+            f" from the disk {100 * sum(disk.waits) / sum(disk.times):.2f} %"
+        )
 
 
 def publish(folder: Path, store: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -90,6 +91,35 @@ def test_a_crop_past_the_end_goes_on_at_the_beginning(songs: dict[str, list[data
     assert np.array_equal(bass, np.concatenate([whole[:, -100:], whole[:, :900]], axis=1))
     stems = stems.unflatten(0, (4, 2)).permute(1, 2, 0)
     assert torch.allclose(stems @ torch.tensor([1.5, 1.0, 0.3, 1.0]), mixture, atol=4 / 32768)  # 16 bit, rounded each
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "endian"),
+    [
+        ("WAV", "PCM_16", "FILE"),
+        ("WAV", "PCM_24", "FILE"),
+        ("WAV", "PCM_24", "BIG"),
+        ("WAV", "PCM_32", "FILE"),
+        ("WAVEX", "FLOAT", "FILE"),
+        ("RF64", "PCM_24", "FILE"),
+        ("FLAC", "PCM_24", "FILE"),
+    ],
+)
+def test_a_stretch_of_a_file_is_what_soundfile_reads_of_it(
+    make_song: MakeSong, tmp_path: Path, kind: str, subtype: str, endian: str
+) -> None:
+    file = make_song("d/A", seconds=0.2) / "bass.wav"
+    samples = noise(0.2, 0.9)
+    soundfile.write(file, samples.T, SAMPLE_RATE, subtype, endian, kind)
+    if kind == "WAV" and endian == "FILE":  # a chunk before the samples, longer than what is read ahead of a header
+        content = file.read_bytes()
+        chunk = b"LIST" + (30_000).to_bytes(4, "little") + b"INFO" + bytes(29_996)
+        size = int.from_bytes(content[4:8], "little") + len(chunk)
+        file.write_bytes(b"RIFF" + size.to_bytes(4, "little") + content[8:12] + chunk + content[12:])
+    expected = soundfile.read(file, dtype="float32")[0].T
+    (song,) = dataset.songs(tmp_path / "d")
+    stems, _ = StoredSong(song).read(1_001, 3_003)
+    np.testing.assert_array_equal(stems[2:4], expected[:, 1_001:4_004])
 
 
 def test_a_missing_stem_and_a_shorter_file_are_silence(make_song: MakeSong, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import random
 import secrets
 import threading
 import time
@@ -28,6 +29,9 @@ _LOCK, _COUNT = "lock", "bytes"
 _CHECKSUM_BYTES = 4
 _DISK_UNIT = 4096  # bytes: what a file takes of a disk is a multiple of it
 _KEPT = 0.9  # of the bound, when blocks are removed: the folder is not looked through for each new one
+_ADMITTED = 1 / 8
+"""Of the blocks that come when the cache is full, each of which puts another out. Where all are asked for equally
+often, as those of training are, the latest are worth no more than others, and most of the writing is for nothing."""
 _LATEST = 2**63  # ns: of what is being written
 _ABANDONED_SECONDS = 600  # after which a file under a temporary name is a killed process's
 
@@ -69,7 +73,8 @@ class BlockCache:
         """The block, if it is there whole."""
         path = self._path(name)
         try:
-            content = path.read_bytes()
+            with open(path, "rb", buffering=0) as file:
+                content = file.readall()
             os.utime(path)
         except OSError:
             return None  # also one that has just been removed
@@ -78,7 +83,7 @@ class BlockCache:
             return block
         _log.info("%s: damaged, and read again", path)
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)
         return None
 
     def put(self, name: str, block: bytes) -> None:
@@ -86,10 +91,12 @@ class BlockCache:
         size = _on_disk(len(block) + _CHECKSUM_BYTES)
         if size > self.most_bytes:
             return
+        if self._is_full() and random.random() > _ADMITTED:
+            return
         path = self._path(name)
-        temporary = path.with_name(f".{secrets.token_hex(8)}")
+        temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             if not self._reserve(path, temporary, size):
                 return
             with open(temporary, "r+b") as file:
@@ -99,7 +106,7 @@ class BlockCache:
             os.replace(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                os.unlink(temporary)
             if not _warned.is_set():
                 _warned.set()
                 _log.warning(
@@ -108,18 +115,23 @@ class BlockCache:
                     system_reason(error),
                 )
 
+    def _is_full(self) -> bool:
+        with contextlib.suppress(OSError), open(os.path.join(self.folder, _COUNT), "rb", buffering=0) as file:
+            return (_number(file.fileno()) or 0) > self.most_bytes * _KEPT
+        return False
+
     @property
     def _blocks(self) -> Path:
         return self.folder / _BLOCKS
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> str:
         digest = hashlib.sha256(name.encode()).hexdigest()
-        return self._blocks / digest[:1] / digest[1:]  # few folders are quickly looked through
+        return os.path.join(self.folder, _BLOCKS, digest[:1], digest[1:])  # few folders are quickly looked through
 
-    def _reserve(self, path: Path, temporary: Path, size: int) -> bool:
+    def _reserve(self, path: str, temporary: str, size: int) -> bool:
         """Count a file that is about to be written, and make it as long as it will be; False if it is there already."""
         with self._locked() as count:
-            if path.exists():
+            if os.path.exists(path):
                 return False
             used = _number(count)
             if used is None or used + size > self.most_bytes:
@@ -156,10 +168,10 @@ class BlockCache:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         """The count's file, open, for one thread of one process."""
-        descriptor = os.open(self._blocks.parent / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(os.path.join(self.folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            count = os.open(self._blocks.parent / _COUNT, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            count = os.open(os.path.join(self.folder, _COUNT), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 yield count
             finally:

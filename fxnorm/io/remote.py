@@ -89,6 +89,22 @@ class RangedFile(RandomAccess):
         if start < stop:
             self._load(_number_of(start), _number_of(stop - 1))
 
+    def stretch(self, start: int, stop: int) -> bytes:
+        """These bytes, fewer at the end of the file.
+
+        Raises:
+            FxnormError: the store does not give them.
+        """
+        self.expect(start, stop)
+        start, stop = max(0, start), min(stop, self._file.size)
+        parts = []
+        while start < stop:
+            number = _number_of(start)
+            offset = start - _start_of(number)
+            parts.append(memoryview(self._blocks[number])[offset : offset + stop - start])
+            start += len(parts[-1])
+        return b"".join(parts)
+
     def readinto(self, buffer: Any) -> int:
         # a decoder asks for some KB at a time: mostly they lie in the block that it read last
         offset = self._position - self._current_start
@@ -137,6 +153,8 @@ class RangedFile(RandomAccess):
             start, stop = _start_of(run[0]), min(_start_of(run[-1] + 1), self._file.size)
             content = fetch(self._file, start, stop - start, self._cache)
             for number in run:
+                if number in self._blocks:  # between two that were missing
+                    continue
                 block = content[_start_of(number) - start : _start_of(number + 1) - start]
                 self._blocks[number] = block
                 if number == 0:
@@ -212,9 +230,7 @@ def read(file: RemoteFile, cache: BlockCache | None) -> bytes:
     """
     ranged, parts = RangedFile(file, cache), []
     for start in range(0, file.size, _WHOLE):
-        ranged.expect(start, start + _WHOLE)
-        parts.append(ranged.read(min(_WHOLE, file.size - start)) or b"")
-        ranged.raise_error()
+        parts.append(ranged.stretch(start, start + _WHOLE))
         ranged._blocks.clear()
     content = b"".join(parts)
     if hashlib.sha256(content).hexdigest() != file.sha256:
@@ -362,13 +378,13 @@ def _start_of(number: int) -> int:
     return 0 if number == 0 else HEAD_BYTES + (number - 1) * BLOCK_BYTES
 
 
-def _runs(numbers: list[int]) -> Iterator[list[int]]:
-    """Numbers that follow each other, together."""
-    run: list[int] = []
+def _runs(numbers: list[int]) -> Iterator[range]:
+    """Numbers that follow each other, together; also over a gap of one, since a block comes sooner than an answer."""
+    run = range(0)
     for number in numbers:
-        if run and number != run[-1] + 1:
+        if run and number > run.stop + 1:
             yield run
-            run = []
-        run.append(number)
+            run = range(0)
+        run = range(run.start if run else number, number + 1)
     if run:
         yield run

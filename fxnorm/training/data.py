@@ -4,6 +4,7 @@ Which crop the n-th example is depends on the seed and on n alone, so a run that
 uninterrupted one would have seen, with any number of reading processes.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -20,7 +21,8 @@ from torch.utils.data import Dataset, Sampler
 from fxnorm.constants import SAMPLE_RATE, STEMS
 from fxnorm.errors import AudioError, DatasetError
 from fxnorm.io import audio as audio_io
-from fxnorm.io import remote
+from fxnorm.io import pcm, remote
+from fxnorm.io.remote import RangedFile
 
 # a training's identity has the code that this module imports: a song comes in by its content, and a training without
 # reverberation has nothing of the effects
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from fxnorm.data.dataset import Song
     from fxnorm.training.reverberation import Reverberation
 
+_WAV = ("WAV", "WAVEX", "RF64")  # soundfile's names
 _MOST_BATCHES_AHEAD = 8
 _MOST_BYTES_AHEAD = 2**28
 """What a reading process holds of the batches after the next, as samples; one batch in any case."""
@@ -78,28 +81,45 @@ class StoredSong:
         if path is None:
             return stretch
         file = self._song.remote(path)
-        source = path if file is None else remote.RangedFile(file, self._song.cache)
-        try:
-            with _SoundFile(source) as sound:
+        with contextlib.ExitStack() as opened:
+            source: BinaryIO | RangedFile | Path = path
+            if file is not None:
+                source = RangedFile(file, self._song.cache)
+            elif path.suffix == ".wav":
+                source = opened.enter_context(open(path, "rb", buffering=0))
+            try:
+                sound = opened.enter_context(_SoundFile(source))
                 filled, position = 0, start % self.samples
                 while filled < samples:
                     length = min(samples - filled, self.samples - position)
                     if position < sound.frames:
-                        count = min(length, sound.frames - position)
-                        if not isinstance(source, Path):
-                            source.expect(*audio_io.place_of(cast("BinaryIO", source), sound.frames, position, count))
-                        sound.seek(position)
-                        block = sound.read(count, dtype="float32", always_2d=True).T
+                        block = _block(sound, source, position, min(length, sound.frames - position))
                         stretch[:, filled : filled + block.shape[1]] = block  # a mono file fills both channels
                     filled, position = filled + length, 0
-        except (soundfile.LibsndfileError, ValueError) as error:
-            if not isinstance(source, Path):
+            except (soundfile.LibsndfileError, ValueError) as error:
+                if isinstance(source, RangedFile):
+                    source.raise_error()
+                name = path if file is None else file.address
+                raise DatasetError(f"{name}: cannot be read any more ({error})") from error
+            if isinstance(source, RangedFile):
                 source.raise_error()
-            name = path if file is None else file.address
-            raise DatasetError(f"{name}: cannot be read any more ({error})") from error
-        if not isinstance(source, Path):
-            source.raise_error()
         return stretch
+
+
+def _block(sound: soundfile.SoundFile, source: "BinaryIO | RangedFile | Path", start: int, count: int) -> np.ndarray:
+    """Samples (channels, count) of an open file."""
+    sound.seek(start)
+    width = sound.channels * pcm.WIDTHS.get(sound.subtype, 0)
+    if isinstance(source, Path) or sound.format not in _WAV or sound.endian == "BIG" or not width:
+        if isinstance(source, RangedFile):
+            source.expect(*audio_io.place_of(cast("BinaryIO", source), sound.frames, start, count))
+        return sound.read(count, dtype="float32", always_2d=True).T
+    place = source.tell()  # where the decoder would read on
+    stop = place + count * width
+    content = source.stretch(place, stop) if isinstance(source, RangedFile) else source.read(count * width)
+    if len(content) != count * width:
+        raise ValueError(f"{len(content)} of {count * width} bytes came")
+    return pcm.decode(content, sound.subtype).reshape(-1, sound.channels).T
 
 
 class _SoundFile(soundfile.SoundFile):
