@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from fxnorm.constants import SAMPLE_RATE, STEMS
-from fxnorm.errors import AudioError, DatasetError
+from fxnorm.errors import AudioError, DatasetError, system_reason
 from fxnorm.io import audio as audio_io
 from fxnorm.io import pcm, remote
 from fxnorm.io.remote import RangedFile
@@ -81,13 +81,12 @@ class StoredSong:
         if path is None:
             return stretch
         file = self._song.remote(path)
-        with contextlib.ExitStack() as opened:
-            source: BinaryIO | RangedFile | Path = path
-            if file is not None:
-                source = RangedFile(file, self._song.cache)
-            elif path.suffix == ".wav":
-                source = opened.enter_context(open(path, "rb", buffering=0))
-            try:
+        remote_file = None if file is None else RangedFile(file, self._song.cache)
+        try:
+            with contextlib.ExitStack() as opened:
+                source: BinaryIO | RangedFile | Path = remote_file or path
+                if remote_file is None and path.suffix == ".wav":
+                    source = opened.enter_context(open(path, "rb", buffering=0))
                 sound = opened.enter_context(_SoundFile(source))
                 filled, position = 0, start % self.samples
                 while filled < samples:
@@ -96,13 +95,13 @@ class StoredSong:
                         block = _block(sound, source, position, min(length, sound.frames - position))
                         stretch[:, filled : filled + block.shape[1]] = block  # a mono file fills both channels
                     filled, position = filled + length, 0
-            except (soundfile.LibsndfileError, ValueError) as error:
-                if isinstance(source, RangedFile):
-                    source.raise_error()
-                name = path if file is None else file.address
-                raise DatasetError(f"{name}: cannot be read any more ({error})") from error
-            if isinstance(source, RangedFile):
-                source.raise_error()
+        except (soundfile.LibsndfileError, ValueError, OSError) as error:
+            if remote_file is not None:
+                remote_file.raise_error()
+            reason = system_reason(error) if isinstance(error, OSError) else error
+            raise DatasetError(f"{file.address if file else path}: cannot be read any more ({reason})") from error
+        if remote_file is not None:
+            remote_file.raise_error()
         return stretch
 
 
