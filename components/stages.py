@@ -211,10 +211,9 @@ def pretrain(
     metrics: Output[Metrics],
 ) -> None:
     """Train a front-end alone on the normalized songs of all shards, as a start for the training."""
-    import os
-    import tempfile
     from pathlib import Path
 
+    from fxnorm.io import folders
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize
     from fxnorm.stages import train as stage
@@ -225,11 +224,7 @@ def pretrain(
         "train": {"task": "front_end", **pretraining_settings},
         "resources": resources_settings,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        os.environ.setdefault(
-            "XDG_CACHE_HOME", str(work / "cache")
-        )  # of songs in a store, on the disk for temporary files
+    with folders.task_folder() as work:
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
         best = stage.run_processes(
             Settings.of(sections),
@@ -259,10 +254,9 @@ def train(
     weights: Input[Model] = None,  # as kfp has optional artifacts
 ) -> None:
     """Train a network on the normalized songs of all shards; the result is a Mixer directory."""
-    import os
-    import tempfile
     from pathlib import Path
 
+    from fxnorm.io import folders
     from fxnorm.settings import Settings
     from fxnorm.stages import normalize
     from fxnorm.stages import train as stage
@@ -275,11 +269,7 @@ def train(
         "train": train_settings if weights is None else {**train_settings, "initial_weights": weights.path},
         "resources": resources_settings,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        os.environ.setdefault(
-            "XDG_CACHE_HOME", str(work / "cache")
-        )  # of songs in a store, on the disk for temporary files
+    with folders.task_folder() as work:
         normalize.gather([Path(part.path) for part in normalized], work / "normalized")
         best = stage.run_processes(
             Settings.of(sections),
@@ -480,10 +470,9 @@ def search_trial(
     Gives the trial's number, -1 if there was none to do.
     """
     import math
-    import os
-    import tempfile
     from pathlib import Path
 
+    from fxnorm.io import folders
     from fxnorm.search import tasks
 
     sections = {
@@ -492,10 +481,11 @@ def search_trial(
         "train": train_settings,
         "resources": resources_settings,
     }
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault("XDG_CACHE_HOME", cache)  # of songs in a store, on the disk for temporary files
-        with tasks.planned(space, sections, Path(songs.path), output, name, storage, slot=f"{run}/{trial}") as plan:
-            number, loss = tasks.one(plan)
+    with (
+        folders.task_folder(),
+        tasks.planned(space, sections, Path(songs.path), output, name, storage, slot=f"{run}/{trial}") as plan,
+    ):
+        number, loss = tasks.one(plan)
     if math.isfinite(loss):
         metrics.log_metric("validation.best_loss", loss)
     return number

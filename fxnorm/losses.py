@@ -147,7 +147,8 @@ class MatchedLoss(Loss):
 
     How loud records are is the engineer's choice and hardly to be heard in normalized stems, but decides the other
     losses. Here each mix is first brought to its target's weighted energy. Of sum and difference, as in
-    :class:`StereoLoss`, then add up ``norm(Y - X) / norm(Y)`` of each example and ``mean abs(log X - log Y)``; of the
+    :class:`StereoLoss`, then add up ``norm(Y - X) / norm(Y)`` of each example, once more of both together, as loss "b"
+    weighs them, and ``mean abs(log X - log Y)``; of the
     channels' frames, the differences in the logarithms of their RMS and of their crest factor, which limiting changes
     and a spectrum hardly shows; and how far from the middle each frame's bins lie, in bands of low, middle and high
     frequencies (Avendano and Jot, JAES 52(7/8), 2004): the difference of the root mean squares over the target's.
@@ -178,8 +179,11 @@ class MatchedLoss(Loss):
             x = x * gain[:, None, None, None]
             off_centre = _off_centre(spectra[0] * gain[:, None, None, None]), _off_centre(spectra[1])
             panning = (off_centre[0] - off_centre[1]).abs().mean((0, 2)), off_centre[1].mean((0, 2))
-            scale = _root(y.square().mean((2, 3))).clamp(min=_SILENT_MAGNITUDE)
-            convergence = (_root((x - y).square().mean((2, 3))) / scale).sum(1).mean()
+            of_each, of_both = (
+                _root((x - y).square().mean(over)) / _root(y.square().mean(over)).clamp(min=_SILENT_MAGNITUDE)
+                for over in ((2, 3), (1, 2, 3))
+            )
+            convergence = (of_each.sum(1) + of_both).mean()
             logs = (torch.log(x + _ROUNDING) - torch.log(y + _ROUNDING)).abs().mean((0, 2, 3)).sum()
             levels, target_levels = _frame_levels(output * gain[:, None, None]), _frame_levels(target)
             sounding = target_levels[0] > _SILENT_LEVEL

@@ -50,8 +50,38 @@ def stems(samples: int, level: float = 0.05) -> Tensor:
 
 def test_before_it_has_learnt_it_is_the_sum_of_the_stems_under_the_limiter() -> None:
     quiet = stems(30_011, 0.001)
-    total = quiet.unflatten(0, (4, 2)).sum(0)
-    torch.testing.assert_close(console()(quiet[None])[0], total, rtol=0, atol=1e-7)
+    total = 4 * quiet.unflatten(0, (4, 2)).sum(0)
+    torch.testing.assert_close(console()(quiet[None])[0], total, rtol=0, atol=4e-7)
+
+
+def test_the_drive_can_be_learnt_from_the_beginning() -> None:
+    """A limiter that has nothing to do says nothing about it: how peaks stand out is the same at any drive."""
+    song = stems(60_000, 0.05)  # as loud as normalized ones: their sum is at -20 dBFS
+    undriven, fresh = console(), console()
+    with torch.no_grad():
+        undriven.drive.bias.zero_()
+    slopes = []
+    for network in (undriven, fresh):
+        mix = network(song[None])
+        (mix.abs().amax() / mix.square().mean().sqrt()).backward()
+        assert network.drive.bias.grad is not None
+        slopes.append(float(network.drive.bias.grad.abs()))
+    assert slopes[1] > 30 * slopes[0]
+
+
+def test_a_stem_stays_as_wide_as_it_is() -> None:
+    network, song = operated(drive=2.0), torch.zeros(8, 90_000)
+    song[2:4] = stems(90_000)[2:4]
+    song[3] *= 0.5
+    mix = network.mix(song)
+    assert mix.any()
+
+    def width(audio: Tensor) -> float:
+        left, right = audio
+        return float((left - right).square().mean() / (left + right).square().mean())
+
+    # its gains move in time and over frequencies, where it may be wider or narrower
+    assert 10 * np.log10(width(mix) / width(song[2:4])) == pytest.approx(0, abs=0.5)
 
 
 @pytest.mark.parametrize("samples", [1, 1_000, 4_096, 100_003, 700_001])

@@ -23,6 +23,8 @@ _NAMES = frozenset({
 """Without upper case. Names that begin with a dot are left out anyway: ``._a.wav``, ``.DS_Store``, ``.~lock.a#``,
 ``.a.wav.swp``, ``.ipynb_checkpoints``, and the temporary names of :mod:`fxnorm.io.files`."""
 
+_CACHE_HOME = "XDG_CACHE_HOME"
+
 _FILE_STARTS = ("~$", "~syncthing~", "~wrl")
 _FILE_ENDS = (
     "~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".opdownload", ".aria2",
@@ -70,7 +72,23 @@ def is_foreign_path(path: str) -> bool:
 
 def cache_folder() -> Path:
     """Where what can be made again is kept for the user: ``$XDG_CACHE_HOME/fxnorm``, or ``~/.cache/fxnorm``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fxnorm"
+    return Path(os.environ.get(_CACHE_HOME) or Path.home() / ".cache") / "fxnorm"
+
+
+@contextlib.contextmanager
+def task_folder() -> Iterator[Path]:
+    """A folder for the files of a task, on the disk for temporary files and removed at its end.
+
+    The cache of songs in a store is in it too, where the environment names no other place.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        is_elsewhere = _CACHE_HOME in os.environ
+        os.environ.setdefault(_CACHE_HOME, str(Path(name) / "cache"))
+        try:
+            yield Path(name)
+        finally:
+            if not is_elsewhere:
+                del os.environ[_CACHE_HOME]
 
 
 def entries(folder: Path) -> list[Path]:

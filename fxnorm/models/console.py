@@ -1,11 +1,10 @@
 """A mixing console that a network operates: equalizers that move with the song, and a limiter on the sum.
 
 The network draws no audio. It sets parameters, as in "Automatic multitrack mixing with a differentiable mixing console
-of neural audio effects" (Steinmetz et al., ICASSP 2021): the gain of each stem's middle and side in bands of the mel
-scale, a few dozen times a second, and how hard the sum is driven into a limiter. Its last layers start at zero, with
-all gains at 0 dB, so what it learns are corrections of the sum of the stems. A mix is a sum over stems of what a
-linear filter makes of each, times one gain: stems on the left stay on the left, and swapping left and right of all
-stems swaps those of the mix.
+of neural audio effects" (Steinmetz et al., ICASSP 2021): the gain of each stem in bands of the mel scale, a few dozen
+times a second, and how hard the sum is driven into a limiter. Its last layers start at zero, with all gains at 0 dB, so
+what it learns are corrections of the sum of the stems. A mix is a sum over stems of what a linear filter makes of both
+channels of each, times one gain: each stem stays as wide as it is, and what is on its left stays there.
 """
 
 import math
@@ -23,17 +22,16 @@ from fxnorm.models.sizes import ConsoleSizes, refuse
 _FFT_SIZE = 4_096
 _HOP = _FFT_SIZE // 2  # squares of the window, half overlapping, add up to one
 _BINS = _FFT_SIZE // 2 + 1
-_SIDES = 2  # middle and side
-_STRIPS = _SIDES * len(STEMS)
+_SIDES = 2  # middle and side: the network sees both, and gives both the same gain. How wide records are differs more
+# from song to song than can be told from their normalized stems
 _MOST_BANDS = 200  # beyond, bands at low frequencies have no bin of their own
 _LOWEST_HZ, _MEL_CORNER_HZ = 40.0, 700.0
 
 _POWER_FLOOR = 1e-9  # of a band's mean power, -90 dBFS: about the noise of 16 bits
 _OFFSET_DB, _RANGE_DB = 45.0, 20.0  # bring levels near -1 to 1
 _MOST_DB = 36.0  # of a gain; where an encoder left noise alone, normalization has raised it by over 20 dB
-_MOST_WIDTH_DB = 2.0
-"""Of a side's gain over its middle's. How wide records are differs more from song to song than can be told from their
-normalized stems: on real songs, greater corrections made the panning worse than that of the sum."""
+_DRIVE_AT_FIRST = math.log(4.0)
+"""Of the sum of normalized stems, near -20 LUFS: so the limiter has something to do, and what it does can be learnt."""
 
 _LIMITER_STEP = 64
 """Samples between two values of the limiter's envelope."""
@@ -138,7 +136,7 @@ class MixingConsole(MixingNetwork):
         if sizes.bands > _MOST_BANDS:
             raise refuse(sizes.network, "bands", f"at most {_MOST_BANDS}", sizes.bands)
         self.sizes = sizes
-        levels = (_STRIPS + _SIDES) * sizes.bands + len(STEMS) + 1  # of the stems and their sum; and their peaks
+        levels = _SIDES * (len(STEMS) + 1) * sizes.bands + len(STEMS) + 1  # of the stems and their sum; and their peaks
         self.bands: Tensor
         self.window: Tensor
         self.register_buffer("bands", torch.from_numpy(mel_bands(sizes.bands)), persistent=False)
@@ -154,12 +152,13 @@ class MixingConsole(MixingNetwork):
             *(TemporalBlock(sizes.features, sizes.kernel, 2**block) for block in range(sizes.blocks))
         )
         self.dropout = nn.Dropout(sizes.dropout)
-        self.gains = nn.Linear(sizes.features, _STRIPS * sizes.bands)
+        self.gains = nn.Linear(sizes.features, len(STEMS) * sizes.bands)
         self.drive = nn.Linear(sizes.features, 1)
         self.limiter = Limiter()
         for layer in (self.gains, self.drive):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.drive.bias, _DRIVE_AT_FIRST)
 
     @property
     def edge_guard(self) -> int:
@@ -215,8 +214,7 @@ class MixingConsole(MixingNetwork):
                 sources += spectra
             if tracks is not None and track_rows is not None:
                 of_tracks = self._analyse(self._frames(track_rows, first, last).to(stems.device))
-                strips = gains.unflatten(0, (-1, _SIDES))[list(tracks.stems), ..., first:last].flatten(0, 1)
-                sources += self._amplified(of_tracks, strips) * drive
+                sources += self._amplified(of_tracks, gains[list(tracks.stems), ..., first:last]) * drive
             for writer, source in zip(writers, sources, strict=True):
                 writer.add(torch.fft.irfft(source, n=_FFT_SIZE).mul_(self.window), first)
             progress(1 + (1 - _LEVELS_FRACTION) * ((number + 1) / len(blocks) - 1))
@@ -240,7 +238,7 @@ class MixingConsole(MixingNetwork):
                 signal[..., start : start + length] *= within.to(signal.device)
 
     def parameters_of(self, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network sets: gains (batch, 8, bands, frames) in dB, and the drive (batch,), linear.
+        """What the network sets: gains (batch, 4, bands, frames) in dB, and the drive (batch,), linear.
 
         Args:
             levels: (batch, 10 · bands + 5, frames), in dB and scaled (:meth:`_levels`).
@@ -248,10 +246,7 @@ class MixingConsole(MixingNetwork):
         of_song = torch.cat([levels.mean(-1), levels.std(-1, correction=0), levels.amax(-1)], 1)
         context = self.of_song(of_song)
         features = self.dropout(functional.gelu(self.blocks(self.of_frame(levels) + context[..., None])))
-        middle, width = self.gains(features.transpose(1, 2)).float().unflatten(-1, (_SIDES, -1)).unbind(-2)
-        middle = _bounded(middle, _MOST_DB).unflatten(-1, (len(STEMS), -1))
-        side = middle + _bounded(width, _MOST_WIDTH_DB).unflatten(-1, (len(STEMS), -1))
-        gains = torch.stack([middle, side], -2).flatten(-3, -2)
+        gains = _bounded(self.gains(features.transpose(1, 2)).float(), _MOST_DB).unflatten(-1, (len(STEMS), -1))
         drive = torch.exp(self.drive(functional.gelu(context)).float()[:, 0])
         return gains.permute(0, 2, 3, 1), drive
 
@@ -278,9 +273,9 @@ class MixingConsole(MixingNetwork):
         return self.bands.T / (self.bands.sum(1) * (_FFT_SIZE * _FFT_SIZE / 4))
 
     def _amplified(self, spectra: Tensor, gains: Tensor) -> Tensor:
-        """Spectra (…, signals, 2, frames, bins) with gains in dB (…, 2 · signals, bands, frames)."""
-        per_bin = _exactly(gains.transpose(-2, -1).unflatten(-3, (-1, _SIDES)), self.bands)
-        return spectra * torch.exp(per_bin * (math.log(10) / 20))
+        """Spectra (…, signals, 2, frames, bins) with gains in dB (…, signals, bands, frames)."""
+        per_bin = _exactly(gains.transpose(-2, -1), self.bands)
+        return spectra * torch.exp(per_bin * (math.log(10) / 20)).unsqueeze(-3)
 
     def _synthesize(self, spectra: Tensor, samples: int) -> Tensor:
         """Signals (…, samples) of spectra (…, frames, bins), without the half frame before them."""
