@@ -33,7 +33,7 @@ from fxnorm.io import audio, remote
 from fxnorm.io.blocks import BlockCache
 from fxnorm.mixing.mixer import mixer_digest
 from fxnorm.stages import normalize
-from fxnorm.training.data import RandomCrops, Sequences
+from fxnorm.training.data import RandomCrops, Sequences, StoredSong
 from fxnorm.training.interruption import Interruption
 from tests.commands import fxnorm
 from tests.conftest import SIZES, noise
@@ -182,6 +182,14 @@ def test_crops_and_sequences_are_those_of_the_disk_and_a_warm_cache_reads_nothin
         gate.clear()
         monkeypatch.setattr(remote, "_heads", remote._Heads())  # as in another process
     assert gate.reads == 0
+
+
+def test_a_stretch_of_a_file_is_one_request(folder: Path, gate: Gate) -> None:
+    for song in map(StoredSong, read_splits(folder, ("train", "val"))["train"]):  # WAV and FLAC
+        song.read(0, 1_000)  # the files' headers, which are kept
+        gate.clear()
+        song.read(SAMPLES, 3 * SAMPLES)
+        assert gate.reads == 4
 
 
 def test_the_cache_keeps_its_bound_with_several_readers_and_damage_is_read_again(

@@ -107,12 +107,13 @@ class StoredSong:
 
 def _block(sound: soundfile.SoundFile, source: "BinaryIO | RangedFile | Path", start: int, count: int) -> np.ndarray:
     """Samples (channels, count) of an open file."""
-    sound.seek(start)
     width = sound.channels * pcm.WIDTHS.get(sound.subtype, 0)
     if isinstance(source, Path) or sound.format not in _WAV or sound.endian == "BIG" or not width:
-        if isinstance(source, RangedFile):
+        if isinstance(source, RangedFile):  # before the decoder reads there, to find the place
             source.expect(*audio_io.place_of(cast("BinaryIO", source), sound.frames, start, count))
+        sound.seek(start)
         return sound.read(count, dtype="float32", always_2d=True).T
+    sound.seek(start)
     place = source.tell()  # where the decoder would read on
     stop = place + count * width
     content = source.stretch(place, stop) if isinstance(source, RangedFile) else source.read(count * width)
