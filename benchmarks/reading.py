@@ -254,8 +254,8 @@ def trainings(made: list[dict[str, np.ndarray]], work: Path, stores: dict[float,
         publish(folder, work / "store")
         process = stores[delay][0]
         os.sched_setaffinity(process.pid, cores[-1:])
-    os.sched_setaffinity(0, cores[:-1])
-    torch.set_num_threads(len(cores) - 1)
+    os.sched_setaffinity(0, cores[:-1] or cores)
+    torch.set_num_threads(max(len(cores) - 1, 1))
     disk, remotes = Training(local, None), {}
     disk.turn(_SKIPPED)
     for delay, folder in folders.items():

@@ -148,10 +148,10 @@ class MatchedLoss(Loss):
     How loud records are is the engineer's choice and hardly to be heard in normalized stems, but decides the other
     losses. Here each mix is first brought to its target's weighted energy. Of sum and difference, as in
     :class:`StereoLoss`, then add up ``norm(Y - X) / norm(Y)`` of each example, once more of both together, as loss "b"
-    weighs them, and ``mean abs(log X - log Y)``; of the
-    channels' frames, the differences in the logarithms of their RMS and of their crest factor, which limiting changes
-    and a spectrum hardly shows; and how far from the middle each frame's bins lie, in bands of low, middle and high
-    frequencies (Avendano and Jot, JAES 52(7/8), 2004): the difference of the root mean squares over the target's.
+    weighs them, and ``mean abs(log X - log Y)``; of the channels' frames, the differences in the logarithms of their
+    RMS and of their crest factor, which limiting changes and a spectrum hardly shows; and how far from the middle each
+    frame's bins lie, in bands of low, middle and high frequencies (Avendano and Jot, JAES 52(7/8), 2004): the
+    difference of the root mean squares over the target's.
     Errors of magnitudes alone are least where side is as loud as usual in every bin, which is narrower than a mix that
     has some parts far out and others in the middle.
 

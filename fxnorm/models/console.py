@@ -2,8 +2,8 @@
 
 The network draws no audio. It sets parameters, as in "Automatic multitrack mixing with a differentiable mixing console
 of neural audio effects" (Steinmetz et al., ICASSP 2021): the gain of each stem in bands of the mel scale, a few dozen
-times a second, and how hard the sum is driven into a limiter. Its last layers start at zero, with all gains at 0 dB, so
-what it learns are corrections of the sum of the stems. A mix is a sum over stems of what a linear filter makes of both
+times a second, and how hard the sum is driven into a limiter. It starts with all gains at 0 dB, so what it learns are
+corrections of the sum of the stems. A mix is a sum over stems of what a linear filter makes of both
 channels of each, times one gain: each stem stays as wide as it is, and what is on its left stays there.
 """
 
@@ -22,8 +22,9 @@ from fxnorm.models.sizes import ConsoleSizes, refuse
 _FFT_SIZE = 4_096
 _HOP = _FFT_SIZE // 2  # squares of the window, half overlapping, add up to one
 _BINS = _FFT_SIZE // 2 + 1
-_SIDES = 2  # middle and side: the network sees both, and gives both the same gain. How wide records are differs more
-# from song to song than can be told from their normalized stems
+_SIDES = 2
+"""Middle and side: the network sees both, and gives both the same gain. How wide records are differs more from song to
+song than can be told from their normalized stems."""
 _MOST_BANDS = 200  # beyond, bands at low frequencies have no bin of their own
 _LOWEST_HZ, _MEL_CORNER_HZ = 40.0, 700.0
 
