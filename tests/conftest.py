@@ -99,7 +99,9 @@ _OF_A_SYSTEM = frozenset(("browser", "project", "original_project", "s3_environm
 """Fixtures that start a browser, a pipeline or a server."""
 
 
-_OF_PROCESSES = frozenset(("test_extras", "test_fetch", "test_locks", "test_parallel", "test_submit"))
+_OF_PROCESSES = frozenset((
+    "test_extras", "test_fetch", "test_locks", "test_parallel", "test_submit", "test_training_batches",
+))  # fmt: skip
 """Test modules that start processes in most of their tests."""
 
 

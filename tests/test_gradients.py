@@ -162,6 +162,7 @@ def test_compiling_is_for_gpus_and_trainings_that_last() -> None:
     assert not gradients.is_worth_compiling(CPU, 100_000)
 
 
+@pytest.mark.system  # it starts compilers
 @pytest.mark.parametrize("settings", PUBLISHED, ids=str)
 @pytest.mark.parametrize("parts", [1, 2])
 def test_network_and_loss_are_compiled_as_one_function(

@@ -135,6 +135,8 @@ class StaticMix:
         mixed = np.zeros((_CHANNELS, normalized.shape[1]), dtype=np.float32)
         for number, row in enumerate(normalized):
             stem, channel = divmod(number, _CHANNELS)
+            if not self.gains[stem, channel].any():
+                continue
             mixed[channel] += convolve(row, self._impulse_response(stem, channel), _FFT_SIZE // 2)
         return mixed
 
