@@ -17,7 +17,7 @@ PAGES := fxnorm/listening_test/page fxnorm/page/client
 
 help:
 	@echo "make demo    demo data, the whole pipeline, and where to find what it made"
-	@echo "make quick   unit tests alone: no servers, browsers, pipelines or whole songs (one to two minutes)"
+	@echo "make quick   unit tests alone: no servers, browsers, pipelines or whole songs (two to three minutes)"
 	@echo "make test    the test suite, but for the slow tests"
 	@echo "make test-all   with the slow tests too: a song of 20 minutes, empty environments, the tutorial, experiments"
 	@echo "make lint    ruff, mypy, the order of imports, declared dependencies"
